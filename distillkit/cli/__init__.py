@@ -1,0 +1,5 @@
+"""The `distillkit` command: one file a command."""
+
+
+def main() -> None:
+    """Entry point."""

@@ -1,0 +1,151 @@
+"""One base class a socket: what a plugin author subclasses.
+
+A config is the part's entry in a recipe. Its `type` is the name that recipes use, its fields are
+the part's parameters, its `build` makes the part. Importing a config must not import torch:
+`build` does that. A subclass looks like this:
+
+    class RandomRefresh(RefreshConfig):
+        '''Replace a random share of the heads.'''
+
+        type: Literal["random"] = "random"
+        fraction: float = Field(0.01, ge=0, le=1)
+        '''Share of the pool that is replaced each time.'''
+
+        def build(self) -> Refresh: ...
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from distillkit import contracts
+
+
+class Config(BaseModel):
+    """A part of a recipe: unknown keys are errors, values do not change, docstrings document."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class ComponentConfig(Config):
+    """A part that plugins bring. `type` names it; subclasses narrow it to one literal."""
+
+    socket: ClassVar[str]
+    type: Any
+    """Name of the part, as `distillkit plugins list` shows it."""
+
+    @classmethod
+    def name(cls) -> str:
+        """The one value that `type` takes."""
+        return str(cls.model_fields["type"].default)
+
+
+class TeacherConfig(ComponentConfig):
+    """The slow model that is distilled."""
+
+    socket: ClassVar[str] = "teacher"
+
+    def build(self) -> contracts.Teacher:
+        raise NotImplementedError
+
+
+class StudentConfig(ComponentConfig):
+    """The network that learns to draw in one to four steps."""
+
+    socket: ClassVar[str] = "student"
+    timestep_shift: int = Field(1000, ge=1, le=1000)
+    """The student is run at floor(t * shift / 1000): 250 Realism, 500 Vibrant, 1000 no shift."""
+    ema: float = Field(0.0, ge=0, lt=1)
+    """Decay of the running average of the weights that is published; 0 publishes the last ones."""
+
+    def build(self, teacher: contracts.Teacher) -> contracts.StudentNetwork:
+        raise NotImplementedError
+
+
+class BackboneConfig(ComponentConfig):
+    """The feature extractor that the critics' heads sit on."""
+
+    socket: ClassVar[str] = "backbone"
+
+    def build(self, teacher: contracts.Teacher) -> contracts.Backbone:
+        raise NotImplementedError
+
+
+class PoolConfig(ComponentConfig):
+    """A pool of discriminator heads, and how a panel is drawn from it."""
+
+    socket: ClassVar[str] = "pool"
+
+    def build(self, channels: tuple[int, ...], seed: int) -> contracts.Pool:
+        """`channels`: of the backbone's levels. `seed`: of the heads' first weights."""
+        raise NotImplementedError
+
+
+class RefreshConfig(ComponentConfig):
+    """Which heads of the pool are replaced, and when."""
+
+    socket: ClassVar[str] = "refresh"
+
+    def build(self) -> contracts.Refresh:
+        raise NotImplementedError
+
+
+class LossConfig(ComponentConfig):
+    """A term of the players' losses."""
+
+    socket: ClassVar[str] = "loss"
+    weight: float = Field(1.0, ge=0)
+    """Factor of this term in both players' sums."""
+
+    def build(
+        self, teacher: contracts.Teacher, student: contracts.StudentNetwork
+    ) -> contracts.Loss:
+        raise NotImplementedError
+
+
+class RefinementConfig(ComponentConfig):
+    """How long a roll-out the student trains, iteration by iteration."""
+
+    socket: ClassVar[str] = "refinement"
+
+    def build(self) -> contracts.Refinement:
+        raise NotImplementedError
+
+
+class PromptsConfig(ComponentConfig):
+    """Where the prompts come from."""
+
+    socket: ClassVar[str] = "prompts"
+
+    def build(self) -> contracts.PromptSource:
+        raise NotImplementedError
+
+
+class MetricsConfig(ComponentConfig):
+    """Figures that judge the finished student."""
+
+    socket: ClassVar[str] = "metrics"
+    pictures: int = Field(2000, ge=2)
+    """Pictures behind every row of figures."""
+    seed: int = Field(1_000_003, ge=0)
+    """Seed of the prompts and noise that the figures are taken on; keep it away from training."""
+
+    def build(self) -> contracts.Metrics:
+        raise NotImplementedError
+
+
+SOCKETS: tuple[type[ComponentConfig], ...] = (
+    TeacherConfig,
+    StudentConfig,
+    BackboneConfig,
+    PoolConfig,
+    RefreshConfig,
+    LossConfig,
+    RefinementConfig,
+    PromptsConfig,
+    MetricsConfig,
+)
+"""Every socket, in the order of a recipe."""

@@ -1,0 +1,131 @@
+"""A recipe: which parts, with which numbers. The schema; `recipe_file` reads it from YAML."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from distillkit.configs import (
+    BackboneConfig,
+    Config,
+    LossConfig,
+    MetricsConfig,
+    PoolConfig,
+    PromptsConfig,
+    RefinementConfig,
+    RefreshConfig,
+    StudentConfig,
+    TeacherConfig,
+)
+from distillkit.registry import Part
+
+
+class Warmup(Config):
+    """What happens before the players meet."""
+
+    student: int = Field(0, ge=0)
+    """Iterations in which the student alone trains, on `losses`; for a student without one-step
+    weights to start from."""
+    losses: list[Part[LossConfig]] = []
+    """Losses of the student's warm-up."""
+    critic: int = Field(0, ge=0)
+    """Iterations in which the critics alone train, on the recipe's losses."""
+
+
+class AdamW(Config):
+    """AdamW with clipping of the gradient's norm."""
+
+    lr: float = Field(gt=0)
+    """Step size."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
+        0.0,
+        0.99,
+    )
+    """Decay of the first and second moments."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Decoupled weight decay a step, times lr."""
+    clip: float | None = Field(None, gt=0)
+    """Largest norm of the gradient; none leaves it as it is."""
+
+
+class Optim(Config):
+    """How the players learn."""
+
+    student: AdamW
+    """The student's optimizer."""
+    warmup: AdamW | None = None
+    """The student's optimizer during its warm-up; none takes `student`."""
+    critic: AdamW | None = None
+    """The optimizer of the heads, and of what else trains with them."""
+    critic_updates: int = Field(1, ge=1)
+    """Critic updates for each update of the student."""
+
+
+class Samples(Config):
+    """The teacher's samples, which are the real pictures."""
+
+    count: int | None = Field(None, ge=1)
+    """Distinct pairs (prompt, x_T, x_0); none never repeats one."""
+    cache: str | None = None
+    """Folder that keeps the samples; made if it is missing. None samples anew each iteration."""
+    batch: int = Field(64, ge=1)
+    """Pictures a call of the teacher while the cache is filled."""
+
+
+class Run(Config):
+    """The loop."""
+
+    batch: int = Field(16, ge=1)
+    """Pictures a process and micro-batch."""
+    accumulate: int = Field(1, ge=1)
+    """Micro-batches an iteration; one iteration is one step of both optimizers."""
+    seed: int = Field(0, ge=0)
+    """Seed of everything that is drawn."""
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    """Mixed precision, as accelerate names it."""
+    threads: int | None = Field(None, ge=1)
+    """CPU threads of torch; none leaves torch's choice."""
+    checkpoint_every: int = Field(500, ge=1)
+    """Iterations between checkpoints."""
+    keep: int = Field(2, ge=1)
+    """Checkpoints that are kept."""
+    preview_every: int = Field(200, ge=1)
+    """Iterations between preview grids."""
+    previews: int = Field(6, ge=1)
+    """Prompts in a preview grid."""
+    trackers: list[str] = []
+    """Trackers of accelerate (tensorboard, wandb, ...) beside the log on disk."""
+
+
+class Recipe(Config):
+    """Everything a run needs. Fields stand in the order in which data flows."""
+
+    requires: list[str] = []
+    """Packages to install for this recipe, as pip takes them."""
+    prompts: Part[PromptsConfig]
+    """Where the prompts come from."""
+    teacher: Part[TeacherConfig]
+    """The slow model."""
+    samples: Samples = Samples()
+    """The teacher's samples."""
+    student: Part[StudentConfig]
+    """The network that learns."""
+    backbone: Part[BackboneConfig] | None = None
+    """Features for the critics; none where no loss asks for verdicts."""
+    pool: Part[PoolConfig] | None = None
+    """The critics' heads."""
+    refresh: Part[RefreshConfig] | None = None
+    """Replacement of heads; none never replaces one."""
+    losses: list[Part[LossConfig]] = Field(min_length=1)
+    """Terms of the players' losses."""
+    warmup: Warmup = Warmup()
+    """What happens before the players meet."""
+    refinement: Part[RefinementConfig]
+    """Roll-out lengths, and how long training goes on."""
+    optim: Optim
+    """How the players learn."""
+    metrics: Part[MetricsConfig] | None = None
+    """Figures of the finished student."""
+    run: Run = Run()
+    """The loop."""
