@@ -1,0 +1,178 @@
+"""Which parts are installed: name -> config class, socket by socket; and `Part`, a recipe's field.
+
+    class Recipe(Config):
+        teacher: Part[TeacherConfig]        # {type: sdxl, ...} becomes the class named "sdxl"
+
+A field looks its `type` up while it is validated, so a part that a third party registers can be
+named in any recipe. (A pydantic union would be closed when `Recipe` is defined.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
+
+from pydantic import GetCoreSchemaHandler, ValidationError
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from distillkit.configs import SOCKETS, ComponentConfig
+from distillkit.errors import did_you_mean
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Who brought a part."""
+
+    plugin: str
+    distribution: str = "?"
+    version: str = "?"
+
+    def __str__(self) -> str:
+        return f"plugin '{self.plugin}' ({self.distribution} {self.version})"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An installed part."""
+
+    config: type[ComponentConfig]
+    origin: Origin
+
+    @property
+    def socket(self) -> str:
+        return self.config.socket
+
+    @property
+    def name(self) -> str:
+        return self.config.name()
+
+    @property
+    def summary(self) -> str:
+        """First line of the config's docstring."""
+        return (self.config.__doc__ or "").strip().partition("\n")[0]
+
+
+class DuplicatePartError(ValueError):
+    """Two plugins brought parts of the same name for one socket."""
+
+
+class UnknownPartError(LookupError):
+    """Nothing of that name is installed."""
+
+
+class Registry:
+    """The installed parts of every socket."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, dict[str, Entry]] = {base.socket: {} for base in SOCKETS}
+
+    def add(self, config: type[ComponentConfig], origin: Origin) -> None:
+        """Register a part. A name that is taken raises `DuplicatePartError`; the first stays."""
+        entry = Entry(config, origin)
+        parts = self._entries[entry.socket]
+        if entry.name in parts:
+            raise DuplicatePartError(
+                f"{entry.socket} '{entry.name}' is brought by {parts[entry.name].origin} and by "
+                f"{origin}; the first keeps the name. Uninstall one of them, or leave one out "
+                "with DISTILLKIT_DISABLED_PLUGINS"
+            )
+        parts[entry.name] = entry
+
+    def get(self, socket: str, name: str) -> Entry:
+        """The part of that name, or `UnknownPartError` with what is meant and what there is."""
+        parts = self._entries[socket]
+        if name not in parts:
+            guess = did_you_mean(name, parts)
+            raise UnknownPartError(f"no {socket} '{name}';{guess} {self.what_is_installed(socket)}")
+        return parts[name]
+
+    def entries(self) -> list[Entry]:
+        """Every part, in the order of a recipe's sockets, then by name."""
+        return [parts[name] for parts in self._entries.values() for name in sorted(parts)]
+
+    def what_is_installed(self, socket: str) -> str:
+        """`installed: bottom-up, constant`."""
+        return f"installed: {', '.join(sorted(self._entries[socket])) or 'none'}"
+
+
+@dataclass(frozen=True)
+class _PartField:
+    """Tells pydantic how a field of a recipe becomes the part that its `type` names."""
+
+    def __get_pydantic_core_schema__(
+        self, source: type[ComponentConfig], handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        def validate(value: Any, info: core_schema.ValidationInfo[Any]) -> ComponentConfig:
+            return _to_part(source, value, info.context)
+
+        return core_schema.with_info_plain_validator_function(
+            validate, serialization=core_schema.simple_ser_schema("any")
+        )
+
+
+T = TypeVar("T", bound=ComponentConfig)
+Part = Annotated[T, _PartField()]
+"""`Part[TeacherConfig]`: the installed teacher that the recipe's `type` names."""
+
+
+def _to_part(base: type[ComponentConfig], value: Any, context: Any) -> ComponentConfig:
+    """The part that `value` describes. `context["registry"]` replaces the installed plugins."""
+    if isinstance(value, base):
+        return value
+    registry = _registry(context)
+    installed = registry.what_is_installed(base.socket)
+    if not isinstance(value, Mapping):
+        raise _problems(base.socket, _problem((), _not_a_mapping(base.socket, value, installed)))
+    if "type" not in value:
+        message = f"a {base.socket} needs a `type`; {installed}"
+        raise _problems(base.socket, _problem((), message))
+    name = value["type"]
+    if not isinstance(name, str):
+        hint = " (YAML reads on, off, yes and no without quotes as true and false)"
+        message = f"`type` should be a name, not {name!r}{hint if isinstance(name, bool) else ''}"
+        raise _problems(base.socket, _problem(("type",), f"{message}; {installed}"))
+    try:
+        config = registry.get(base.socket, name).config
+    except UnknownPartError as error:
+        raise _problems(base.socket, _problem(("type",), str(error))) from None
+    try:
+        return config.model_validate(value, context=context)
+    except ValidationError as error:
+        # Fields for the "did you mean" of whoever shows the problems.
+        raise _problems(
+            f"{base.socket} '{name}'", *error.errors(include_url=False), fields=config.model_fields
+        ) from None
+
+
+def _registry(context: Any) -> Registry:
+    if context and "registry" in context:
+        registry: Registry = context["registry"]
+        return registry
+    from distillkit.plugins import installed
+
+    return installed().registry
+
+
+def _not_a_mapping(socket: str, value: Any, installed: str) -> str:
+    if isinstance(value, str):
+        return f"write {{type: {value}}}: a {socket} is a `type` with its fields; {installed}"
+    kind = "nothing" if value is None else type(value).__name__
+    return f"a {socket} is a `type` with its fields, not {kind}; {installed}"
+
+
+def _problem(loc: tuple[str, ...], message: str) -> dict[str, Any]:
+    return {"type": "part", "loc": loc, "msg": message}
+
+
+def _problems(what: str, *errors: Any, fields: Sequence[str] | Mapping[str, Any] = ()) -> Exception:
+    """One error for pydantic that keeps all inner ones, with their places, in its context.
+
+    pydantic joins no ValidationErrors of nested calls; `recipe_file` takes these apart again.
+    """
+    lines = [": ".join(filter(None, (".".join(map(str, e["loc"])), e["msg"]))) for e in errors]
+    return PydanticCustomError(
+        "part",
+        "{what}: {summary}",
+        {"what": what, "summary": "; ".join(lines), "errors": errors, "fields": list(fields)},
+    )
