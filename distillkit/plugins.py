@@ -1,0 +1,152 @@
+"""Installed plugins -> the registry. A broken plugin is reported and does not stop the others.
+
+Plugins are found by the entry points of the group "distillkit", ours and anybody's alike. The
+environment's DISTILLKIT_DISABLED_PLUGINS (names, with commas between) leaves plugins out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, get_args, get_type_hints
+
+import pluggy
+
+from distillkit import __version__, hookspecs
+from distillkit.configs import ComponentConfig
+from distillkit.errors import did_you_mean
+from distillkit.registry import DuplicatePartError, Origin, Registry
+
+GROUP = "distillkit"
+HOOKS: dict[str, type[ComponentConfig]] = {
+    name: get_args(get_args(get_type_hints(hook)["return"])[0])[0]
+    for name, hook in vars(hookspecs).items()
+    if name.startswith("distillkit_register_")
+}
+"""Hook -> the class whose subclasses it returns, as its signature says."""
+
+
+@dataclass(frozen=True)
+class BrokenPlugin:
+    """A plugin that could not be used, or a part of one."""
+
+    origin: Origin
+    reason: str
+
+
+@dataclass
+class Installed:
+    """What is there: the parts, who brought them, and what went wrong."""
+
+    registry: Registry = field(default_factory=Registry)
+    plugins: list[Origin] = field(default_factory=list)
+    broken: list[BrokenPlugin] = field(default_factory=list)
+    disabled: list[Origin] = field(default_factory=list)
+
+
+@cache
+def installed() -> Installed:
+    """The plugins of this environment, loaded once."""
+    names = os.environ.get("DISTILLKIT_DISABLED_PLUGINS", "").split(",")
+    return load(entry_points(group=GROUP), {name.strip() for name in names})
+
+
+def load(points: Iterable[EntryPoint], disabled: Collection[str] = ()) -> Installed:
+    """The core's own parts, then each entry point's, in the order of their names."""
+    from distillkit import builtin
+
+    found = Installed()
+    register(found, builtin, Origin("distillkit", "distillkit", __version__))
+    for point in sorted(points, key=lambda point: point.name):
+        dist = point.dist
+        origin = Origin(point.name, *((dist.name, dist.version) if dist else ()))
+        if point.name in disabled:
+            found.disabled.append(origin)
+            continue
+        try:
+            module = point.load()
+        except (Exception, SystemExit) as error:
+            reason = f"importing {point.value} failed: {_brief(error)}"
+            found.broken.append(BrokenPlugin(origin, reason))
+        else:
+            register(found, module, origin)
+    return found
+
+
+def register(found: Installed, module: Any, origin: Origin) -> None:
+    """Add the parts of one plugin. Whatever is wrong with it ends up in `found.broken`."""
+    reasons = _unheard(module)
+    manager = pluggy.PluginManager("distillkit")  # its own, so that no plugin can stop another
+    manager.add_hookspecs(hookspecs)
+    try:
+        manager.register(module, origin.plugin)
+    except Exception as error:
+        reasons.append(_brief(error))
+    for hook, base in HOOKS.items():
+        try:
+            results = getattr(manager.hook, hook)()
+        except (Exception, SystemExit) as error:
+            reasons.append(f"{hook}() failed: {_brief(error)}")
+            continue
+        for result in results:
+            reasons += _add_all(found.registry, result, hook, base, origin)
+    found.broken += [BrokenPlugin(origin, reason) for reason in reasons]
+    found.plugins.append(origin)
+
+
+def _unheard(module: Any) -> list[str]:
+    """What is wrong with hooks that pluggy would pass over in silence."""
+    marked = {name for name in dir(module) if hasattr(getattr(module, name), "distillkit_impl")}
+    named = {name for name in dir(module) if name.startswith("distillkit_register_")}
+    if not marked | named:
+        return ["it has no hook: no function named distillkit_register_... (distillkit.hookspecs)"]
+    return [
+        f"there is no hook {name};{did_you_mean(name, HOOKS)} hooks: {', '.join(HOOKS)}"
+        for name in sorted((marked | named) - HOOKS.keys())
+    ] + [f"{name} is not marked with @hookimpl" for name in sorted((named & HOOKS.keys()) - marked)]
+
+
+def _add_all(
+    registry: Registry, result: Any, hook: str, base: type[ComponentConfig], origin: Origin
+) -> list[str]:
+    """Register what a hook returned; what is wrong with it."""
+    if not isinstance(result, list):
+        return [f"{hook}() returned {result!r}, not a list of subclasses of {base.__name__}"]
+    reasons = []
+    for config in result:
+        reason = _flaw(config, base)
+        if reason:
+            reasons.append(f"{hook}() returned {_show(config)}, {reason}")
+            continue
+        try:
+            registry.add(config, origin)
+        except DuplicatePartError as error:
+            reasons.append(str(error))
+    return reasons
+
+
+def _flaw(config: Any, base: type[ComponentConfig]) -> str:
+    """Why `config` can't be a part of the socket; nothing where it can."""
+    if not isinstance(config, type):
+        return f"which is no class: a hook returns subclasses of {base.__name__}"
+    if not issubclass(config, base) or config is base:
+        return f"which is not a subclass of {base.__name__}"
+    name = config.model_fields["type"].default
+    if not isinstance(name, str) or get_args(config.model_fields["type"].annotation) != (name,):
+        return 'which has no name: it needs a field `type: Literal["..."] = "..."`'
+    if config.socket != base.socket:
+        return f"whose socket was changed from '{base.socket}' to '{config.socket}'"
+    if all("build" not in vars(owner) for owner in config.__mro__ if owner not in base.__mro__):
+        return "which has no `build` of its own"
+    return ""
+
+
+def _show(config: Any) -> str:
+    return config.__name__ if isinstance(config, type) else repr(config)
+
+
+def _brief(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".strip().partition("\n")[0]
