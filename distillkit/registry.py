@@ -9,7 +9,7 @@ named in any recipe. (A pydantic union would be closed when `Recipe` is defined.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
@@ -129,20 +129,17 @@ def _to_part(base: type[ComponentConfig], value: Any, context: Any) -> Component
         raise _problems(base.socket, _problem((), message))
     name = value["type"]
     if not isinstance(name, str):
-        hint = " (YAML reads on, off, yes and no without quotes as true and false)"
-        message = f"`type` should be a name, not {name!r}{hint if isinstance(name, bool) else ''}"
+        message = f"`type` should be a name, not {name!r}; if it is one, put quotes around it"
         raise _problems(base.socket, _problem(("type",), f"{message}; {installed}"))
     try:
         config = registry.get(base.socket, name).config
     except UnknownPartError as error:
-        raise _problems(base.socket, _problem(("type",), str(error))) from None
+        raise _problems(base.socket, _problem(("type",), str(error), "unknown_part")) from None
     try:
         return config.model_validate(value, context=context)
     except ValidationError as error:
-        # Fields for the "did you mean" of whoever shows the problems.
-        raise _problems(
-            f"{base.socket} '{name}'", *error.errors(include_url=False), fields=config.model_fields
-        ) from None
+        errors = error.errors(include_url=False)
+        raise _problems(f"{base.socket} '{name}'", *errors, config=config) from None
 
 
 def _registry(context: Any) -> Registry:
@@ -155,24 +152,22 @@ def _registry(context: Any) -> Registry:
 
 
 def _not_a_mapping(socket: str, value: Any, installed: str) -> str:
-    if isinstance(value, str):
-        return f"write {{type: {value}}}: a {socket} is a `type` with its fields; {installed}"
-    kind = "nothing" if value is None else type(value).__name__
-    return f"a {socket} is a `type` with its fields, not {kind}; {installed}"
+    return f"a {socket} is a mapping like {{type: NAME}}, not {value!r}; {installed}"
 
 
-def _problem(loc: tuple[str, ...], message: str) -> dict[str, Any]:
-    return {"type": "part", "loc": loc, "msg": message}
+def _problem(loc: tuple[str, ...], message: str, kind: str = "part") -> dict[str, Any]:
+    return {"type": kind, "loc": loc, "msg": message}
 
 
-def _problems(what: str, *errors: Any, fields: Sequence[str] | Mapping[str, Any] = ()) -> Exception:
+def _problems(what: str, *errors: Any, config: type[ComponentConfig] | None = None) -> Exception:
     """One error for pydantic that keeps all inner ones, with their places, in its context.
 
-    pydantic joins no ValidationErrors of nested calls; `recipe_file` takes these apart again.
+    pydantic joins no ValidationErrors of nested calls; `recipe_problems` takes these apart again,
+    and finds the fields that there are in `config`.
     """
     lines = [": ".join(filter(None, (".".join(map(str, e["loc"])), e["msg"]))) for e in errors]
     return PydanticCustomError(
         "part",
         "{what}: {summary}",
-        {"what": what, "summary": "; ".join(lines), "errors": errors, "fields": list(fields)},
+        {"what": what, "summary": "; ".join(lines), "errors": errors, "config": config},
     )

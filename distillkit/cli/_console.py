@@ -1,0 +1,10 @@
+"""Where commands print: plain text, as wide as the terminal, and never cut in a pipe."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+
+def console() -> Console:
+    out = Console(markup=False, highlight=False)
+    return out if out.is_terminal else Console(markup=False, highlight=False, width=200)
