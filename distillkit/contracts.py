@@ -100,6 +100,10 @@ class Panel:
         """The drawn heads, each once, in rising order."""
         return sorted({seat.head for look in self.looks for seat in look.seats})
 
+    def of(self, rows: slice) -> Panel:
+        """The same heads before some of the iteration's pictures."""
+        return Panel(tuple(Look(k.view, k.t_B[rows], k.seats) for k in self.looks))
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -118,14 +122,18 @@ class Exhibit(Protocol):
     x_T_BCHW: Tensor
     """The noise that teacher and student both started from."""
     cond: Condition
+    null: Condition
     real_BCHW: Tensor
     """x_0, the teacher's sample."""
     fake_BCHW: Tensor
     """x_0-hat, the student's sample; holds the graph of the student's last step."""
     steps: int
     """Length of the student's roll-out."""
-    generator: Generator
-    """For draws of the loss's own."""
+
+    @property
+    def generator(self) -> Generator:
+        """For draws of the loss's own; the same at every call."""
+        ...
 
     def for_critic(self) -> Sequence[Verdict]:
         """Verdicts whose gradients reach the drawn heads and nothing else."""
@@ -221,7 +229,7 @@ class Pool(Protocol):
     """All N heads: feature map (B, C, h, w) -> patch logits (B, K)."""
 
     def draw(self, batch: int, generator: Generator) -> Panel:
-        """The panel of one iteration; depends on the generator alone."""
+        """The panel of one iteration, for `batch` pictures; depends on the generator alone."""
         ...
 
     def reset(self, heads: Sequence[int], generator: Generator) -> None:

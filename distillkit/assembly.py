@@ -1,0 +1,124 @@
+"""From a recipe to the parts it names, held to their contracts: frozen is frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from distillkit.contracts import (
+    Backbone,
+    Pool,
+    PromptSource,
+    Refresh,
+    StudentNetwork,
+    Teacher,
+)
+from distillkit.critics import Critics
+from distillkit.errors import UserError
+from distillkit.latents import Pairs
+from distillkit.players import Players, make_optimizer
+from distillkit.randomness import key_to_seed
+from distillkit.recipe import Recipe
+from distillkit.stream import Deal, Stream
+from distillkit.student import Average, Student
+from distillkit.timeline import Terms, Timeline
+
+
+@dataclass
+class Parts:
+    """What a recipe's configs built."""
+
+    teacher: Teacher
+    network: StudentNetwork
+    prompts: PromptSource
+    backbone: Backbone | None = None
+    pool: Pool | None = None
+    refresh: Refresh | None = None
+    losses: Terms = field(default_factory=list)
+    warmup_losses: Terms = field(default_factory=list)
+
+    @property
+    def loss_modules(self) -> list[nn.Module]:
+        """Networks of the losses' own."""
+        return [m for _, loss in self.losses for m in loss.modules()]
+
+
+def build_parts(recipe: Recipe) -> Parts:
+    """Build every part. Sentences for the user come out of the parts as `UserError`."""
+    teacher = recipe.teacher.build()
+    freeze(teacher.modules())
+    network = recipe.student.build(teacher)
+    parts = Parts(teacher, network, recipe.prompts.build())
+    if not len(parts.prompts):
+        raise UserError(f"prompts: '{recipe.prompts.name()}' gave no prompt at all")
+    if recipe.backbone is not None and recipe.pool is not None:
+        parts.backbone = recipe.backbone.build(teacher)
+        for module in parts.backbone.modules():
+            module.eval()
+        seed = key_to_seed(recipe.run.seed, "heads")
+        parts.pool = recipe.pool.build(parts.backbone.channels, seed)
+    if recipe.refresh is not None:
+        parts.refresh = recipe.refresh.build()
+    parts.losses = [(c.weight, c.build(teacher, network)) for c in recipe.losses]
+    parts.warmup_losses = [(c.weight, c.build(teacher, network)) for c in recipe.warmup.losses]
+    return parts
+
+
+def freeze(modules: Sequence[nn.Module]) -> None:
+    """No gradients, no dropout, no running statistics."""
+    for module in modules:
+        module.requires_grad_(False).eval()
+
+
+def make_timeline(recipe: Recipe, parts: Parts) -> Timeline:
+    """The run's phases."""
+    return Timeline(recipe, recipe.refinement.build(), parts.losses, parts.warmup_losses)
+
+
+def make_stream(recipe: Recipe, parts: Parts) -> Stream:
+    """The run's order of samples."""
+    return Stream(parts.prompts, recipe.run.seed, recipe.samples.count)
+
+
+def make_players(recipe: Recipe, parts: Parts, accelerator: Any) -> Players:
+    """Parts on their device, wrapped for several processes, with their optimizers."""
+    device, run = accelerator.device, recipe.run
+    parts.teacher.to(device)
+    network = parts.network
+    network.module.to(device)
+    average = Average(network.module, recipe.student.ema) if recipe.student.ema else None
+    network.module = accelerator.prepare(network.module)
+    critics, others = None, list(parts.loss_modules)
+    if parts.backbone is not None and parts.pool is not None:
+        critics = Critics(parts.backbone, parts.pool, parts.teacher.schedule)
+        others += [m for m in parts.backbone.modules() if _trains(m)]
+        for module in (*parts.backbone.modules(), parts.pool.heads):
+            module.to(device)
+    taught = [] if critics is None else list(critics.pool.heads.parameters())
+    taught += [p for m in others for p in m.to(device).parameters() if p.requires_grad]
+    critic_optim = recipe.optim.critic or recipe.optim.student
+    return Players(
+        seed=run.seed,
+        deal=Deal(run.batch, run.accumulate, accelerator.process_index, accelerator.num_processes),
+        pairs=Pairs(parts.teacher, make_stream(recipe, parts), device),
+        student=Student(network, parts.teacher.schedule, recipe.student.timestep_shift),
+        average=average,
+        student_optimizer=make_optimizer(
+            [p for p in network.module.parameters() if p.requires_grad], recipe.optim.student
+        ),
+        critics=critics,
+        critic_optimizer=make_optimizer(taught, critic_optim) if taught else None,
+        critic_optim=critic_optim,
+        refresh=parts.refresh if critics is not None else None,
+        accelerator=accelerator,
+        others=others,
+        born_N=torch.zeros(len(critics.pool.heads) if critics else 0, dtype=torch.int64),
+    )
+
+
+def _trains(module: nn.Module) -> bool:
+    return any(p.requires_grad for p in module.parameters())

@@ -1,0 +1,112 @@
+"""The two players with their optimizers, and what one iteration asks of them.
+
+`step.py` says what happens in which order; here stands how: devices, processes, precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from distillkit.contracts import Refresh
+from distillkit.critics import Critics
+from distillkit.latents import Pairs
+from distillkit.recipe import AdamW
+from distillkit.stream import Deal
+from distillkit.student import Average, Student
+from distillkit.timeline import Terms, Turn
+
+
+@dataclass
+class Players:
+    """Everything that an iteration touches."""
+
+    seed: int
+    deal: Deal
+    pairs: Pairs
+    student: Student
+    average: Average | None
+    student_optimizer: Optimizer
+    critics: Critics | None
+    critic_optimizer: Optimizer | None
+    """Of the heads, the losses' own networks, and a backbone that trains."""
+    critic_optim: AdamW | None
+    refresh: Refresh | None
+    accelerator: Any
+    others: Sequence[nn.Module] = ()
+    """Networks beside the heads that train with the critics."""
+    born_N: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    """Iteration after which each head was (re-)initialised."""
+
+    @contextmanager
+    def micro_batch(self, last: bool) -> Iterator[None]:
+        """Precision as the recipe says; ranks exchange gradients in the last micro-batch alone."""
+        module = self.student.network.module
+        with self.accelerator.autocast():
+            if last:
+                yield
+            else:
+                with self.accelerator.no_sync(module):
+                    yield
+
+    def backward(self, loss: Tensor) -> float:
+        """Add a micro-batch's share of the gradient; returns its share of the loss."""
+        share = loss / self.deal.accumulate
+        if share.requires_grad:
+            self.accelerator.backward(share)
+        return float(share.detach())
+
+    def head_parameters(self, heads: Sequence[int]) -> list[nn.Parameter]:
+        """Parameters of these heads."""
+        if self.critics is None:
+            return []
+        return [p for h in heads for p in self.critics.pool.heads[h].parameters()]
+
+    def step_critic(self, drawn: Sequence[int], terms: Terms) -> None:
+        """Move the drawn heads, and what trains with them; nothing else has a gradient."""
+        if self.critic_optimizer is None or self.critic_optim is None:
+            return
+        moved = self.head_parameters(drawn)
+        moved += [p for m in self.others for p in m.parameters() if p.requires_grad]
+        # The pool stays outside the data-parallel wrapper: most of it has no gradient.
+        for p in moved:
+            if p.grad is not None and self.accelerator.num_processes > 1:
+                p.grad = self.accelerator.reduce(p.grad, "mean")
+        step(self.accelerator, self.critic_optimizer, moved, self.critic_optim)
+        if self.critics is not None:
+            for _, loss in terms:
+                loss.after_critic_step([self.critics.pool.heads[h] for h in drawn])
+
+    def step_student(self, turn: Turn) -> None:
+        """Move the student, and its running average after it."""
+        if turn.fresh:
+            self.student_optimizer.state.clear()
+        module = self.student.network.module
+        step(self.accelerator, self.student_optimizer, list(module.parameters()), turn.optim)
+        if self.average is not None:
+            self.average.update(self.accelerator.unwrap_model(module))
+
+
+def make_optimizer(parameters: Sequence[nn.Parameter], optim: AdamW) -> Optimizer:
+    """AdamW over the parameters; those without a gradient are passed over when it steps."""
+    return torch.optim.AdamW(
+        parameters, lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay
+    )
+
+
+def step(
+    accelerator: Any, optimizer: Optimizer, parameters: list[nn.Parameter], optim: AdamW
+) -> None:
+    """Clip, step with this phase's numbers, and let go of the gradients."""
+    if optim.clip is not None:
+        accelerator.clip_grad_norm_(parameters, optim.clip)
+    for group in optimizer.param_groups:
+        group.update(lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)

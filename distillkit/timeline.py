@@ -1,0 +1,80 @@
+"""When what happens: student warm-up, critic warm-up, then the refinement's stages.
+
+A turn is a pure function of the iteration's number, so a resumed run needs no state for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from distillkit.contracts import Loss, Refinement
+from distillkit.randomness import generator
+from distillkit.recipe import AdamW, Recipe
+
+STUDENT_WARMUP = "student warm-up"
+CRITIC_WARMUP = "critic warm-up"
+
+Terms = list[tuple[float, Loss]]
+"""Losses with their weights."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one iteration does."""
+
+    phase: str
+    terms: Terms
+    trains_student: bool
+    trains_critic: bool
+    steps: int
+    """Length of the student's roll-out."""
+    optim: AdamW
+    """The student's step size, moments and clipping in this phase."""
+    fresh: bool
+    """Whether the student's optimizer starts anew with this turn."""
+    ends_stage: bool
+    """Whether a snapshot of the student is due after this turn."""
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The phases of a run, end to end."""
+
+    recipe: Recipe
+    refinement: Refinement
+    losses: Terms
+    warmup_losses: Terms
+
+    @property
+    def start(self) -> int:
+        """First iteration in which the players meet."""
+        return self.recipe.warmup.student + self.recipe.warmup.critic
+
+    def __len__(self) -> int:
+        return self.start + self.refinement.iterations
+
+    def turn(self, iteration: int) -> Turn:
+        """What iteration `iteration` (from 0) does."""
+        recipe, warmup = self.recipe, self.recipe.warmup
+        alone = recipe.optim.warmup or recipe.optim.student
+        if iteration < warmup.student:
+            return Turn(
+                STUDENT_WARMUP, self.warmup_losses, True, False, 1, alone, iteration == 0, False
+            )
+        if iteration < self.start:
+            return Turn(
+                CRITIC_WARMUP, self.losses, False, True, 1, recipe.optim.student, False, False
+            )
+        i = iteration - self.start
+        stage = self.refinement.stage(i)
+        last = i + 1 == self.refinement.iterations or self.refinement.stage(i + 1) != stage
+        return Turn(
+            phase=stage,
+            terms=self.losses,
+            trains_student=(i + 1) % recipe.optim.critic_updates == 0,
+            trains_critic=True,
+            steps=self.refinement.steps(i, generator(recipe.run.seed, "steps", i)),
+            optim=recipe.optim.student,
+            fresh=i == 0,
+            ends_stage=last,
+        )

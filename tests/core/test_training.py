@@ -1,0 +1,232 @@
+"""The properties of a run: exact resume, untouched heads, frozen networks, exact accumulation."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from distillkit import state
+from distillkit.assembly import build_parts
+from distillkit.health import Diverged, Outcome
+from distillkit.recipe import AdamW, Optim, Recipe, Run, Samples, Warmup
+from distillkit.runfolder import RunFolder, read_log
+from distillkit.step import iterate
+from distillkit.trainer import Stopped, Trainer, Watcher
+
+from .world import world_recipe
+
+
+def trainer(recipe: Recipe, folder: Path, watcher: Watcher | None = None) -> Trainer:
+    parts = build_parts(recipe)
+    accelerator = Accelerator(cpu=True)
+    return Trainer(recipe, RunFolder(folder), parts, accelerator, watcher or Watcher())
+
+
+def everything(of: Trainer) -> dict[str, Tensor]:
+    saved = state.collect(of.players, of.watch)
+    return {f"{part}.{k}": v.detach().clone() for part, ts in saved.items() for k, v in ts.items()}
+
+
+def assert_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    assert one.keys() == other.keys()
+    different = [name for name in one if not torch.equal(one[name], other[name])]
+    assert not different, f"{len(different)} of {len(one)} differ: {different[:5]}"
+
+
+class StopAfter(Watcher):
+    """Sends a signal to this process in the middle of a run."""
+
+    def __init__(self, iteration: int, number: int) -> None:
+        self.at, self.number = iteration, number
+
+    def iteration(self, i: int, total: int, outcome: Outcome, seconds: float) -> None:
+        if i + 1 == self.at:
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stopped_and_resumed_run_equals_unbroken_run_bit_for_bit(
+    tmp_path: Path, number: int
+) -> None:
+    recipe = world_recipe(warmup=Warmup(student=3, losses=[{"type": "regression"}], critic=2))
+    whole = trainer(recipe, tmp_path / "whole")
+    whole.train()
+    broken = trainer(recipe, tmp_path / "broken", StopAfter(9, number))
+    with pytest.raises(Stopped, match="after iteration 9"):
+        broken.train()
+    resumed = trainer(recipe, tmp_path / "broken")
+    resumed.train(resume=True)
+    assert_same(everything(whole), everything(resumed))
+    a, b = (read_log(tmp_path / name / "log.jsonl") for name in ("whole", "broken"))
+    assert [r | {"seconds": 0} for r in a] == [r | {"seconds": 0} for r in b]
+    for name in ("start", "1-step", "2-step", "4-step"):
+        files = [RunFolder(tmp_path / f).snapshot(name).read_bytes() for f in ("whole", "broken")]
+        assert files[0] == files[1]
+
+
+def test_a_damaged_checkpoint_is_passed_over_with_a_word(tmp_path: Path) -> None:
+    recipe = world_recipe(run=Run(batch=4, checkpoint_every=5, keep=2))
+    whole = trainer(recipe, tmp_path)
+    whole.train()
+    assert whole.checkpoints.iterations() == [15, 20]
+    victim = tmp_path / "checkpoints" / "00000020" / "heads.safetensors"
+    victim.write_bytes(victim.read_bytes()[:-7] + b"garbage")
+    words: list[str] = []
+    again = trainer(recipe, tmp_path)
+    again.checkpoints = type(again.checkpoints)(tmp_path / "checkpoints", 2, words.append)
+    again.train(resume=True)
+    assert "heads.safetensors does not match its checksum" in words[0]
+    assert_same(everything(whole), everything(again))
+
+
+def test_a_checkpoint_that_was_cut_short_is_never_seen(tmp_path: Path, monkeypatch: Any) -> None:
+    """A full disk in the middle of a checkpoint leaves the one before, and a sentence."""
+    from distillkit import checkpoint
+    from distillkit.errors import UserError
+
+    run = trainer(world_recipe(run=Run(batch=4, checkpoint_every=5)), tmp_path)
+    real, calls = checkpoint.write_tensors, []
+
+    def full_disk(path: Path, tensors: Any) -> None:
+        calls.append(path)
+        if len(calls) > 6:
+            raise OSError(28, "No space left on device")
+        real(path, tensors)
+
+    monkeypatch.setattr(checkpoint, "write_tensors", full_disk)
+    with pytest.raises(UserError, match="No space left on device"):
+        run.train()
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["00000005"]
+
+
+def test_undrawn_heads_have_no_gradient_and_do_not_change(tmp_path: Path) -> None:
+    recipe = world_recipe(refresh={"type": "never"})
+    run = trainer(recipe, tmp_path)
+    players = run.players
+    assert players.critics is not None
+    assert players.critic_optimizer is not None
+    heads = players.critics.pool.heads
+    for i in range(4):
+        before = [{k: v.clone() for k, v in h.state_dict().items()} for h in heads]
+        steps = [_steps_taken(players.critic_optimizer, h) for h in heads]
+        from distillkit.randomness import generator
+
+        drawn = players.critics.pool.draw(4, generator(recipe.run.seed, "panel", i)).heads
+        assert 0 < len(drawn) < len(heads)
+        iterate(i, run.timeline.turn(i), players)
+        for n, head in enumerate(heads):
+            same = all(torch.equal(v, before[n][k]) for k, v in head.state_dict().items())
+            assert same == (n not in drawn)
+            assert all(p.grad is None for p in head.parameters())
+            assert _steps_taken(players.critic_optimizer, head) == steps[n] + (n in drawn)
+
+
+def _steps_taken(optimizer: Any, head: Any) -> int:
+    taken = optimizer.state.get(next(head.parameters()), {}).get("step", 0)
+    return int(taken)
+
+
+def test_refreshed_heads_start_without_moments_and_with_age_zero(tmp_path: Path) -> None:
+    run = trainer(world_recipe(refresh={"type": "random", "fraction": 1.0}), tmp_path)
+    iterate(0, run.timeline.turn(0), run.players)
+    assert run.players.critic_optimizer is not None
+    assert not run.players.critic_optimizer.state
+    assert run.players.born_N.tolist() == [1] * len(run.players.born_N)
+
+
+def test_frozen_networks_never_move_and_never_hold_gradients(tmp_path: Path) -> None:
+    run = trainer(world_recipe(), tmp_path)
+    assert run.parts.backbone is not None
+    frozen = [*run.parts.teacher.modules(), *run.parts.backbone.modules()]
+    before = [{k: v.clone() for k, v in m.state_dict().items()} for m in frozen]
+    run.train()
+    for module, weights in zip(frozen, before, strict=True):
+        assert not module.training
+        assert all(p.grad is None and not p.requires_grad for p in module.parameters())
+        assert all(torch.equal(v, weights[k]) for k, v in module.state_dict().items())
+
+
+def test_accumulated_micro_batches_equal_one_batch_for_both_players(tmp_path: Path) -> None:
+    """2 micro-batches of 4 see the pictures, noise, crops and heads of one batch of 8.
+
+    Compared are the first moments after one iteration, (1 - 0.9) * gradient: Adam's own step
+    would turn rounding of near-zero gradients into a full step.
+    """
+    moments = {}
+    adam = {"betas": (0.9, 0.99)}
+    optim = Optim(student=AdamW(lr=1e-3, clip=1.0, **adam), critic=AdamW(lr=1e-2, **adam))
+    for run in (Run(batch=8), Run(batch=4, accumulate=2)):
+        one = trainer(world_recipe(run=run, optim=optim, refresh=None), tmp_path)
+        iterate(19, one.timeline.turn(19), one.players)
+        saved = everything(one)
+        moments[run.batch] = {k: v for k, v in saved.items() if k.endswith("exp_avg")}
+    assert {name.split(".")[0] for name in moments[8]} == {"student-optimizer", "critic-optimizer"}
+    for name, moment in moments[8].items():
+        torch.testing.assert_close(moments[4][name], moment, rtol=1e-4, atol=1e-7)
+    assert all(float(m.abs().max()) > 1e-4 for k, m in moments[8].items() if m.ndim == 4)
+
+
+def test_online_and_cached_samples_give_the_same_run(tmp_path: Path) -> None:
+    online = trainer(world_recipe(samples=Samples(count=12)), tmp_path / "online")
+    online.train()
+    cached_samples = Samples(count=12, cache=str(tmp_path / "cache"), batch=5)
+    cached = trainer(world_recipe(samples=cached_samples), tmp_path / "cached")
+    cached.train()
+    assert_same(everything(online), everything(cached))
+    assert len(list((tmp_path / "cache").glob("*.safetensors"))) == 3
+
+
+def test_a_cache_of_another_recipe_is_refused(tmp_path: Path) -> None:
+    from distillkit.errors import UserError
+
+    samples = Samples(count=12, cache=str(tmp_path / "cache"))
+    trainer(world_recipe(samples=samples), tmp_path / "a").train()
+    other = world_recipe(samples=samples, run=Run(batch=4, seed=1))
+    with pytest.raises(UserError, match="samples of another teacher, prompt list, seed or count"):
+        trainer(other, tmp_path / "b").train()
+
+
+def test_nan_stops_the_run_before_it_reaches_the_weights(tmp_path: Path) -> None:
+    run = trainer(world_recipe(run=Run(batch=4, checkpoint_every=5)), tmp_path)
+    teacher: Any = run.parts.teacher
+    sample, calls = teacher.sample, []
+
+    def poisoned(x_T: Tensor, cond: Any, generators: Any) -> Tensor:
+        calls.append(1)
+        return sample(x_T, cond, generators) * (float("nan") if len(calls) > 12 else 1)
+
+    teacher.sample = poisoned
+    with pytest.raises(Diverged, match=r"critic's loss is nan.*last good checkpoint.*critic.lr"):
+        run.train()
+    assert run.checkpoints.iterations() == [5, 10]
+    assert all(bool(t.isfinite().all()) for t in everything(run).values())
+
+
+def test_critics_that_always_win_stop_the_run() -> None:
+    from distillkit.health import Watch
+    from distillkit.timeline import Turn
+
+    turn = Turn("1-step", [], True, True, 1, AdamW(lr=1e-3), False, False)
+    watch = Watch()
+    with pytest.raises(Diverged, match=r"they have won.*refresh.fraction"):
+        for _ in range(1000):
+            watch.see(Outcome(turn, seen=[{"global-cond t10": 1.0}]))
+    fair = Watch()
+    for _ in range(1000):
+        fair.see(Outcome(turn, seen=[{"global-cond t10": 0.8}]))
+
+
+def test_student_trains_every_nth_iteration_when_critics_update_more_often(tmp_path: Path) -> None:
+    optim = Optim(student=AdamW(lr=1e-3), critic=AdamW(lr=1e-2), critic_updates=4)
+    run = trainer(world_recipe(optim=optim), tmp_path)
+    run.train()
+    rows = read_log(tmp_path / "log.jsonl")
+    assert [r["iteration"] for r in rows if r["student"] is not None] == [3, 7, 11, 15, 19]
+    assert all(r["critic"] is not None for r in rows)
