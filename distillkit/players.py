@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,6 +91,18 @@ class Players:
         step(self.accelerator, self.student_optimizer, list(module.parameters()), turn.optim)
         if self.average is not None:
             self.average.update(self.accelerator.unwrap_model(module))
+
+    @contextmanager
+    def published(self) -> Iterator[None]:
+        """Inside, the student's network is unwrapped and has the weights that are published."""
+        network = self.student.network
+        wrapped, network.module = network.module, self.accelerator.unwrap_model(network.module)
+        average = self.average
+        try:
+            with average.worn_by(network.module) if average else nullcontext():
+                yield
+        finally:
+            network.module = wrapped
 
 
 def make_optimizer(parameters: Sequence[nn.Parameter], optim: AdamW) -> Optimizer:

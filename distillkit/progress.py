@@ -31,6 +31,8 @@ class Terminal(Watcher):
     """Tells a person at the terminal."""
 
     console: Console
+    quiet: bool = False
+    """Says nothing at all: the processes beside the main one."""
     smoothing: float = 0.95
     seen: dict[str, float] = field(default_factory=dict)
 
@@ -44,7 +46,7 @@ class Terminal(Watcher):
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
             console=self.console,
-            disable=not self.console.is_terminal,
+            disable=self.quiet or not self.console.is_terminal,
         )
         self.tasks: dict[str, TaskID] = {}
         self.spoke = 0.0
@@ -57,7 +59,8 @@ class Terminal(Watcher):
         self.say(f"Going on after iteration {iteration}.")
 
     def say(self, text: str) -> None:
-        self.bar.console.print(text, markup=False, highlight=False)
+        if not self.quiet:
+            self.bar.console.print(text, markup=False, highlight=False)
 
     def count(self, what: str, done: int, total: int, note: str = "") -> None:
         """`done` of `total` of something are there."""

@@ -90,13 +90,14 @@ class Trainer:
         outcome = iterate(i, turn, self.players)
         self.watch.see(outcome)
         seconds = time.perf_counter() - began
-        if self.accelerator.is_main_process:
+        main = self.accelerator.is_main_process
+        if main:
             self.folder.append_log(_row(i, outcome, seconds))
             self.accelerator.log(_scalars(outcome), step=i)
         self.watcher.iteration(i, len(self.timeline), outcome, seconds)
         if turn.ends_stage:
             self._snapshot(turn.phase)
-        if self.preview and (i + 1) % self.recipe.run.preview_every == 0:
+        if self.preview and main and (i + 1) % self.recipe.run.preview_every == 0:
             self.preview(self.players, i + 1)
 
     def _snapshot(self, name: str) -> None:

@@ -1,4 +1,4 @@
-"""A world of 8x8 latents in plain torch: a teacher that is a formula, networks of one convolution."""
+"""A world of 8x8 latents in plain torch: a formula for a teacher, networks of one convolution."""
 
 from __future__ import annotations
 

@@ -1,0 +1,37 @@
+# Two commands do everything on a fresh machine:
+#   make demo    environment, install, distil the embedded recipe, and where to look
+#   make test    environment, install, lint, types, tests
+# Both can be run again at once: what is installed is not installed again.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test install lint types clean
+
+demo: $(STAMP)
+	$(BIN)/distillkit run recipes/nitro_shapes.yaml
+
+test: lint types
+	OMP_NUM_THREADS=2 $(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		torch hatchling editables
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--no-build-isolation --editable '.[dev,lora]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,139 @@
+"""`distillkit run RECIPE`: train, judge, publish, report."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from distillkit.players import Players
+    from distillkit.progress import Terminal
+    from distillkit.recipe_file import LoadedRecipe
+    from distillkit.runfolder import RunFolder
+    from distillkit.trainer import Trainer
+
+
+def run(
+    recipe: Annotated[str, typer.Argument(help="A recipe's file, or a name of `recipes list`.")],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="A.B=C", help="Change a field; can be given many times."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run.", show_default="runs/RECIPE-TIME")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out, or the newest one.")
+    ] = False,
+) -> None:
+    """Distil: train the student, judge it, publish it, and write the report."""
+    from distillkit.recipe_file import load_recipe
+
+    loaded = load_recipe(recipe, set_ or ())
+    folder = choose_folder(loaded, out, resume)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+    from distillkit.trainer import Stopped
+
+    trainer, terminal = open_trainer(loaded, folder, resume)
+    try:
+        with terminal.bar:
+            players = trainer.train(resume)
+            if trainer.accelerator.is_main_process:
+                finish(trainer, players, terminal)
+    except Stopped as stopped:
+        terminal.say(f"\nStopped; saved after iteration {stopped.iteration}. Go on with")
+        terminal.say(f"  distillkit run {recipe} --out {folder.path} --resume")
+        raise typer.Exit(130) from None
+    if trainer.accelerator.is_main_process:
+        summary(folder, terminal)
+
+
+def choose_folder(loaded: LoadedRecipe, out: Path | None, resume: bool) -> RunFolder:
+    """The run's folder: a new one, or with `resume` one that holds this recipe's run."""
+    from distillkit.errors import UserError
+    from distillkit.recipe_file import dump_recipe
+    from distillkit.runfolder import RunFolder
+
+    name = loaded.path.stem
+    if out is None:
+        out = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        if resume:
+            runs = sorted(p for p in Path("runs").glob(f"{name}-*") if (p / "recipe.yaml").exists())
+            if not runs:
+                raise UserError(f"There is no run of {name} under runs/ to go on with.")
+            out = runs[-1]
+    folder = RunFolder(out)
+    if resume and not folder.recipe.exists():
+        raise UserError(f"{out} holds no run to go on with; leave --resume out to start one there.")
+    if resume and folder.recipe.read_text(encoding="utf-8") != dump_recipe(loaded.recipe):
+        raise UserError(
+            f"{out} was started with other numbers than {loaded.path} gives. To go on exactly as "
+            f"it began: distillkit run {folder.recipe} --out {out} --resume"
+        )
+    return folder
+
+
+def open_trainer(loaded: LoadedRecipe, folder: RunFolder, resume: bool) -> tuple[Trainer, Terminal]:
+    """Build the parts first, so that bad input leaves no folder behind."""
+    import torch
+    from accelerate import Accelerator
+
+    from distillkit.assembly import build_parts
+    from distillkit.cli._console import console
+    from distillkit.grids import make_previews, save_image
+    from distillkit.plugins import installed
+    from distillkit.progress import Terminal
+    from distillkit.recipe_file import dump_recipe
+    from distillkit.trainer import Trainer
+
+    settings = loaded.recipe.run
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    accelerator = Accelerator(
+        mixed_precision=settings.precision,
+        log_with=settings.trackers or None,
+        project_dir=str(folder.path),
+    )
+    terminal = Terminal(console(), quiet=not accelerator.is_main_process)
+    terminal.say(f"Recipe  {loaded.path}\nRun     {folder.path}\nDevice  {accelerator.device}")
+    parts = build_parts(loaded.recipe)
+    if accelerator.is_main_process and not resume:
+        plugins = {str(o.plugin): f"{o.distribution} {o.version}" for o in installed().plugins}
+        folder.open_new(dump_recipe(loaded.recipe), plugins)
+    accelerator.init_trackers("distillkit")
+    previews = make_previews(loaded.recipe, parts, accelerator.device)
+
+    def preview(players: Players, iteration: int) -> None:
+        with players.published():
+            save_image(previews.image(players.student), folder.previews / f"{iteration:08d}.png")
+
+    return Trainer(loaded.recipe, folder, parts, accelerator, terminal, preview), terminal
+
+
+def finish(trainer: Trainer, players: Players, terminal: Terminal) -> None:
+    """Publish the student, take the figures, write the report."""
+    from distillkit.disk import appearing
+    from distillkit.figures import evaluate
+    from distillkit.report import write_report
+
+    network = players.student.network
+    with players.published(), appearing(trainer.folder.student) as temporary:
+        network.publish(temporary, players.student.timestep_shift)
+    evaluate(trainer.recipe, trainer.parts, trainer.folder, terminal.count)
+    write_report(trainer.folder)
+
+
+def summary(folder: RunFolder, terminal: Terminal) -> None:
+    """The end of the terminal's output: figures, and where to look."""
+    import json
+
+    from distillkit.figures import figures_table
+
+    if folder.figures.exists():
+        terminal.console.print(figures_table(json.loads(folder.figures.read_text())))
+    terminal.say(f"\nStudent  {folder.student}\nReport   {folder.report}")
