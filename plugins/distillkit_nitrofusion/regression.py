@@ -1,0 +1,51 @@
+"""Regression on the teacher's samples: warm-up for a student without one-step weights.
+
+The paper starts from one-step weights (section 3.1); DMD2 (Yin et al. 2024) warms up like this.
+Legend: B batch, C channels, H, W latent cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+
+from distillkit.contracts import Exhibit
+
+
+def mse(fake_BCHW: Tensor, real_BCHW: Tensor) -> Tensor:
+    """E[(x_0-hat - x_0)^2]."""
+    assert fake_BCHW.shape == real_BCHW.shape
+    return (fake_BCHW - real_BCHW).square().mean()
+
+
+def pseudo_huber(fake_BCHW: Tensor, real_BCHW: Tensor, c: float) -> Tensor:
+    """E_B[sqrt(m + c^2) - c], m a picture's mean squared error  (iCT, Song & Dhariwal 2024).
+
+    iCT takes the squared norm in place of m, and c in proportion to the root of the dimension;
+    both divided by that root, so that the loss does not grow with the resolution.
+    """
+    assert fake_BCHW.shape == real_BCHW.shape
+    m_B = (fake_BCHW - real_BCHW).square().flatten(1).mean(1)
+    return ((m_B + c**2).sqrt() - c).mean()
+
+
+class RegressionLoss:
+    """The student's distance to the teacher's sample from the same x_T; no critic takes part."""
+
+    def __init__(self, distance: Callable[[Tensor, Tensor], Tensor]) -> None:
+        self.distance = distance
+
+    def critic(self, exhibit: Exhibit) -> None:
+        """Says nothing of the critics."""
+
+    def student(self, exhibit: Exhibit) -> Tensor:
+        """Scalar for the student."""
+        return self.distance(exhibit.fake_BCHW, exhibit.real_BCHW)
+
+    def after_critic_step(self, heads: Sequence[nn.Module]) -> None:
+        """Nothing to constrain."""
+
+    def modules(self) -> Sequence[nn.Module]:
+        """None."""
+        return []

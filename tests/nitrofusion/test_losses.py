@@ -1,0 +1,143 @@
+"""The losses on a made-up exhibit: averages over heads, approximate R1, clipping, regression."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from distillkit.contracts import Verdict
+from distillkit.errors import UserError
+from distillkit_nitrofusion import loss_configs
+from distillkit_nitrofusion.plugin import distillkit_register_losses
+
+
+class MadeUpExhibit:
+    """Two heads: one with two patches, one with one. Counts what it is asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[object] = []
+        self.real = [torch.tensor([[1.0, 2.0]], requires_grad=True), torch.zeros(1, 1)]
+        self.fake = [torch.tensor([[0.0, -3.0]], requires_grad=True), -torch.ones(1, 1)]
+        self.real_BCHW = torch.zeros(2, 1, 1, 2)
+        self.fake_BCHW = torch.tensor([[[[3.0, 4.0]]], [[[0.0, 0.0]]]], requires_grad=True)
+
+    def verdicts(self, player: str) -> list[Verdict]:
+        self.asked.append(player)
+        t_B = torch.tensor([10])
+        return [Verdict("v", 0, t_B, r, f) for r, f in zip(self.real, self.fake, strict=True)]
+
+    def for_critic(self) -> list[Verdict]:
+        return self.verdicts("critic")
+
+    def for_student(self) -> list[Verdict]:
+        return self.verdicts("student")
+
+    def real_perturbed(self, sigma: float) -> list[Tensor]:
+        self.asked.append(sigma)
+        return [torch.tensor([[1.5, 1.0]], requires_grad=True), torch.full((1, 1), 2.0)]
+
+
+def build(config: object) -> object:
+    return config.build(teacher=None, student=None)
+
+
+def test_hinge_averages_over_heads() -> None:
+    """First head: reals at or beyond the margin 0; fakes 1 and 0, mean 0.5. Second: 1 + 0 = 1.
+
+    Critic: (0.5 + 1) / 2. Student: minus the fakes' means -1.5 and -1, averaged: 1.25.
+    """
+    exhibit = MadeUpExhibit()
+    loss = build(loss_configs.Hinge())
+    assert loss.critic(exhibit).item() == 0.75
+    assert loss.student(exhibit).item() == 1.25
+    assert exhibit.asked == ["critic", "student"]
+    assert list(loss.modules()) == []
+
+
+def test_without_heads_there_is_a_sentence() -> None:
+    exhibit = MadeUpExhibit()
+    exhibit.real, exhibit.fake = [], []
+    loss = build(loss_configs.Hinge())
+    for player in (loss.critic, loss.student):
+        with pytest.raises(UserError, match="needs a backbone and a pool"):
+            player(exhibit)
+
+
+def test_approximate_r1() -> None:
+    """Squares: first head 0.25 and 1, mean 0.625; second 4. Mean over heads 2.3125, times 2.
+
+    Added to the hinge's 0.75: 5.375. The student's loss is as without.
+    """
+    exhibit = MadeUpExhibit()
+    loss = build(loss_configs.Hinge(r1={"weight": 2, "sigma": 0.25}))
+    assert loss.critic(exhibit).item() == 5.375
+    assert exhibit.asked == ["critic", 0.25]
+    assert loss.student(exhibit).item() == 1.25
+
+
+def test_approximate_r1_moves_both_sides() -> None:
+    """Of 2 (1 - 1.5)^2 / 2 patches / 2 heads, by the first: 2 * 2 * -0.5 / 4 = -0.5.
+
+    The hinge's own gradient there: on the margin of the first patch torch takes 0.
+    """
+    exhibit = MadeUpExhibit()
+    exhibit.real[0] = torch.tensor([[1.0, 2.0]], requires_grad=True)
+    build(loss_configs.Hinge(r1={"weight": 2, "sigma": 0.25})).critic(exhibit).backward()
+    assert exhibit.real[0].grad[0, 0].item() == -0.5
+
+
+ADVERSARIAL = [
+    config
+    for config in distillkit_register_losses()
+    if issubclass(config, loss_configs.Adversarial)
+]
+
+
+@pytest.mark.parametrize("config", ADVERSARIAL)
+def test_r1_goes_with_any_objective(config: type[loss_configs.Adversarial]) -> None:
+    """The penalty of the made-up exhibit is 2.3125 times the weight, whatever it is added to."""
+    plain = build(config()).critic(MadeUpExhibit())
+    with_r1 = build(config(r1={"weight": 1, "sigma": 0.1})).critic(MadeUpExhibit())
+    assert (with_r1 - plain).item() == pytest.approx(2.3125)
+
+
+def test_wasserstein_clips_the_heads_that_trained() -> None:
+    """Weights at 3, -3 and 0.004 become 0.01, -0.01 and 0.004; another head is not touched."""
+    trained, other = nn.Linear(3, 1, bias=False), nn.Linear(3, 1, bias=False)
+    for head in (trained, other):
+        head.weight.data = torch.tensor([[3.0, -3.0, 0.004]])
+    build(loss_configs.Wasserstein()).after_critic_step([trained])
+    assert trained.weight.tolist() == torch.tensor([[0.01, -0.01, 0.004]]).tolist()
+    assert other.weight.tolist() == torch.tensor([[3.0, -3.0, 0.004]]).tolist()
+
+
+@pytest.mark.parametrize("config", [c for c in ADVERSARIAL if c is not loss_configs.Wasserstein])
+def test_other_losses_do_not_clip(config: type[loss_configs.Adversarial]) -> None:
+    head = nn.Linear(1, 1)
+    head.weight.data.fill_(3)
+    build(config()).after_critic_step([head])
+    assert head.weight.item() == 3
+
+
+def test_regression_is_the_students_alone() -> None:
+    """Squares 9, 16, 0, 0: mean 6.25. Gradient 2 * 3 / 4 at the first. No verdict is asked for."""
+    exhibit = MadeUpExhibit()
+    loss = build(loss_configs.Regression())
+    assert loss.critic(exhibit) is None
+    value = loss.student(exhibit)
+    value.backward()
+    assert value.item() == 6.25
+    assert exhibit.fake_BCHW.grad[0, 0, 0, 0].item() == 1.5
+    assert exhibit.asked == []
+
+
+def test_pseudo_huber() -> None:
+    """Mean squares 12.5 and 0. With c = 1: (sqrt(13.5) - 1 + 0) / 2; finite gradient at 0."""
+    exhibit = MadeUpExhibit()
+    value = build(loss_configs.Regression(norm="pseudo-huber", c=1)).student(exhibit)
+    value.backward()
+    assert value.item() == pytest.approx((math.sqrt(13.5) - 1) / 2)
+    assert torch.isfinite(exhibit.fake_BCHW.grad).all()
