@@ -1,0 +1,190 @@
+"""What one iteration of NitroFusion costs, counted and timed, part by part.
+
+    python benchmarks/iteration.py recipes/nitro_shapes.yaml [--set a.b=c] [--out FILE.json]
+
+Counts FLOPs (torch's FlopCounterMode) of the whole iteration and of its parts, and sets them beside
+the sum that the method needs: one student forward and backward; one backbone pass on the real
+pictures; one forward and one input-backward on the fake; the drawn heads. Then times the parts.
+Ratios are what counts; seconds are this machine's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from rich.console import Console
+from rich.table import Table
+from torch.utils.flop_counter import FlopCounterMode
+
+from distillkit.assembly import build_parts
+from distillkit.recipe_file import load_recipe
+from distillkit.runfolder import RunFolder
+from distillkit.step import iterate
+from distillkit.timeline import Turn
+from distillkit.trainer import Trainer, Watcher
+
+
+def counted(call: Callable[[], Any]) -> int:
+    """FLOPs of a call."""
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops()
+
+
+class Tap:
+    """Counts FLOPs and seconds of every call that goes through it, and sums them by name."""
+
+    def __init__(self) -> None:
+        self.flops: dict[str, int] = defaultdict(int)
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.counts = False
+
+    def wrap(self, owner: Any, method: str, name: str) -> None:
+        """Replace a bound method by one that is measured."""
+        inner = getattr(owner, method)
+
+        def measured(*args: Any, **kwargs: Any) -> Any:
+            if self.counts:
+                with FlopCounterMode(display=False) as counter:
+                    result = inner(*args, **kwargs)
+                self.flops[name] += counter.get_total_flops()
+                return result
+            began = time.perf_counter()
+            result = inner(*args, **kwargs)
+            self.seconds[name] += time.perf_counter() - began
+            return result
+
+        setattr(owner, method, measured)
+
+
+def tapped(trainer: Trainer) -> Tap:
+    """Measure the calls of networks, the backward passes and the optimizers."""
+    tap, players = Tap(), trainer.players
+    tap.wrap(players.student.network.module, "forward", "student forward")
+    tap.wrap(players.critics.backbone, "features", "backbone forward")
+    for head in players.critics.pool.heads:
+        tap.wrap(head, "forward", "heads forward")
+    tap.wrap(trainer.parts.teacher, "encode", "text encoders")
+    tap.wrap(players, "backward", "backward")
+    tap.wrap(players.student_optimizer, "step", "optimizers")
+    tap.wrap(players.critic_optimizer, "step", "optimizers")
+    if players.average is not None:
+        tap.wrap(players.average, "update", "running average")
+    return tap
+
+
+NETWORK = ("student forward", "backbone forward", "heads forward", "text encoders", "backward")
+
+
+def needed(parts: dict[str, int], accumulate: int) -> dict[str, int]:
+    """The sum that the method needs, from measured forward passes.
+
+    A backward pass costs twice its forward where weights learn, once where only the input's
+    gradient is asked for. The heads run forward on real and fake for the critic, backward through
+    both, and once more forward and input-backward on the fake for the student.
+    """
+    student, both_backbones, heads = (
+        parts[name] for name in ("student forward", "backbone forward", "heads forward")
+    )
+    one_backbone, one_head_pass = both_backbones // 2, heads // 3
+    return {
+        "student: forward, backward": 3 * student,
+        "backbone on real: forward": one_backbone,
+        "backbone on fake: forward, input backward": 2 * one_backbone,
+        "heads: critic and student": (2 + 4 + 2) * one_head_pass,
+        "text encoders": parts["text encoders"],
+    }
+
+
+def first_one_step_turn(trainer: Trainer) -> tuple[int, Turn]:
+    """The first iteration in which both players train, on a one-step roll-out."""
+    for i in range(trainer.timeline.start, len(trainer.timeline)):
+        turn = trainer.timeline.turn(i)
+        if turn.trains_student and turn.trains_critic and turn.steps == 1:
+            return i, turn
+    raise SystemExit("this recipe has no iteration in which both players train on one step")
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("recipe")
+    options.add_argument("--set", action="append", default=[], metavar="A.B=C")
+    options.add_argument("--repeats", type=int, default=10)
+    options.add_argument("--out", type=Path)
+    given = options.parse_args()
+    recipe = load_recipe(given.recipe, given.set).recipe
+    if recipe.run.threads:
+        torch.set_num_threads(recipe.run.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        parts = build_parts(recipe)
+        trainer = Trainer(recipe, RunFolder(Path(folder)), parts, Accelerator(), Watcher())
+        result = measure(trainer, given.repeats)
+    show(result)
+    if given.out:
+        given.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def measure(trainer: Trainer, repeats: int) -> dict[str, Any]:
+    """FLOPs of one iteration, then seconds of `repeats` of them after two for warming up."""
+    i, turn = first_one_step_turn(trainer)
+    players = trainer.players
+    # The teacher's samples come from the cache in a run; their cost is the cache's.
+    ids = range(trainer.recipe.samples.count or 10**6)
+    real = torch.randn(trainer.parts.teacher.latent_shape)
+    players.pairs.cached.update(dict.fromkeys(ids, real))
+    total = counted(lambda: iterate(i, turn, players))
+    tap = tapped(trainer)
+    tap.counts = True
+    iterate(i, turn, players)
+    tap.counts = False
+    for _ in range(2):
+        iterate(i, turn, players)
+    tap.seconds.clear()
+    began = time.perf_counter()
+    for _ in range(repeats):
+        iterate(i, turn, players)
+    wall = (time.perf_counter() - began) / repeats
+    seconds = {name: value / repeats for name, value in tap.seconds.items()}
+    need = needed(tap.flops, trainer.recipe.run.accumulate)
+    return {
+        "flops": total,
+        "flops_by_call": dict(tap.flops),
+        "flops_needed": need,
+        "flops_ratio": total / sum(need.values()),
+        "seconds": wall,
+        "seconds_by_call": seconds,
+        "outside_share": 1 - sum(seconds[name] for name in NETWORK) / wall,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+
+
+def show(result: dict[str, Any]) -> None:
+    """Two tables and two sentences."""
+    console = Console()
+    flops = Table("part", "GFLOP", title="What the method needs")
+    for name, value in result["flops_needed"].items():
+        flops.add_row(name, f"{value / 1e9:.2f}")
+    flops.add_row("sum", f"{sum(result['flops_needed'].values()) / 1e9:.2f}")
+    flops.add_row("counted in one iteration", f"{result['flops'] / 1e9:.2f}")
+    console.print(flops)
+    times = Table("part", "ms", "share", title="Where the time goes")
+    for name, value in result["seconds_by_call"].items():
+        times.add_row(name, f"{value * 1e3:.1f}", f"{value / result['seconds']:.1%}")
+    times.add_row("whole iteration", f"{result['seconds'] * 1e3:.1f}", "100 %")
+    console.print(times)
+    console.print(f"Counted FLOPs are {result['flops_ratio']:.3f} x what the method needs.")
+    console.print(f"Outside of network calls: {result['outside_share']:.1%} of the iteration.")
+
+
+if __name__ == "__main__":
+    main()

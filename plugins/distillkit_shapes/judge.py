@@ -1,0 +1,50 @@
+"""Figures of pictures of the shapes world, as `distillkit.contracts.Metrics` asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from distillkit.randomness import generator
+from distillkit_shapes.features import features
+from distillkit_shapes.metrics import frechet_distance, kernel_distance, sharpness
+from distillkit_shapes.oracle import agreement
+from distillkit_shapes.pictures import draw
+from distillkit_shapes.prompts import draw_captions
+from distillkit_shapes.scenes import codes_of
+
+
+class Judge:
+    """Compares pictures with their captions, with the teacher's, and with fresh true ones."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def prompts(self, count: int, seed: int) -> list[str]:
+        """Captions that training never sees."""
+        return draw_captions(count, seed, held_out=True)
+
+    def figures(
+        self, pictures_B3HW: Tensor, prompts: Sequence[str], teacher_B3HW: Tensor
+    ) -> dict[str, float]:
+        """Figures of the pictures beside the teacher's.
+
+        caption_accuracy: share of pictures in which the oracle finds all that the caption says.
+        frechet_teacher, kid_teacher: distances to the teacher's pictures in the 64 features of
+        the world's own classifier (not Inception's: this is no FID). frechet_true: to as many
+        true pictures. sharpness_ratio: to the teacher's. extra_objects: share of pictures with
+        more objects than the caption says.
+        """
+        found = agreement(pictures_B3HW, codes_of(list(prompts)))
+        true_codes = codes_of(self.prompts(len(teacher_B3HW), self.seed + 7))
+        true_B3HW = draw(true_codes, generator(self.seed, "true pictures"))
+        own, teacher, true = (features(x) for x in (pictures_B3HW, teacher_B3HW, true_B3HW))
+        return {
+            "caption_accuracy": found.captions,
+            "frechet_teacher": frechet_distance(own, teacher),
+            "frechet_true": frechet_distance(own, true),
+            "kid_teacher": kernel_distance(own, teacher, generator(self.seed, "kid")),
+            "sharpness_ratio": sharpness(pictures_B3HW) / sharpness(teacher_B3HW),
+            "extra_objects": found.extra_objects,
+        }

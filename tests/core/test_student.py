@@ -1,0 +1,116 @@
+"""Shift arithmetic against the published grids, the roll-out, the running average."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from distillkit.contracts import Condition
+from distillkit.student import Average, Student, noise_grid, shifted
+
+from .world import Network, sdxl_schedule
+
+
+@pytest.mark.parametrize(
+    ("steps", "grid"),
+    [(1, [999]), (2, [999, 499]), (3, [999, 749, 499]), (4, [999, 749, 499, 249])],
+)
+def test_noise_grid_is_the_published_one(steps: int, grid: list[int]) -> None:
+    assert noise_grid(steps) == grid
+
+
+@pytest.mark.parametrize("steps", [0, 5])
+def test_roll_outs_have_one_to_four_steps(steps: int) -> None:
+    with pytest.raises(ValueError, match=f"1 to 4 steps, not {steps}"):
+        noise_grid(steps)
+
+
+@pytest.mark.parametrize(
+    ("shift", "grid"), [(250, [249, 187, 124, 62]), (500, [499, 374, 249, 124])]
+)
+def test_model_grid_is_the_published_one(shift: int, grid: list[int]) -> None:
+    assert [shifted(t, shift) for t in noise_grid(4)] == grid
+
+
+def test_error_of_the_network_grows_as_the_schedule_says() -> None:
+    """sqrt((1 - alpha_bar) / alpha_bar): 14.6, 5.1, 1.62, 1.16, 0.70 at these timesteps."""
+    schedule = sdxl_schedule()
+    t_B = torch.tensor([999, 800, 500, 399, 250])
+    x, zero = torch.zeros(5, 1, 1, 1), torch.zeros(5, 1, 1, 1)
+    error = schedule.to_x_0(zero, x, t_B, "epsilon") - schedule.to_x_0(zero + 1, x, t_B, "epsilon")
+    expected = [14.6, 5.1, 1.62, 1.16, 0.70]
+    for value, wanted in zip(error.flatten().tolist(), expected, strict=True):
+        assert value == pytest.approx(wanted, rel=0.02)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+def test_x_0_comes_back_from_every_parameterisation(prediction: Any) -> None:
+    schedule = sdxl_schedule()
+    rng = torch.Generator().manual_seed(0)
+    x_0, eps = torch.randn(3, 4, 2, 2, generator=rng), torch.randn(3, 4, 2, 2, generator=rng)
+    t_B = torch.tensor([10, 400, 900])
+    a = schedule.alpha_bar(t_B)
+    said = {"epsilon": eps, "sample": x_0, "v_prediction": a.sqrt() * eps - (1 - a).sqrt() * x_0}
+    x_t = schedule.add(x_0, eps, t_B)
+    found = schedule.to_x_0(said[prediction], x_t, t_B, prediction)
+    torch.testing.assert_close(found, x_0, rtol=1e-3, atol=1e-4)
+
+
+def test_fractional_timesteps_lie_between_whole_ones() -> None:
+    schedule = sdxl_schedule()
+    whole = schedule.alpha_bar(torch.tensor([400, 401])).flatten()
+    middle = float(schedule.alpha_bar(torch.tensor([400.5])))
+    assert whole[1] < middle < whole[0]
+    same = schedule.alpha_bar(torch.tensor([400.0, 401.0])).flatten()
+    torch.testing.assert_close(same, whole)
+
+
+class Recorder(Network):
+    """Says zero, and remembers when and with which gradient mode it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__(seed=0)
+        self.asked: list[tuple[int, bool]] = []
+
+    def __call__(self, x_t_BCHW: Any, t_B: Any, cond: Condition) -> Any:
+        self.asked.append((int(t_B[0]), torch.is_grad_enabled()))
+        return super().__call__(x_t_BCHW, t_B, cond) * 0
+
+
+def test_roll_out_runs_at_shifted_times_with_gradients_in_the_last_step_alone() -> None:
+    network = Recorder()
+    student = Student(network, sdxl_schedule(), timestep_shift=250)
+    cond = Condition({"told": torch.zeros(2, 2)})
+    x_T, renoise = torch.randn(2, 4, 8, 8), torch.randn(3, 2, 4, 8, 8)
+    x_0 = student.rollout(x_T, cond, 4, renoise)
+    assert network.asked == [(249, False), (187, False), (124, False), (62, True)]
+    assert x_0.requires_grad
+
+
+def test_roll_out_of_two_steps_by_hand() -> None:
+    """A network that says 0: x_0 = x_t / sqrt(a_t'); renoised at the unshifted 499."""
+    schedule = sdxl_schedule()
+    student = Student(Recorder(), schedule, timestep_shift=500)
+    cond = Condition({"told": torch.zeros(1, 2)})
+    x_T, renoise = torch.randn(1, 4, 8, 8), torch.randn(1, 1, 4, 8, 8)
+    a = schedule.alpha_bar_T
+    first = x_T / a[499].sqrt()
+    second = (a[499].sqrt() * first + (1 - a[499]).sqrt() * renoise[0]) / a[249].sqrt()
+    torch.testing.assert_close(student.rollout(x_T, cond, 2, renoise), second)
+
+
+def test_running_average_by_hand() -> None:
+    """0.9 * 1 + 0.1 * 2 = 1.1, then 0.9 * 1.1 + 0.1 * 2 = 1.19."""
+    module = nn.Linear(1, 1)
+    nn.init.constant_(module.weight, 1.0)
+    average = Average(module, decay=0.9)
+    nn.init.constant_(module.weight, 2.0)
+    average.update(module)
+    average.update(module)
+    assert float(average.weights["weight"]) == pytest.approx(1.19)
+    with average.worn_by(module):
+        assert float(module.weight) == pytest.approx(1.19)
+    assert float(module.weight) == 2.0
