@@ -86,12 +86,14 @@ def register(found: Installed, module: Any, origin: Origin) -> None:
     except Exception as error:
         reasons.append(_brief(error))
     for hook, base in HOOKS.items():
+        caller = getattr(manager.hook, hook)
         try:
-            results = getattr(manager.hook, hook)()
+            results = caller()
         except (Exception, SystemExit) as error:
             reasons.append(f"{hook}() failed: {_brief(error)}")
             continue
-        for result in results:
+        if caller.get_hookimpls():  # pluggy drops a None
+            result = results[0] if results else None
             reasons += _add_all(found.registry, result, hook, base, origin)
     found.broken += [BrokenPlugin(origin, reason) for reason in reasons]
     found.plugins.append(origin)
@@ -149,4 +151,4 @@ def _show(config: Any) -> str:
 
 
 def _brief(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".strip().partition("\n")[0]
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -1,0 +1,1 @@
+"""A plugin for distillkit with one part: the refresh policy `round-robin`."""
