@@ -136,7 +136,10 @@ class Exhibit(Protocol):
         ...
 
     def for_critic(self) -> Sequence[Verdict]:
-        """Verdicts whose gradients reach the drawn heads and nothing else."""
+        """Verdicts whose gradients reach the drawn heads and nothing else.
+
+        Empty where nobody judges: a recipe without a pool, or the student's warm-up.
+        """
         ...
 
     def for_student(self) -> Sequence[Verdict]:
@@ -229,11 +232,14 @@ class Pool(Protocol):
     """All N heads: feature map (B, C, h, w) -> patch logits (B, K)."""
 
     def draw(self, batch: int, generator: Generator) -> Panel:
-        """The panel of one iteration, for `batch` pictures; depends on the generator alone."""
+        """The panel of one iteration, for `batch` pictures; depends on the generator alone.
+
+        `batch` counts all micro-batches and processes. The t_B are on the CPU, as the generator is.
+        """
         ...
 
     def reset(self, heads: Sequence[int], generator: Generator) -> None:
-        """New weights in place; the trainer deletes the heads' optimizer state."""
+        """New weights in place, from a CPU generator; the step deletes the optimizer state."""
         ...
 
 
@@ -241,7 +247,10 @@ class Refresh(Protocol):
     """Which heads are replaced after an iteration (section 3.3)."""
 
     def pick(self, iteration: int, age_N: Tensor, generator: Generator) -> Sequence[int]:
-        """Heads to reset; `age_N` counts iterations since each head was (re-)initialised."""
+        """Heads to reset; `age_N` counts iterations since each head was (re-)initialised.
+
+        `iteration` counts from the run's first, warm-ups included.
+        """
         ...
 
 

@@ -83,7 +83,7 @@ class Judged(Pictures):
         with torch.no_grad():
             features = self._features(self.real_BCHW, sigma)
         return [
-            self.critics.pool.heads[seat.head](features[n][seat.level])
+            self.critics.pool.heads[seat.head](features[n][seat.level]).float()
             for n, look in enumerate(self.panel.looks)
             for seat in look.seats
         ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from distillkit.configs import (
     BackboneConfig,
@@ -129,3 +129,17 @@ class Recipe(Config):
     """Figures of the finished student."""
     run: Run = Run()
     """The loop."""
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Recipe:
+        if (self.pool is None) != (self.backbone is None):
+            there, missing = ("pool", "backbone") if self.pool else ("backbone", "pool")
+            raise ValueError(f"`{there}` needs a `{missing}`: heads judge a backbone's features")
+        if self.pool is None and (self.refresh is not None or self.warmup.critic):
+            field = "refresh" if self.refresh is not None else "warmup.critic"
+            raise ValueError(f"`{field}` needs a `pool` whose heads it could work on")
+        if self.warmup.student and not self.warmup.losses:
+            raise ValueError("`warmup.student` needs `warmup.losses`, such as [{type: regression}]")
+        if self.samples.cache is not None and self.samples.count is None:
+            raise ValueError("`samples.cache` needs `samples.count`: how many samples to keep")
+        return self

@@ -13,7 +13,6 @@ from distillkit import state
 from distillkit.assembly import Parts, make_players, make_timeline
 from distillkit.checkpoint import Checkpoints
 from distillkit.disk import save_tensors
-from distillkit.errors import UserError
 from distillkit.health import Outcome, Watch
 from distillkit.latents import SampleCache, identity
 from distillkit.players import Players
@@ -121,10 +120,8 @@ class Trainer:
 
     def _fill_cache(self) -> None:
         samples, pairs = self.recipe.samples, self.players.pairs
-        if samples.cache is None:
+        if samples.cache is None or samples.count is None:
             return
-        if samples.count is None:
-            raise UserError("samples.cache needs samples.count: how many samples to keep")
         cache = SampleCache(
             samples.cache, identity(self.recipe, self.parts.prompts), samples.count, samples.batch
         )

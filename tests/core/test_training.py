@@ -214,13 +214,17 @@ def test_critics_that_always_win_stop_the_run() -> None:
     from distillkit.timeline import Turn
 
     turn = Turn("1-step", [], True, True, 1, AdamW(lr=1e-3), False, False)
-    watch = Watch()
+    watch, won = Watch(), Outcome(turn, seen=[{"global-cond t10": 1.0}])
+    for _ in range(400):
+        watch.see(won)
     with pytest.raises(Diverged, match=r"they have won.*refresh.fraction"):
-        for _ in range(1000):
-            watch.see(Outcome(turn, seen=[{"global-cond t10": 1.0}]))
-    fair = Watch()
-    for _ in range(1000):
-        fair.see(Outcome(turn, seen=[{"global-cond t10": 0.8}]))
+        see_often(watch, won)
+    see_often(Watch(), Outcome(turn, seen=[{"global-cond t10": 0.8}]))
+
+
+def see_often(watch: Any, outcome: Outcome) -> None:
+    for _ in range(600):
+        watch.see(outcome)
 
 
 def test_student_trains_every_nth_iteration_when_critics_update_more_often(tmp_path: Path) -> None:
