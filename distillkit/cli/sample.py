@@ -1,0 +1,37 @@
+"""`distillkit sample RUN "prompt"`: pictures from a run's student."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def sample(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    prompt: Annotated[str, typer.Argument(help="What to draw.")],
+    out: Annotated[Path, typer.Option(help="The PNG to write.")],
+    steps: Annotated[int, typer.Option(help="1, 2, 3 or 4 steps.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
+    count: Annotated[int, typer.Option(help="Pictures; more than one make a grid.")] = 1,
+    snapshot: Annotated[
+        str | None, typer.Option(help="The student of an earlier moment, such as start.")
+    ] = None,
+) -> None:
+    """Draw a prompt with the student of a run, in one to four steps."""
+    from distillkit.cli._console import console
+    from distillkit.errors import UserError
+
+    if out.suffix.lower() != ".png":
+        raise UserError(f"--out {out}: the picture is a PNG; let the name end in .png")
+    if out.is_dir():
+        raise UserError(f"--out {out} is a folder; name a file in it, such as {out / 'a.png'}")
+
+    from distillkit.grids import save_image, square
+    from distillkit.sampling import sample as draw
+
+    pictures_B3HW = draw(run, prompt, steps, seed, count, snapshot)
+    save_image(square(pictures_B3HW, cell=1), out)
+    noun = "picture" if count == 1 else "pictures"
+    console().print(f"{out}: {count} {noun} in {steps} step{'s' if steps > 1 else ''}, seed {seed}")
