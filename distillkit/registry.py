@@ -116,6 +116,14 @@ Part = Annotated[T, _PartField()]
 """`Part[TeacherConfig]`: the installed teacher that the recipe's `type` names."""
 
 
+def misfit(message: str, *loc: str) -> Exception:
+    """For validators of whole models: a ValueError whose problem is the field at `loc`.
+
+    raise misfit("needs a `pool` whose heads it could work on", "refresh")
+    """
+    return _problems("misfit", _problem(loc, message))
+
+
 def _to_part(base: type[ComponentConfig], value: Any, context: Any) -> ComponentConfig:
     """The part that `value` describes. `context["registry"]` replaces the installed plugins."""
     if isinstance(value, base):

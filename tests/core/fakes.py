@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from distillkit import configs
 from distillkit.plugins import Installed
 from distillkit.prompts import JsonlPrompts, ListPrompts, TextPrompts
-from distillkit.registry import Origin
+from distillkit.registry import Origin, misfit
 
 
 class Fake:
@@ -46,7 +46,9 @@ class FakePool(Fake, configs.PoolConfig):
     @model_validator(mode="after")
     def _rising(self) -> FakePool:
         if list(self.timesteps) != sorted(self.timesteps):
-            raise ValueError("timesteps should rise")
+            raise misfit("timesteps should rise", "timesteps")
+        if len(set(self.timesteps)) < len(self.timesteps):
+            raise ValueError("timesteps should differ")
         return self
 
 

@@ -60,8 +60,8 @@ def test_a_recipe_round_trips_with_every_socket(tmp_path: Path) -> None:
         ("losses.1.power=l2", "losses.1.power", "l2"),
         ("refinement.stages.2=5", "refinement.stages", {1: 600, 2: 5}),
         ("refinement.stages.4=9", "refinement.stages", {1: 600, 2: 200, 4: 9}),
-        ("pool=", "pool", None),
-        ("samples.cache=on", "samples.cache", "on"),
+        ("metrics=", "metrics", None),
+        ("prompts.prompts=[on, 1_0]", "prompts.prompts", ["on", "1_0"]),
         ("pool.timesteps=[1, 2, 3]", "pool.timesteps", (1, 2, 3)),
         ("losses=[{type: hinge}]", "losses", [Hinge()]),
         ("refresh={type: random, fraction: 1}", "refresh.fraction", 1.0),
@@ -158,7 +158,8 @@ BROKEN = [
     ("stages: {1: 600", "stages: {one: 600", "11:35: refinement.stages.one: Input should be a "
      "valid integer"),
     ("stages: {1: 600", "stages: {1: x", "11:35: refinement.stages.1: Input should be a valid int"),
-    ("[10, 250]", "[250, 10]", "6:1: pool: timesteps should rise"),
+    ("[10, 250]", "[250, 10]", "6:20: pool.timesteps: timesteps should rise"),
+    ("[10, 250]", "[10, 10]", "6:1: pool: timesteps should differ"),
     ("crop: 1.0", "crop: 0", "6:58: pool.views.whole.crop: Input should be greater than 0; got 0 ("
      "Side of the crop)"),
     ("crop: 1.0", "corp: 1", "6:58: pool.views.whole.corp: unknown field; did you mean 'crop'?"),

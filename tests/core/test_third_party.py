@@ -47,10 +47,12 @@ RECIPE = """\
 prompts: {type: list, prompts: [a cat]}
 teacher: {type: sdxl}
 student: {type: unet}
-losses: [{type: regression}]
+backbone: {type: unet-encoder}
+pool: {type: static}
+losses: [{type: hinge}]
 refinement: {type: fixed, iterations: 1}
 refresh: {type: round-robin, every: 5}
-optim: {student: {lr: 1e-4}}
+optim: {student: {lr: 1e-4}, critic: {lr: 1e-4}}
 """
 
 
@@ -72,7 +74,7 @@ def test_a_recipe_can_name_its_part(python: Path, tmp_path: Path) -> None:
     recipe.write_text(RECIPE)
     here = sh(sys.executable, "-m", "distillkit", "check", recipe)
     assert here.returncode == 2
-    assert f"{recipe}:6:11: refresh.type: no refresh 'round-robin'; installed: " in here.stderr
+    assert f"{recipe}:8:11: refresh.type: no refresh 'round-robin'; installed: " in here.stderr
     there = sh(python, "-m", "distillkit", "check", recipe)
     assert there.returncode == 0, there.stderr
     assert "round-robin  every=5" in there.stdout
