@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 class Config(BaseModel):
     """A part of a recipe: unknown keys are errors, values do not change, docstrings document."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 class ComponentConfig(Config):

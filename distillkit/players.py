@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from distillkit.contracts import Refresh
 from distillkit.critics import Critics
+from distillkit.health import Outcome
 from distillkit.latents import Pairs
 from distillkit.recipe import AdamW
 from distillkit.stream import Deal
@@ -61,6 +62,16 @@ class Players:
         if share.requires_grad:
             self.accelerator.backward(share)
         return float(share.detach())
+
+    def agree(self, outcome: Outcome) -> None:
+        """Give every rank the mean of all: they must stop together, and log the same."""
+        if self.accelerator.num_processes > 1:
+            names = list(outcome.accuracy)
+            values = [outcome.critic, outcome.student, *outcome.accuracy.values()]
+            mine = torch.tensor(values, dtype=torch.float32, device=self.accelerator.device)
+            mean = self.accelerator.reduce(mine, "mean").tolist()
+            outcome.critic, outcome.student = mean[:2]
+            outcome.seen = [dict(zip(names, mean[2:], strict=True))]
 
     def head_parameters(self, heads: Sequence[int]) -> list[nn.Parameter]:
         """Parameters of these heads."""

@@ -18,7 +18,7 @@ from distillkit.configs import (
     StudentConfig,
     TeacherConfig,
 )
-from distillkit.registry import Part
+from distillkit.registry import Part, misfit
 
 
 class Warmup(Config):
@@ -134,12 +134,12 @@ class Recipe(Config):
     def _parts_fit(self) -> Recipe:
         if (self.pool is None) != (self.backbone is None):
             there, missing = ("pool", "backbone") if self.pool else ("backbone", "pool")
-            raise ValueError(f"`{there}` needs a `{missing}`: heads judge a backbone's features")
+            raise misfit(f"needs a `{missing}`: heads judge a backbone's features", there)
         if self.pool is None and (self.refresh is not None or self.warmup.critic):
-            field = "refresh" if self.refresh is not None else "warmup.critic"
-            raise ValueError(f"`{field}` needs a `pool` whose heads it could work on")
+            loc = ("refresh",) if self.refresh is not None else ("warmup", "critic")
+            raise misfit("needs a `pool` whose heads it could work on", *loc)
         if self.warmup.student and not self.warmup.losses:
-            raise ValueError("`warmup.student` needs `warmup.losses`, such as [{type: regression}]")
+            raise misfit("needs `losses`, such as [{type: regression}]", "warmup", "student")
         if self.samples.cache is not None and self.samples.count is None:
-            raise ValueError("`samples.cache` needs `samples.count`: how many samples to keep")
+            raise misfit("needs `count`: how many samples to keep", "samples", "cache")
         return self

@@ -36,6 +36,7 @@ def iterate(i: int, turn: Turn, players: Players) -> Outcome:
                 outcome.see(pairwise_accuracy(pictures.for_critic()))
             if turn.trains_student:
                 outcome.student += players.backward(total(turn.terms, "student", pictures))
+    players.agree(outcome)
     outcome.check()
 
     drawn = panel.heads if panel else []

@@ -1,0 +1,45 @@
+"""Two processes are one: the same heads drawn and refreshed, the same weights as a larger batch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
+
+
+def train(folder: Path, processes: int, batch: int, *extra: str) -> list[dict[str, Tensor]]:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command = [*torchrun, "--nproc_per_node", str(processes), "-m", "tests.core.ranks"]
+    done = subprocess.run(
+        [*command, str(folder), str(batch), *extra],
+        cwd=ROOT, capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert f"ranks: {processes}" in done.stdout
+    return [load_file(folder / f"rank{rank}.safetensors") for rank in range(processes)]
+
+
+def assert_close(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        torch.testing.assert_close(other[name], tensor, rtol=1e-3, atol=2e-5, msg=name)
+
+
+def test_two_processes_equal_one_with_the_same_global_batch(tmp_path: Path) -> None:
+    [whole] = train(tmp_path / "one", 1, 8)
+    first, second = train(tmp_path / "two", 2, 4)
+    assert first.keys() == second.keys()
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+    assert_close(whole, first)
+    # A checkpoint of two processes goes on in one, and the other way round.
+    [from_two] = train(tmp_path / "two", 1, 8, "resume")
+    from_one, _ = train(tmp_path / "one", 2, 4, "resume")
+    assert_close(from_two, from_one)
