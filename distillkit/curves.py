@@ -30,8 +30,8 @@ class Phase(NamedTuple):
 
 
 def smooth(values: Sequence[float]) -> list[float]:
-    """Centred running mean; the window is a twenty-fifth of the line, narrower at its ends."""
-    reach = max(1, len(values) // 50)
+    """Centred running mean over a twentieth of the line or 17 values, narrower at its ends."""
+    reach = max(8, len(values) // 40)
     sums = [0.0]
     for value in values:
         sums.append(sums[-1] + value)
@@ -98,8 +98,9 @@ def chart(
         svg.append(_segment(x, TOP, x, HEIGHT - BOTTOM, "#9a9a9a", "3 3"))
         if x_at(phase.end) - x > 6 * len(phase.name):
             svg.append(_text(x + 4, TOP - 6, phase.name, "start"))
+    faint = 0.22 if len(curves) == 1 else 0.12
     for curve, xs, ys in pieces:
-        svg.append(line(xs, ys, f'stroke="{curve.colour}" stroke-width="1" opacity="0.22"'))
+        svg.append(line(xs, ys, f'stroke="{curve.colour}" stroke-width="1" opacity="{faint}"'))
     for curve, xs, ys in pieces:
         svg.append(line(xs, smooth(ys), f'stroke="{curve.colour}" stroke-width="1.8"'))
     return "".join([*svg, "</svg>"]) + (_legend(curves) if len(curves) > 1 else "")

@@ -195,8 +195,12 @@ def extremes(figures: Mapping[str, Any], column: str) -> tuple[set[str], set[str
 
 
 def show(value: float | None) -> str:
-    """A figure with as many digits as tell something."""
-    return "–" if value is None else f"{value:#.3g}" if abs(value) < 100 else f"{value:.0f}"
+    """A figure with about three digits that tell something."""
+    if value is None:
+        return "–"
+    size = abs(value)
+    digits = next((d for d, least in enumerate((100, 10, 1, 0.1, 0.001)) if size >= least), 5)
+    return f"{value:.{digits}f}"
 
 
 def figures_table(figures: Mapping[str, Any]) -> Table:

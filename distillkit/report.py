@@ -14,6 +14,7 @@ from distillkit.curves import Curve, Phase, chart
 from distillkit.disk import write_text
 from distillkit.rows import LABELS
 from distillkit.runfolder import RunFolder, read_log
+from distillkit.timeline import STUDENT_WARMUP
 
 COLOURS = ("#1f6fb4", "#c8501e", "#2c8a4b", "#8a4fa8", "#a07a12", "#4d4d4d")
 PREVIEWS = 8
@@ -89,23 +90,29 @@ def accuracy_by_view(log: Sequence[Mapping[str, Any]]) -> dict[str, dict[int, fl
 
 
 def _charts(log: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    phases = phases_of(log)
-    charts = []
-    for player, colour in (("student", COLOURS[0]), ("critic", COLOURS[1])):
-        points = {row["iteration"]: row[player] for row in log if row[player] is not None}
-        if points:
-            title = f"Loss of the {player}" if player == "student" else "Loss of the critics"
-            charts.append({"title": title, "svg": chart([Curve(player, colour, points)], phases)})
-    views = accuracy_by_view(log)
+    """Losses and accuracies; the student's warm-up apart, for its loss has another scale."""
+    alone = [row for row in log if row["phase"] == STUDENT_WARMUP]
+    together = [row for row in log if row["phase"] != STUDENT_WARMUP]
+    charts = [
+        _loss("Loss of the student in its warm-up", "student", COLOURS[0], alone),
+        _loss("Loss of the student", "student", COLOURS[0], together),
+        _loss("Loss of the critics", "critic", COLOURS[1], together),
+    ]
+    views = accuracy_by_view(together)
     if views:
-        curves = [
-            Curve(view, COLOURS[n % len(COLOURS)], points)
-            for n, (view, points) in enumerate(views.items())
-        ]
-        title = "How often the critics are right, by view (0.5 is blind, 1 always)"
-        svg = chart(curves, phases, limits=(0.0, 1.0), band=(0.55, 0.8))
+        named = zip(COLOURS * len(views), views.items(), strict=False)
+        curves = [Curve(view, colour, points) for colour, (view, points) in named]
+        svg = chart(curves, phases_of(together), limits=(0.0, 1.0), band=(0.55, 0.8))
+        title = "How often the critics are right, by view: 0.5 is blind; shaded, both sides learn"
         charts.append({"title": title, "svg": svg})
-    return charts
+    return [item for item in charts if item]
+
+
+def _loss(title: str, player: str, colour: str, log: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    points = {row["iteration"]: row[player] for row in log if row[player] is not None}
+    if not points:
+        return {}
+    return {"title": title, "svg": chart([Curve(player, colour, points)], phases_of(log))}
 
 
 def _table(figures: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -27,6 +27,8 @@ def sample(
         raise UserError(f"--out {out}: the picture is a PNG; let the name end in .png")
     if out.is_dir():
         raise UserError(f"--out {out} is a folder; name a file in it, such as {out / 'a.png'}")
+    if in_the_way := next((place for place in out.parents if place.is_file()), None):
+        raise UserError(f"--out {out}: {in_the_way} is a file, not a folder")
 
     from distillkit.grids import save_image, square
     from distillkit.sampling import sample as draw

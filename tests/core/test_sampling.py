@@ -1,0 +1,173 @@
+"""Pictures from a run folder: the right weights, the right noise, and sentences for the rest."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from distillkit import sampling
+from distillkit.cli import main
+from distillkit.cli.sample import sample as command
+from distillkit.disk import save_tensors
+from distillkit.errors import UserError
+from distillkit.latents import Pairs
+from distillkit.plugins import Installed
+from distillkit.recipe_file import LoadedRecipe
+from distillkit.runfolder import RunFolder
+from distillkit.sampling import batches, decode, generate, keeping_weights, load_student, wear
+from distillkit.stream import Stream
+from distillkit.student import Student
+
+from .world import Network, WorldTeacher, world_recipe
+
+STAGES = ("start", "1-step", "2-step", "4-step")
+
+
+def weights(scale: float) -> dict[str, torch.Tensor]:
+    return {n: p.detach() * scale for n, p in Network(seed=3).module.named_parameters()}
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run with a snapshot a stage; stage k's weights are k times the network's first ones."""
+
+    def load(name: Any, overrides: Any = (), plugins: Installed | None = None) -> LoadedRecipe:
+        return LoadedRecipe(world_recipe(), Path(name), ())
+
+    monkeypatch.setattr(sampling, "load_recipe", load)
+    folder = RunFolder(tmp_path / "run")
+    folder.open_new("stands in for the world's recipe", {})
+    for k, name in enumerate(STAGES, 1):
+        save_tensors(folder.snapshot(name), weights(k))
+    return folder.path
+
+
+def student() -> Student:
+    return Student(Network(seed=3), WorldTeacher.schedule, 500)
+
+
+def test_a_picture_depends_on_its_number_and_not_on_the_batch() -> None:
+    pairs = Pairs(WorldTeacher(), Stream(["a", "b", "c"], seed=5))
+    together = generate(student(), pairs, range(4), steps=4)
+    assert not together.requires_grad
+    for i in range(4):
+        alone = generate(student(), pairs, [i], steps=4)
+        torch.testing.assert_close(alone[0], together[i], rtol=1e-4, atol=1e-5)
+    other = generate(student(), Pairs(WorldTeacher(), Stream(["a", "b", "c"], seed=6)), [0], 4)
+    assert (other[0] - together[0]).abs().max() > 0.1
+
+
+def test_batches_cover_the_count_once() -> None:
+    assert batches(5, 2) == [range(2), range(2, 4), range(4, 5)]
+    assert batches(4, 4) == [range(4)]
+
+
+@pytest.mark.parametrize(("name", "scale"), [(None, 4), ("start", 1), ("2-step", 3)])
+def test_the_named_snapshot_or_the_last_stage_is_worn(
+    run: Path, name: str | None, scale: int
+) -> None:
+    # A copied folder has other dates: the order of the stages counts, not that of the files.
+    copy = run.with_name("copy")
+    copy.mkdir()
+    shutil.copy(run / "recipe.yaml", copy / "recipe.yaml")
+    (copy / "snapshots").mkdir()
+    for stage in reversed(STAGES):
+        shutil.copyfile(RunFolder(run).snapshot(stage), RunFolder(copy).snapshot(stage))
+    _, parts, found = load_student(copy, name)
+    for key, p in found.network.module.named_parameters():
+        assert torch.equal(p, weights(scale)[key])
+        assert not p.requires_grad
+    assert found.timestep_shift == 500
+    assert not any(p.requires_grad for m in parts.teacher.modules() for p in m.parameters())
+
+
+def test_weights_are_kept_while_others_are_worn(run: Path) -> None:
+    mine = student()
+    with keeping_weights(mine):
+        wear(mine, RunFolder(run).snapshot("4-step"))
+        assert torch.equal(next(mine.network.module.parameters()), weights(4)["inner.weight"])
+    assert torch.equal(next(mine.network.module.parameters()), weights(1)["inner.weight"])
+
+
+def test_the_command_writes_the_students_picture(run: Path, tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "new" / "ring.png"
+    with pytest.raises(SystemExit) as ended:
+        main(["sample", str(run), "a ring", "--steps", "2", "--seed", "3", "--out", str(out)])
+    assert not ended.value.code
+    assert f"{out}: 1 picture in 2 steps, seed 3" in capsys.readouterr().out
+    _, parts, found = load_student(run)
+    pairs = Pairs(parts.teacher, Stream(["a ring"], seed=3))
+    expected = decode(parts.teacher, generate(found, pairs, [0], 2))[0]
+    with Image.open(out) as image:
+        assert (image.format, image.size) == ("PNG", (8, 8))
+        red, green, blue = image.getpixel((5, 2))
+    pixel = (expected[:, 2, 5] * 255).round().int().tolist()
+    assert [red, green, blue] == pixel
+
+
+def test_several_pictures_make_a_grid(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "grid.png"
+    command(run, "a ring", out, count=3)
+    with Image.open(out) as image:
+        # Two columns and two rows of 8 pixels, with a gap of 4 between them.
+        assert image.size == (20, 20)
+        assert image.getpixel((15, 15)) == (255, 255, 255)
+    assert [p.name for p in tmp_path.glob("*.png")] == ["grid.png"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"steps": 5}, r"--steps 5: a student draws in 1 to 4 steps"),
+        ({"steps": 0}, r"--steps 0: a student draws in 1 to 4 steps"),
+        ({"count": 0}, r"--count 0: at least 1 picture"),
+        ({"snapshot": "1-stpe"}, r"no snapshot '1-stpe'; did you mean '1-step'\? snapshots: start"),
+        ({"out": Path("a.jpg")}, r"--out a.jpg: the picture is a PNG"),
+        ({"run": Path("nowhere")}, r"nowhere is not a run folder: it has no recipe.yaml"),
+    ],
+)
+def test_what_can_be_mended_is_a_sentence(run: Path, changes: Any, sentence: str) -> None:
+    arguments = {"run": run, "prompt": "a ring", "out": run / "a.png"} | changes
+    with pytest.raises(UserError, match=sentence):
+        command(**arguments)
+    assert not (run / "a.png").exists()
+
+
+def test_a_run_that_is_not_far_enough(run: Path) -> None:
+    shutil.rmtree(run / "snapshots")
+    with pytest.raises(UserError, match="no snapshot of the student yet: the first is written"):
+        load_student(run)
+
+
+def test_a_damaged_and_a_foreign_snapshot(run: Path) -> None:
+    folder = RunFolder(run)
+    folder.snapshot("start").write_bytes(b"no safetensors")
+    with pytest.raises(UserError, match=r"start.safetensors can't be read"):
+        load_student(run, "start")
+    save_tensors(folder.snapshot("start"), {"inner.weight": torch.zeros(8, 4, 3, 3)})
+    with pytest.raises(UserError, match="holds the weights of another network"):
+        load_student(run, "start")
+
+
+def test_a_place_that_can_not_be_written(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match="file is a file, not a folder"):
+        command(run, "a ring", tmp_path / "file" / "new" / "a.png")
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(UserError, match="is a folder; name a file in it"):
+        command(run, "a ring", tmp_path / "folder.png")
+
+    def refuse(*_: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("os.replace", refuse)
+    with pytest.raises(UserError, match=r"Could not write .*a.png: Permission denied"):
+        command(run, "a ring", tmp_path / "a.png")
+    assert not list(tmp_path.glob("*a.png*"))
