@@ -1,0 +1,133 @@
+"""What recipes say about the SDXL family. Importing this needs neither torch nor diffusers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from distillkit.configs import BackboneConfig, StudentConfig, TeacherConfig
+
+if TYPE_CHECKING:
+    from distillkit import contracts
+
+SolverName = Literal["ddim", "euler", "lcm"]
+Spacing = Literal["trailing", "leading", "linspace"]
+DType = Literal["float32", "bfloat16", "float16"]
+
+
+class SDXLTeacherConfig(TeacherConfig):
+    """A Stable Diffusion XL pipeline, with a LoRA, another UNet or another VAE where asked."""
+
+    type: Literal["sdxl"] = "sdxl"
+    model: str = "stabilityai/stable-diffusion-xl-base-1.0"
+    """Diffusers folder, or hub id."""
+    variant: str | None = None
+    """Variant of the weight files: `fp16` for the small files of SDXL base."""
+    dtype: DType = "bfloat16"
+    """Number format of the teacher's networks."""
+    unet: str | None = None
+    """UNet weights (.safetensors, .bin) that replace the model's: a path, or owner/repo/file."""
+    lora: str | None = None
+    """LoRA that is fused into the weights: a path, or owner/repo/file."""
+    lora_strength: float = 1.0
+    """Factor of the LoRA."""
+    vae: str | None = None
+    """AutoencoderKL folder or hub id that replaces the model's."""
+    solver: SolverName = "ddim"
+    """ddim and euler are deterministic; lcm draws fresh noise between its steps."""
+    steps: int = Field(8, ge=1, le=1000)
+    """Steps from x_T to x_0; `timesteps` has the say where it is given."""
+    spacing: Spacing = "trailing"
+    """How ddim and euler spread their steps."""
+    timesteps: tuple[Annotated[int, Field(ge=0, le=999)], ...] | None = None
+    """The very timesteps, falling; lcm and euler only."""
+    guidance: float = Field(0.0, ge=0)
+    """Classifier-free guidance; up to 1 the null condition is never run."""
+
+    @model_validator(mode="after")
+    def _timesteps_fall(self) -> SDXLTeacherConfig:
+        if self.timesteps is None:
+            return self
+        if self.solver == "ddim":
+            raise ValueError("`timesteps` is for lcm and euler; ddim takes `steps` and `spacing`")
+        falling = sorted(set(self.timesteps), reverse=True)
+        if not falling or list(self.timesteps) != falling:
+            raise ValueError(f"`timesteps` should fall, as {falling or [999, 499]} does")
+        return self
+
+    def build(self) -> contracts.Teacher:
+        from distillkit_diffusers.loading import load_teacher
+
+        return load_teacher(
+            self.model,
+            variant=self.variant,
+            dtype=self.dtype,
+            unet=self.unet,
+            lora=self.lora,
+            lora_strength=self.lora_strength,
+            vae=self.vae,
+            solver=self.solver,
+            steps=self.steps,
+            spacing=self.spacing,
+            timesteps=self.timesteps,
+            guidance=self.guidance,
+        )
+
+
+class UNetEncoderConfig(BackboneConfig):
+    """Encoder and mid block of a frozen SDXL-class UNet: ten maps (section 3.2)."""
+
+    type: Literal["unet-encoder"] = "unet-encoder"
+    of: Literal["teacher", "base"] = "teacher"
+    """Whose UNet: the teacher's, which is shared and not copied, or the one in `model`."""
+    model: str | None = None
+    """For `of: base`: a UNet file or folder, or a pipeline folder; or owner/repo/file."""
+    window_ids: Literal["crop", "constant"] = "crop"
+    """Whether SDXL's size and crop ids tell where a local view lies, or always say "all of it"."""
+
+    @model_validator(mode="after")
+    def _base_has_a_model(self) -> UNetEncoderConfig:
+        if (self.of == "base") != (self.model is not None):
+            raise ValueError("`of: base` and `model` go together: the one needs the other")
+        return self
+
+    def build(self, teacher: contracts.Teacher) -> contracts.Backbone:
+        from distillkit_diffusers.backbone import UNetEncoder
+        from distillkit_diffusers.loading import load_unet, sdxl_teacher
+
+        family = sdxl_teacher(teacher, "backbone unet-encoder")
+        unet = family.denoiser.module
+        if self.model is not None:
+            unet = load_unet(self.model, like=unet, field="backbone.model", dtype=unet.dtype)
+        return UNetEncoder(unet, family.vae_factor, self.window_ids == "crop")
+
+
+class UNetStudentConfig(StudentConfig):
+    """The whole UNet trains, in float32; published as a diffusers pipeline folder."""
+
+    type: Literal["unet"] = "unet"
+    start: str = "teacher"
+    """`teacher`, or one-step weights: a UNet file or folder, a pipeline folder, owner/repo/file."""
+    gradient_checkpointing: bool = False
+    """Less memory for activations, for about a third more compute."""
+    publish_dtype: DType = "float32"
+    """Number format of the UNet in the published folder."""
+
+    def build(self, teacher: contracts.Teacher) -> contracts.StudentNetwork:
+        import torch
+
+        from distillkit_diffusers.loading import load_unet, sdxl_teacher
+        from distillkit_diffusers.student import UNetStudent
+
+        family = sdxl_teacher(teacher, "student unet")
+        unet = None
+        if self.start != "teacher":
+            like = family.denoiser.module
+            unet = load_unet(self.start, like=like, field="student.start", dtype=torch.float32)
+        return UNetStudent(
+            family,
+            start=unet,
+            gradient_checkpointing=self.gradient_checkpointing,
+            publish_dtype=self.publish_dtype,
+        )

@@ -1,0 +1,70 @@
+"""An SDXL-class UNet as a denoiser, and what it is told about size and crop.
+
+Legend: B batch, C latent channels, H, W latent cells; ids are in pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from distillkit.contracts import Condition, Window
+    from distillkit.noising import Prediction
+
+
+@dataclass
+class UNetDenoiser:
+    """A UNet that looks at whole pictures; fulfils `distillkit.contracts.Denoiser`."""
+
+    module: Any
+    """UNet2DConditionModel, or a wrapper around one."""
+    prediction: Prediction
+    vae_factor: int
+    """Pixels a latent cell."""
+
+    def __call__(self, x_t_BCHW: Tensor, t_B: Tensor, cond: Condition) -> Tensor:
+        """The UNet's output (B, C, H, W), in the number format of `x_t_BCHW`."""
+        dtype = next(self.module.parameters()).dtype
+        height, width = (side * self.vae_factor for side in x_t_BCHW.shape[-2:])
+        ids_6 = torch.tensor([height, width, 0, 0, height, width], device=x_t_BCHW.device)
+        told = cond.to(x_t_BCHW.device, dtype).tensors
+        output = self.module(
+            x_t_BCHW.to(dtype),
+            t_B,
+            encoder_hidden_states=told["prompt"],
+            added_cond_kwargs={
+                "text_embeds": told["pooled"],
+                "time_ids": ids_6.expand(len(x_t_BCHW), 6),
+            },
+            return_dict=False,
+        )
+        return output[0].to(x_t_BCHW.dtype)
+
+
+def window_ids(window: Window, vae_factor: int, where: bool) -> Tensor:
+    """SDXL's ids of a view: original size, crop's top and left, target size; (B, 6) in pixels.
+
+    Without `where` every view is described as the whole picture.
+    """
+    top_B, left_B = window.top_B, window.left_B
+    height, width = window.full_height, window.full_width
+    seen_height, seen_width = (window.height, window.width) if where else (height, width)
+    if not where:
+        top_B, left_B = torch.zeros_like(top_B), torch.zeros_like(left_B)
+
+    def column(value: int) -> Tensor:
+        return torch.full_like(top_B, value)
+
+    columns = [
+        column(height),
+        column(width),
+        top_B,
+        left_B,
+        column(seen_height),
+        column(seen_width),
+    ]
+    return torch.stack(columns, dim=1) * vae_factor

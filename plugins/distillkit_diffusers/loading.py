@@ -1,0 +1,213 @@
+"""Files -> a teacher, or a UNet."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from distillkit.errors import UserError
+from distillkit_diffusers.assets import Asset, first_line, locate
+from distillkit_diffusers.solvers import make_solver
+from distillkit_diffusers.teacher import SDXLTeacher
+
+if TYPE_CHECKING:
+    from distillkit_diffusers.configs import DType, SolverName, Spacing
+
+
+def load_teacher(
+    model: str | Path,
+    *,
+    solver: SolverName = "ddim",
+    steps: int = 8,
+    spacing: Spacing = "trailing",
+    timesteps: tuple[int, ...] | None = None,
+    guidance: float = 0.0,
+    dtype: DType = "float32",
+    variant: str | None = None,
+    unet: str | None = None,
+    lora: str | None = None,
+    lora_strength: float = 1.0,
+    vae: str | None = None,
+) -> SDXLTeacher:
+    """A teacher from a diffusers folder or hub id; arguments as in `SDXLTeacherConfig`.
+
+    For a teacher that ships with a plugin, `load_teacher(FOLDER, steps=..., guidance=...)` is all.
+    Raises `UserError` for files that are missing or are not what they should be.
+    """
+    assets = [Asset("teacher.model", str(model), "pipeline", variant)]
+    assets += [Asset("teacher.vae", vae, "vae")] if vae else []
+    assets += [Asset("teacher.unet", unet, "file")] if unet else []
+    assets += [Asset("teacher.lora", lora, "file")] if lora else []
+    paths = {asset.field: path for asset, path in zip(assets, locate(assets), strict=True)}
+    with quiet():
+        pipe = _load_pipeline(assets[0], paths["teacher.model"], dtype)
+        if vae:
+            pipe.register_modules(vae=_load_vae(paths["teacher.vae"], dtype))
+        if unet:
+            put_weights(pipe.unet, paths["teacher.unet"], "teacher.unet")
+        if lora:
+            _fuse_lora(pipe, paths["teacher.lora"], lora_strength)
+    if pipe.vae.dtype == torch.float16 and pipe.vae.config.force_upcast:
+        pipe.vae.to(torch.float32)  # SDXL's own VAE overflows in float16
+    return SDXLTeacher(
+        pipe, make_solver(solver, pipe.scheduler.config, steps, spacing, timesteps), guidance
+    )
+
+
+def sdxl_teacher(teacher: object, who: str) -> SDXLTeacher:
+    """The teacher, if it is of this family; `who` needs it."""
+    if isinstance(teacher, SDXLTeacher):
+        return teacher
+    raise UserError(
+        f"{who} works on a teacher of the SDXL family (sdxl, shapes), and this recipe's teacher is "
+        f"a {type(teacher).__name__}"
+    )
+
+
+def load_unet(spec: str, like: Any, field: str, dtype: Any) -> Any:
+    """A UNet of its own weights: a file for the architecture of `like`, or a folder.
+
+    In `dtype` of torch, on the CPU. Folders are a UNet's or a whole pipeline's.
+    """
+    [path] = locate([Asset(field, spec, "file")])
+    if path.is_file():
+        unet = copy.deepcopy(like).to("cpu", dtype)
+        put_weights(unet, path, field)
+        return unet
+    from diffusers import UNet2DConditionModel
+
+    folder = path / "unet" if (path / "unet").is_dir() else path
+    try:
+        with quiet():
+            return UNet2DConditionModel.from_pretrained(folder, dtype=dtype, local_files_only=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{field}: no UNet can be read from {folder}: {first_line(error)}"
+        ) from error
+
+
+def put_weights(unet: Any, path: Path, field: str) -> None:
+    """Replace the UNet's weights by the file's, which must have exactly diffusers' keys."""
+    weights = read_weights(path, field)
+    own = unet.state_dict()
+    absent, foreign = own.keys() - weights.keys(), weights.keys() - own.keys()
+    if absent or foreign:
+        raise UserError(
+            f"{field}: {path} does not hold this model's UNet: {len(absent)} of {len(own)} tensors "
+            f"are absent ({_few(absent)}) and {len(foreign)} do not belong ({_few(foreign)})"
+        )
+    odd = [name for name in own if own[name].shape != weights[name].shape]
+    if odd:
+        name = odd[0]
+        raise UserError(
+            f"{field}: {path} is a UNet of another size: {len(odd)} tensors differ, {name} is "
+            f"{tuple(weights[name].shape)} and should be {tuple(own[name].shape)}"
+        )
+    unet.load_state_dict(weights)
+
+
+def read_weights(path: Path, field: str) -> dict[str, Tensor]:
+    """Tensors by name; pickled files are read with `weights_only`."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, ValueError, RuntimeError, EOFError, SafetensorError) as error:
+        raise UserError(f"{field}: {path} cannot be read: {first_line(error)}") from error
+    except Exception as error:  # pickle's own errors, which torch does not wrap
+        raise UserError(
+            f"{field}: {path} is not a plain file of weights; get its .safetensors form"
+        ) from error
+    if not isinstance(weights, dict) or not all(isinstance(w, Tensor) for w in weights.values()):
+        raise UserError(f"{field}: {path} holds something else than tensors by name")
+    return weights
+
+
+def _load_pipeline(asset: Asset, folder: Path, dtype: DType) -> Any:
+    from diffusers import StableDiffusionXLPipeline
+
+    index = folder / "model_index.json"
+    if not index.is_file():
+        raise UserError(
+            f"{asset.field}: {folder} is no diffusers pipeline folder: it has no model_index.json"
+        )
+    kind = json.loads(index.read_text(encoding="utf-8")).get("_class_name")
+    if kind != "StableDiffusionXLPipeline":
+        raise UserError(
+            f"{asset.field}: {folder} is a {kind}, and a StableDiffusionXLPipeline is needed"
+        )
+    try:
+        return StableDiffusionXLPipeline.from_pretrained(
+            folder,
+            dtype=getattr(torch, dtype),
+            variant=asset.variant,
+            local_files_only=True,
+            add_watermarker=False,
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{asset.field}: {folder} is not complete: {first_line(error)}. It needs "
+            f"{', '.join(asset.files)}"
+        ) from error
+
+
+def _load_vae(folder: Path, dtype: DType) -> Any:
+    from diffusers import AutoencoderKL
+
+    try:
+        return AutoencoderKL.from_pretrained(
+            folder, dtype=getattr(torch, dtype), local_files_only=True
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"teacher.vae: no AutoencoderKL can be read from {folder}: {first_line(error)}"
+        ) from error
+
+
+def _fuse_lora(pipe: Any, path: Path, strength: float) -> None:
+    """Add the LoRA's weights to the pipeline's, and leave no adapter behind."""
+    from diffusers.utils import is_peft_available
+
+    if not is_peft_available():
+        raise UserError("teacher.lora: LoRAs need peft; install it with pip install 'peft>=0.17'")
+    try:
+        pipe.load_lora_weights(str(path.parent), weight_name=path.name)
+    except Exception as error:  # diffusers and peft raise many kinds for what does not fit
+        raise UserError(
+            f"teacher.lora: {path} is no LoRA for this model: {first_line(error)}"
+        ) from error
+    if not pipe.get_list_adapters():
+        raise UserError(f"teacher.lora: {path} has no weights for this model")
+    pipe.fuse_lora(lora_scale=strength)
+    pipe.unload_lora_weights()
+
+
+def _few(names: set[str]) -> str:
+    shown = sorted(names)[:2]
+    return ", ".join(shown + ["..."] * (len(names) > 2)) or "none"
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the libraries' progress bars: a run has one of its own."""
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
+
+    shown = [of for of in (of_diffusers, of_transformers) if of.is_progress_bar_enabled()]
+    for of in shown:
+        of.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for of in shown:
+            of.enable_progress_bar()

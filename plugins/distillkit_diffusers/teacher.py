@@ -1,0 +1,102 @@
+"""A frozen Stable Diffusion XL pipeline as a teacher.
+
+Legend: B batch, C latent channels, H, W latent cells, L tokens, D context units, P pooled units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from distillkit.contracts import Condition
+from distillkit.noising import NoiseSchedule
+from distillkit_diffusers.denoiser import UNetDenoiser
+
+if TYPE_CHECKING:
+    from distillkit.contracts import Denoiser
+    from distillkit_diffusers.solvers import Solver
+
+
+@dataclass
+class SDXLTeacher:
+    """Fulfils `distillkit.contracts.Teacher`. Conditions are {"prompt": BLD, "pooled": BP}."""
+
+    pipe: Any
+    """StableDiffusionXLPipeline; its scheduler keeps the model's own config."""
+    solver: Solver
+    guidance: float = 0.0
+
+    def __post_init__(self) -> None:
+        pipe = self.pipe
+        for module in self.modules():
+            module.eval().requires_grad_(False)
+        config = pipe.unet.config
+        self.latent_shape = (int(config.in_channels), config.sample_size, config.sample_size)
+        self.schedule = NoiseSchedule(pipe.scheduler.alphas_cumprod.float())
+        self.vae_factor = int(pipe.vae_scale_factor)
+        prediction = pipe.scheduler.config.prediction_type
+        self.denoiser: Denoiser = UNetDenoiser(pipe.unet, prediction, self.vae_factor)
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[str]) -> Condition:
+        """The condition of each prompt, from both text encoders."""
+        prompt_BLD, _, pooled_BP, _ = self.pipe.encode_prompt(
+            list(prompts),
+            device=self.pipe.text_encoder.device,
+            num_images_per_prompt=1,
+            do_classifier_free_guidance=False,
+        )
+        return Condition({"prompt": prompt_BLD, "pooled": pooled_BP})
+
+    def null(self, count: int) -> Condition:
+        """SDXL's own null condition: zeros."""
+        pipe = self.pipe
+        tokens, units = pipe.tokenizer.model_max_length, pipe.unet.config.cross_attention_dim
+        pooled = pipe.text_encoder_2.config.projection_dim
+        like = {"device": pipe.text_encoder.device, "dtype": pipe.text_encoder.dtype}
+        return Condition(
+            {
+                "prompt": torch.zeros(count, tokens, units, **like),
+                "pooled": torch.zeros(count, pooled, **like),
+            }
+        )
+
+    @torch.no_grad()
+    def sample(self, x_T_BCHW: Tensor, cond: Condition, generators: Sequence[Generator]) -> Tensor:
+        """x_0 from x_T by the solver, guided where guidance > 1.
+
+        Deterministic but for LCM, which draws picture b's noise from `generators[b]` alone.
+        """
+        count = len(x_T_BCHW)
+        if self.guidance <= 1:
+            return self.solver.run(x_T_BCHW, lambda x, t_B: self.denoiser(x, t_B, cond), generators)
+        both = Condition.join([self.null(count).to(x_T_BCHW.device), cond.to(x_T_BCHW.device)])
+
+        def guided(x_BCHW: Tensor, t_B: Tensor) -> Tensor:
+            output = self.denoiser(torch.cat([x_BCHW, x_BCHW]), torch.cat([t_B, t_B]), both)
+            null_BCHW, told_BCHW = output.chunk(2)
+            return null_BCHW + self.guidance * (told_BCHW - null_BCHW)
+
+        return self.solver.run(x_T_BCHW, guided, generators)
+
+    @torch.no_grad()
+    def decode(self, x_0_BCHW: Tensor) -> Tensor:
+        """Pictures (B, 3, height, width) in [0, 1], float32."""
+        vae = self.pipe.vae
+        z_BCHW = (x_0_BCHW / vae.config.scaling_factor).to(vae.device, vae.dtype)
+        pictures_B3HW = vae.decode(z_BCHW, return_dict=False)[0]
+        return (pictures_B3HW.float() / 2 + 0.5).clamp(0, 1)
+
+    def to(self, device: Any) -> None:
+        """Move every network."""
+        for module in self.modules():
+            module.to(device)
+
+    def modules(self) -> Sequence[nn.Module]:
+        """UNet, both text encoders, VAE."""
+        pipe = self.pipe
+        return [pipe.unet, pipe.text_encoder, pipe.text_encoder_2, pipe.vae]
