@@ -69,7 +69,7 @@ def sheet(
     height, width = _size(rows[0].shape[-2], rows[0].shape[-1], cell, most)
     font = _font()
     heads = [_wrap(caption, width, font) for caption in captions]
-    top = max((len(lines) for lines in heads), default=0) * (TEXT + 4) + (GAP if heads else 0)
+    top = max((len(lines) for lines in heads), default=0) * (TEXT + 4) + (2 * GAP if heads else 0)
     left = max((math.ceil(font.getlength(text)) for text in labels), default=0)
     left += 3 * GAP if labels else 0
     columns = max(len(row) for row in rows)
