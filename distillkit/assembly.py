@@ -81,7 +81,8 @@ def make_timeline(recipe: Recipe, parts: Parts) -> Timeline:
 
 def make_stream(recipe: Recipe, parts: Parts) -> Stream:
     """The run's order of samples."""
-    return Stream(parts.prompts, recipe.run.seed, recipe.samples.count)
+    samples = recipe.samples
+    return Stream(parts.prompts, samples.seed, samples.count, recipe.run.seed)
 
 
 def make_players(recipe: Recipe, parts: Parts, accelerator: Any) -> Players:

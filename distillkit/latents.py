@@ -23,6 +23,9 @@ from distillkit.randomness import generator, noise
 from distillkit.recipe import Recipe
 from distillkit.stream import Stream
 
+MOST_PROMPTS = 100_000
+"""Prompts that a cache's identity covers; a longer list is told apart by its length as well."""
+
 
 @dataclass(frozen=True)
 class Pairs:
@@ -110,13 +113,20 @@ class SampleCache:
         return rows
 
 
-def identity(recipe: Recipe, prompts: Sequence[str], most: int = 100_000) -> dict[str, Any]:
-    """What a recipe's samples depend on: the teacher, the seed, and a digest of the prompts."""
-    digest = hashlib.sha256(str(len(prompts)).encode())
-    for i in range(min(len(prompts), most)):
-        digest.update(prompts[i].encode() + b"\0")
+def identity(recipe: Recipe, teacher: Teacher, prompts: Sequence[str]) -> dict[str, Any]:
+    """What a recipe's samples depend on: teacher and weights, seed, and the prompts.
+
+    Of every weight tensor a few numbers are read: enough to tell two checkpoints apart.
+    """
+    weights, words = hashlib.sha256(), hashlib.sha256(str(len(prompts)).encode())
+    for module in teacher.modules():
+        for p in module.parameters():
+            weights.update(p.detach().flatten()[:4].float().cpu().numpy().tobytes())
+    for i in range(min(len(prompts), MOST_PROMPTS)):
+        words.update(prompts[i].encode() + b"\0")
     return {
         "teacher": recipe.teacher.model_dump(mode="json"),
-        "seed": recipe.run.seed,
-        "prompts": digest.hexdigest(),
+        "weights": weights.hexdigest()[:16],
+        "seed": recipe.samples.seed,
+        "prompts": words.hexdigest()[:16],
     }

@@ -69,6 +69,8 @@ class Samples(Config):
     """Distinct pairs (prompt, x_T, x_0); none never repeats one."""
     cache: str | None = None
     """Folder that keeps the samples; made if it is missing. None samples anew each iteration."""
+    seed: int = Field(0, ge=0)
+    """Seed of the samples; apart from `run.seed`, so that runs of several seeds share a cache."""
     batch: int = Field(64, ge=1)
     """Pictures a call of the teacher while the cache is filled."""
 

@@ -138,7 +138,7 @@ class Studio:
     def teacher(self, pairs: Pairs, label: str) -> Tensor:
         """The teacher's pictures of a set, from the cache where the recipe has one."""
         if self.recipe.samples.cache is not None:
-            cache = open_cache(self.recipe, pairs.stream, self.count, self.recipe.samples.cache)
+            cache = open_cache(self.recipe, pairs, self.count, self.recipe.samples.cache)
             for shard in cache.fill(pairs, cache.missing()):
                 self.tally.progress(f"{label}'s samples", shard.stop, self.count, "")
             pairs.cached.update(cache.load())
@@ -151,13 +151,14 @@ class Studio:
         return torch.cat(parts)
 
 
-def open_cache(recipe: Recipe, stream: Stream, count: int, folder: str | Path) -> SampleCache:
+def open_cache(recipe: Recipe, pairs: Pairs, count: int, folder: str | Path) -> SampleCache:
     """The teacher's samples for a set of figures: a folder of its own within the recipe's cache.
 
     Its name holds a digest of what the samples depend on, so other figures get another folder,
     none is refused after a long training, and a folder made elsewhere can be put there.
     """
-    which = identity(recipe, stream.prompts) | {"seed": stream.seed, "for": "figures"}
+    which = identity(recipe, pairs.teacher, pairs.stream.prompts)
+    which |= {"seed": pairs.stream.seed, "for": "figures"}
     batch = recipe.samples.batch
     text = json.dumps(which | {"count": count, "batch": batch}, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]

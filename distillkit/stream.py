@@ -44,15 +44,18 @@ class Stream:
 
     prompts: Sequence[str]
     seed: int
+    """Of the samples: which prompt and which noise belong to a number."""
     count: int | None = None
     """Distinct samples; none never repeats one."""
+    order: int = 0
+    """Seed of the order in which a run meets them."""
 
     def sample_id(self, position: int) -> int:
         """Number of the sample at this position: a shuffled epoch over `count`, or ever new."""
         if self.count is None:
             return position
         epoch, place = divmod(position, self.count)
-        return _shuffle(self.count, self.seed, "samples", epoch)[place]
+        return _shuffle(self.count, self.order, "samples", epoch)[place]
 
     def prompt(self, sample_id: int) -> str:
         """Prompt of a sample. All prompts are used before one comes again."""

@@ -123,7 +123,10 @@ class Trainer:
         if samples.cache is None or samples.count is None:
             return
         cache = SampleCache(
-            samples.cache, identity(self.recipe, self.parts.prompts), samples.count, samples.batch
+            samples.cache,
+            identity(self.recipe, self.parts.teacher, self.parts.prompts),
+            samples.count,
+            samples.batch,
         )
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         missing = cache.missing()[rank::world]

@@ -20,6 +20,7 @@ class Judge:
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
+        self._true: dict[int, Tensor] = {}
 
     def prompts(self, count: int, seed: int) -> list[str]:
         """Captions that training never sees."""
@@ -37,14 +38,20 @@ class Judge:
         more objects than the caption says.
         """
         found = agreement(pictures_B3HW, codes_of(list(prompts)))
-        true_codes = codes_of(self.prompts(len(teacher_B3HW), self.seed + 7))
-        true_B3HW = draw(true_codes, generator(self.seed, "true pictures"))
-        own, teacher, true = (features(x) for x in (pictures_B3HW, teacher_B3HW, true_B3HW))
+        own, teacher = features(pictures_B3HW), features(teacher_B3HW)
+        true = self._true_features(len(teacher_B3HW))
         return {
             "caption_accuracy": found.captions,
             "frechet_teacher": frechet_distance(own, teacher),
             "frechet_true": frechet_distance(own, true),
-            "kid_teacher": kernel_distance(own, teacher, generator(self.seed, "kid")),
+            "kid_teacher": kernel_distance(own, teacher, generator(self.seed, "kid"))[0],
             "sharpness_ratio": sharpness(pictures_B3HW) / sharpness(teacher_B3HW),
             "extra_objects": found.extra_objects,
         }
+
+    def _true_features(self, count: int) -> Tensor:
+        """Features of `count` fresh true pictures of held-out captions; drawn once."""
+        if count not in self._true:
+            codes = codes_of(self.prompts(count, self.seed + 7))
+            self._true[count] = features(draw(codes, generator(self.seed, "true pictures")))
+        return self._true[count]

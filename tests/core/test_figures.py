@@ -151,10 +151,13 @@ def test_teacher_samples_are_taken_from_the_cache(
 def test_other_figures_get_another_cache_folder(tmp_path: Path) -> None:
     recipe = world_recipe()
     streams = [Stream(["a"], 1), Stream(["a"], 2), Stream(["b"], 1)]
-    folders = {open_cache(recipe, stream, 4, tmp_path).folder for stream in streams}
-    folders.add(open_cache(recipe, streams[0], 5, tmp_path).folder)
-    assert len(folders) == 4
-    assert open_cache(recipe, streams[0], 4, tmp_path).folder in folders
+    sets = [Pairs(WorldTeacher(), stream) for stream in streams]
+    retrained = Pairs(WorldTeacher(), streams[0])
+    torch.nn.init.zeros_(retrained.teacher.modules()[0].inner.weight)
+    folders = {open_cache(recipe, pairs, 4, tmp_path).folder for pairs in [*sets, retrained]}
+    folders.add(open_cache(recipe, sets[0], 5, tmp_path).folder)
+    assert len(folders) == 5
+    assert open_cache(recipe, sets[0], 4, tmp_path).folder in folders
 
 
 def test_without_metrics_there_are_grids_and_no_figures(tmp_path: Path) -> None:

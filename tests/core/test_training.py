@@ -188,7 +188,7 @@ def test_a_cache_of_another_recipe_is_refused(tmp_path: Path) -> None:
 
     samples = Samples(count=12, cache=str(tmp_path / "cache"))
     trainer(world_recipe(samples=samples), tmp_path / "a").train()
-    other = world_recipe(samples=samples, run=Run(batch=4, seed=1))
+    other = world_recipe(samples=samples.model_copy(update={"seed": 1}))
     with pytest.raises(UserError, match="samples of another teacher, prompt list, seed or count"):
         trainer(other, tmp_path / "b").train()
 
