@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from distillkit.noising import NoiseSchedule, Prediction
 
 
-# ---------------------------------------------------------------- values
-
-
 @dataclass(frozen=True)
 class Condition:
     """What a network is told beside the noisy picture: named tensors, each with B rows.
@@ -152,9 +149,6 @@ class Exhibit(Protocol):
         In the order of `for_critic`; costs a backbone pass. For the approximate R1 penalty.
         """
         ...
-
-
-# ---------------------------------------------------------------- parts that plugins bring
 
 
 class Denoiser(Protocol):

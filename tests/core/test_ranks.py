@@ -17,9 +17,9 @@ pytestmark = pytest.mark.slow
 
 def train(folder: Path, processes: int, batch: int, *extra: str) -> list[dict[str, Tensor]]:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command = [*torchrun, "--nproc_per_node", str(processes), "-m", "tests.core.ranks"]
+    command = [*torchrun, "--nproc_per_node", str(processes), "-m", "tests.core.train_world"]
     done = subprocess.run(
-        [*command, str(folder), str(batch), *extra],
+        [*command, str(folder), "--batch", str(batch), *extra],
         cwd=ROOT, capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
@@ -40,6 +40,6 @@ def test_two_processes_equal_one_with_the_same_global_batch(tmp_path: Path) -> N
     assert [name for name in first if not torch.equal(first[name], second[name])] == []
     assert_close(whole, first)
     # A checkpoint of two processes goes on in one, and the other way round.
-    [from_two] = train(tmp_path / "two", 1, 8, "resume")
-    from_one, _ = train(tmp_path / "one", 2, 4, "resume")
+    [from_two] = train(tmp_path / "two", 1, 8, "--resume", "--stages", "3,4")
+    from_one, _ = train(tmp_path / "one", 2, 4, "--resume", "--stages", "3,4")
     assert_close(from_two, from_one)

@@ -1,0 +1,49 @@
+"""Run in processes of its own: trains the 8x8 world, and saves what each rank ended with.
+
+python -m tests.core.train_world FOLDER --batch 8 [--stages 3,2] [--resume]
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from accelerate import Accelerator
+from safetensors.torch import save_file
+
+from distillkit import state
+from distillkit.assembly import build_parts
+from distillkit.recipe import AdamW, Optim, Run
+from distillkit.runfolder import RunFolder
+from distillkit.trainer import Trainer, Watcher
+from tests.core.world import world_recipe
+
+
+def main() -> None:
+    options = argparse.ArgumentParser()
+    options.add_argument("folder", type=Path)
+    options.add_argument("--batch", type=int, default=4)
+    options.add_argument("--stages", default="3,2", help="iterations of 1 and of 4 steps")
+    options.add_argument("--every", type=int, default=500, help="iterations between checkpoints")
+    options.add_argument("--resume", action="store_true")
+    given = options.parse_args()
+    one, four = map(int, given.stages.split(","))
+    smooth = {"betas": (0.9, 0.99)}
+    recipe = world_recipe(
+        run=Run(batch=given.batch, checkpoint_every=given.every),
+        optim=Optim(student=AdamW(lr=1e-3, **smooth), critic=AdamW(lr=1e-3, **smooth)),
+        losses=[{"type": "least-squares"}],  # hinge leaves biases a gradient of rounding alone
+        refinement={"type": "bottom-up", "stages": {1: one, 4: four}},
+    )
+    accelerator = Accelerator(cpu=True)
+    parts = build_parts(recipe)
+    trainer = Trainer(recipe, RunFolder(given.folder), parts, accelerator, Watcher())
+    trainer.train(given.resume)
+    ended = state.collect(trainer.players, trainer.watch)
+    flat = {f"{part}.{k}": v.detach().clone() for part, ts in ended.items() for k, v in ts.items()}
+    save_file(flat, given.folder / f"rank{accelerator.process_index}.safetensors")
+    print("ranks:", accelerator.num_processes)
+
+
+if __name__ == "__main__":
+    main()
