@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +66,9 @@ class SampleCache:
     cache is refused.
     """
 
-    def __init__(
-        self, folder: str | Path, identity: dict[str, Any], count: int, batch: int
-    ) -> None:
-        folder = Path(folder)
+    def __init__(self, folder: Path, identity: dict[str, Any], count: int, batch: int) -> None:
         self.folder, self.count, self.batch = folder, count, batch
+        self.dtype = getattr(torch, identity["dtype"])
         text = json.dumps(identity | {"count": count, "batch": batch}, sort_keys=True, indent=1)
         index = folder / "index.json"
         if index.exists() and index.read_text() != text:
@@ -100,7 +99,7 @@ class SampleCache:
         for shard in shards:
             ids = list(shard)
             x_0_BCHW = pairs.sample(ids, pairs.x_T(ids), pairs.conditions(ids))
-            save_tensors(self.path(shard), {"x_0": x_0_BCHW.float().cpu()})
+            save_tensors(self.path(shard), {"x_0": x_0_BCHW.to("cpu", self.dtype)})
             yield shard
 
     def load(self) -> dict[int, Tensor]:
@@ -109,8 +108,19 @@ class SampleCache:
 
         rows: dict[int, Tensor] = {}
         for shard in self.shards:
-            rows.update(zip(shard, load_file(self.path(shard))["x_0"], strict=True))
+            rows.update(zip(shard, load_file(self.path(shard))["x_0"].float(), strict=True))
         return rows
+
+
+def cache_folder(name: str) -> Path:
+    """The folder that `samples.cache` names; `package:NAME/folder` lies in an installed package."""
+    if not name.startswith("package:"):
+        return Path(name)
+    package, _, inside = name.removeprefix("package:").partition("/")
+    try:
+        return Path(str(files(package))) / inside
+    except ModuleNotFoundError:
+        raise UserError(f"samples.cache: there is no package {package!r} for {name!r}") from None
 
 
 def identity(recipe: Recipe, teacher: Teacher, prompts: Sequence[str]) -> dict[str, Any]:
@@ -128,5 +138,6 @@ def identity(recipe: Recipe, teacher: Teacher, prompts: Sequence[str]) -> dict[s
         "teacher": recipe.teacher.model_dump(mode="json"),
         "weights": weights.hexdigest()[:16],
         "seed": recipe.samples.seed,
+        "dtype": recipe.samples.dtype,
         "prompts": words.hexdigest()[:16],
     }

@@ -68,7 +68,11 @@ class Samples(Config):
     count: int | None = Field(None, ge=1)
     """Distinct pairs (prompt, x_T, x_0); none never repeats one."""
     cache: str | None = None
-    """Folder that keeps the samples; made if it is missing. None samples anew each iteration."""
+    """Folder that keeps the samples; made if it is missing. `package:NAME/folder` lies in an
+    installed package. None samples anew each iteration."""
+    dtype: Literal["float32", "float16"] = "float32"
+    """Number format in the cache. float16 takes half the disk, and rounds: cached and online runs
+    then differ by that."""
     seed: int = Field(0, ge=0)
     """Seed of the samples; apart from `run.seed`, so that runs of several seeds share a cache."""
     batch: int = Field(64, ge=1)

@@ -19,7 +19,7 @@ from torch import Tensor
 from distillkit.assembly import Parts
 from distillkit.contracts import Refinement
 from distillkit.grids import MOST, save_image, sheet, square
-from distillkit.latents import Pairs, SampleCache, identity
+from distillkit.latents import Pairs, SampleCache, cache_folder, identity
 from distillkit.randomness import generator
 from distillkit.recipe import Recipe
 from distillkit.runfolder import RunFolder
@@ -138,7 +138,8 @@ class Studio:
     def teacher(self, pairs: Pairs, label: str) -> Tensor:
         """The teacher's pictures of a set, from the cache where the recipe has one."""
         if self.recipe.samples.cache is not None:
-            cache = open_cache(self.recipe, pairs, self.count, self.recipe.samples.cache)
+            folder = cache_folder(self.recipe.samples.cache)
+            cache = open_cache(self.recipe, pairs, self.count, folder)
             for shard in cache.fill(pairs, cache.missing()):
                 self.tally.progress(f"{label}'s samples", shard.stop, self.count, "")
             pairs.cached.update(cache.load())
@@ -151,7 +152,7 @@ class Studio:
         return torch.cat(parts)
 
 
-def open_cache(recipe: Recipe, pairs: Pairs, count: int, folder: str | Path) -> SampleCache:
+def open_cache(recipe: Recipe, pairs: Pairs, count: int, folder: Path) -> SampleCache:
     """The teacher's samples for a set of figures: a folder of its own within the recipe's cache.
 
     Its name holds a digest of what the samples depend on, so other figures get another folder,
@@ -162,4 +163,4 @@ def open_cache(recipe: Recipe, pairs: Pairs, count: int, folder: str | Path) -> 
     batch = recipe.samples.batch
     text = json.dumps(which | {"count": count, "batch": batch}, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-    return SampleCache(Path(folder) / f"figures-{digest}", which, count, batch)
+    return SampleCache(folder / f"figures-{digest}", which, count, batch)

@@ -14,7 +14,7 @@ from distillkit.assembly import Parts, make_players, make_timeline
 from distillkit.checkpoint import Checkpoints
 from distillkit.disk import save_tensors
 from distillkit.health import Outcome, Watch
-from distillkit.latents import SampleCache, identity
+from distillkit.latents import SampleCache, cache_folder, identity
 from distillkit.players import Players
 from distillkit.recipe import Recipe
 from distillkit.runfolder import RunFolder
@@ -122,12 +122,9 @@ class Trainer:
         samples, pairs = self.recipe.samples, self.players.pairs
         if samples.cache is None or samples.count is None:
             return
-        cache = SampleCache(
-            samples.cache,
-            identity(self.recipe, self.parts.teacher, self.parts.prompts),
-            samples.count,
-            samples.batch,
-        )
+        which = identity(self.recipe, self.parts.teacher, self.parts.prompts)
+        folder = cache_folder(samples.cache)
+        cache = SampleCache(folder, which, samples.count, samples.batch)
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         missing = cache.missing()[rank::world]
         for shard in cache.fill(pairs, missing):
