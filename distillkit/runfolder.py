@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from distillkit.disk import write_text
-from distillkit.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -71,12 +70,7 @@ class RunFolder:
         return [f.stem for f in sorted(files, key=lambda f: f.stat().st_mtime_ns)]
 
     def open_new(self, recipe_text: str, plugins: dict[str, str]) -> None:
-        """Start a run here; a folder that holds one already is refused."""
-        if self.recipe.exists():
-            raise UserError(
-                f"{self.path} holds a run already. Go on with it: --resume; or name another "
-                "folder: --out DIR"
-            )
+        """Start a run here: its recipe, and what made it."""
         write_text(self.recipe, recipe_text)
         about = {"command": sys.argv, "python": platform.python_version(), "plugins": plugins}
         about["versions"] = _versions()

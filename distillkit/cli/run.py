@@ -68,9 +68,15 @@ def choose_folder(loaded: LoadedRecipe, out: Path | None, resume: bool) -> RunFo
                 raise UserError(f"There is no run of {name} under runs/ to go on with.")
             out = runs[-1]
     folder = RunFolder(out)
-    if resume and not folder.recipe.exists():
+    if not resume:
+        if folder.recipe.exists():
+            raise UserError(
+                f"{out} holds a run already: go on with --resume, or name another --out"
+            )
+        return folder
+    if not folder.recipe.exists():
         raise UserError(f"{out} holds no run to go on with; leave --resume out to start one there.")
-    if resume and folder.recipe.read_text(encoding="utf-8") != dump_recipe(loaded.recipe):
+    if folder.recipe.read_text(encoding="utf-8") != dump_recipe(loaded.recipe):
         raise UserError(
             f"{out} was started with other numbers than {loaded.path} gives. To go on exactly as "
             f"it began: distillkit run {folder.recipe} --out {out} --resume"
