@@ -87,4 +87,4 @@ def test_a_recipe_can_name_its_part(python: Path, tmp_path: Path) -> None:
 def test_its_own_tests_pass(python: Path) -> None:
     done = sh(python, "-m", "pytest", "-p", "no:cacheprovider", EXAMPLE / "tests")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "3 passed" in done.stdout
+    assert "4 passed" in done.stdout

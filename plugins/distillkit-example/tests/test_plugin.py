@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from distillkit_example.plugin import RoundRobinRefresh
 from pydantic import ValidationError
 
+from distillkit import testing
 from distillkit.plugins import installed
+from distillkit_example.plugin import RoundRobinRefresh
 
 
 def test_every_second_iteration_replaces_the_next_of_three_heads() -> None:
@@ -22,3 +23,9 @@ def test_a_bound_is_kept() -> None:
 
 def test_distillkit_finds_it() -> None:
     assert installed().registry.get("refresh", "round-robin").config is RoundRobinRefresh
+
+
+def test_it_keeps_the_contract() -> None:
+    testing.check_plugin("distillkit_example.plugin")
+    testing.check(RoundRobinRefresh(every=2))
+    testing.check_run(RoundRobinRefresh(every=2))

@@ -1,0 +1,113 @@
+"""`check`: a part and its contract. `check_plugin`: a plugin's module and its hooks."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib import import_module
+
+from distillkit import contracts, recipe_yaml
+from distillkit.configs import ComponentConfig
+from distillkit.examples.teacher import ExampleTeacherConfig
+from distillkit.plugins import Installed, register
+from distillkit.registry import Entry, Origin
+from distillkit.testing import families, judges, schedules
+from distillkit.testing.findings import Findings, fail_with
+
+HEAVY = ("torch", "numpy", "diffusers", "transformers", "accelerate", "PIL")
+"""What a plugin's module must not import before a part is built."""
+
+
+def check(
+    config: ComponentConfig,
+    *,
+    teacher: contracts.Teacher | None = None,
+    channels: tuple[int, ...] = (8, 8),
+) -> None:
+    """Hold the part that `config` builds to the contract of its socket.
+
+    `teacher` is for students, backbones and losses that need one of their own family; `channels`
+    are the backbone levels that a pool gets. Raises AssertionError with every finding.
+    """
+    checks: dict[str, Callable[[], Findings]] = {
+        "teacher": lambda: families.teacher(config),
+        "student": lambda: families.student(config, taught_by()),
+        "backbone": lambda: families.backbone(config, taught_by()),
+        "pool": lambda: judges.pool(config, channels),
+        "refresh": lambda: judges.refresh(config),
+        "loss": lambda: judges.loss(config, taught_by()),
+        "refinement": lambda: schedules.refinement(config),
+        "prompts": lambda: schedules.prompts(config),
+        "metrics": lambda: schedules.metrics(config),
+    }
+
+    def taught_by() -> contracts.Teacher:
+        return teacher or ExampleTeacherConfig().build()
+
+    def findings() -> Findings:
+        yield from written_and_read(config)
+        if config.socket not in checks:
+            yield f"there are no checks for {config.socket}s; sockets: {', '.join(checks)}"
+        else:
+            yield from checks[config.socket]()
+
+    fail_with(f"{config.socket} '{config.name()}'", findings())
+
+
+def check_plugin(module: str) -> None:
+    """Hold a plugin's module to what distillkit asks of it.
+
+    Its hooks are heard, what they return is in order, every field is documented, and importing it
+    loads nothing heavy (in a process of its own). Raises AssertionError with every finding.
+    """
+
+    def findings() -> Findings:
+        yield from _heavy_imports(module)
+        found = Installed()
+        register(found, import_module(module), Origin(module))
+        yield from (broken.reason for broken in found.broken)
+        if not found.broken and not found.registry.entries():
+            yield "its hooks return nothing"
+        for entry in found.registry.entries():
+            yield from _undocumented(entry)
+
+    fail_with(f"plugin {module}", findings())
+
+
+def written_and_read(config: ComponentConfig) -> Findings:
+    """A recipe that is written out and read again says the same."""
+    try:
+        text = recipe_yaml.dump(config.model_dump())
+        again = type(config).model_validate(recipe_yaml.parse(text).value)
+    except Exception as error:
+        yield f"its config does not survive being written as YAML: {error}"
+        return
+    if again != config:
+        yield f"its config comes back from YAML as {again!r}, not {config!r}"
+
+
+def _heavy_imports(module: str) -> Iterator[str]:
+    code = f"import sys, {module}; print(*({set(HEAVY)} & set(sys.modules)))"
+    path = os.pathsep.join(filter(None, sys.path))
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+        check=False,
+    )
+    if done.returncode:
+        yield f"importing it fails: {done.stderr.strip().splitlines()[-1]}"
+    for name in sorted(done.stdout.split()):
+        yield f"importing it loads {name}: import that in `build`, so that commands stay quick"
+
+
+def _undocumented(entry: Entry) -> Iterator[str]:
+    what = f"{entry.socket} '{entry.name}'"
+    if not vars(entry.config).get("__doc__"):
+        yield f"{what} has no docstring: its first line is what `plugins list` shows"
+    for name, field in entry.config.model_fields.items():
+        if name != "type" and not field.description:
+            yield f"{what}: the field `{name}` has no docstring under it"

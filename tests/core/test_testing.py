@@ -1,0 +1,62 @@
+"""The contract checks pass what is in order, and name what is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from distillkit import testing
+from distillkit.configs import SOCKETS, ComponentConfig
+from distillkit.examples.backbone import ExampleBackboneConfig
+from distillkit.examples.loss import ExampleLossConfig
+from distillkit.examples.metrics import ExampleMetricsConfig
+from distillkit.examples.pool import ExamplePoolConfig
+from distillkit.examples.prompts import ExamplePromptsConfig
+from distillkit.examples.refinement import ExampleRefinementConfig
+from distillkit.examples.refresh import ExampleRefreshConfig
+from distillkit.examples.student import ExampleStudentConfig
+from distillkit.examples.teacher import ExampleTeacherConfig
+from distillkit.prompts import JsonlPrompts, ListPrompts, TextPrompts
+from distillkit.recipe import Recipe
+
+EXAMPLES: tuple[ComponentConfig, ...] = (
+    ExampleTeacherConfig(),
+    ExampleStudentConfig(),
+    ExampleBackboneConfig(),
+    ExamplePoolConfig(),
+    ExampleRefreshConfig(),
+    ExampleLossConfig(),
+    ExampleRefinementConfig(),
+    ExamplePromptsConfig(),
+    ExampleMetricsConfig(),
+)
+
+
+def test_there_is_an_example_for_every_socket_of_a_recipe() -> None:
+    named = [*Recipe.model_fields, "loss"]
+    sockets = [base.socket for base in SOCKETS if base.socket in named]
+    assert [config.socket for config in EXAMPLES] == sockets
+
+
+@pytest.mark.parametrize("config", EXAMPLES, ids=lambda config: config.socket)
+def test_the_examples_keep_their_contracts(config: ComponentConfig) -> None:
+    testing.check(config)
+
+
+@pytest.mark.parametrize("config", EXAMPLES, ids=lambda config: config.socket)
+def test_the_examples_are_plugins(config: ComponentConfig) -> None:
+    testing.check_plugin(type(config).__module__)
+
+
+def test_the_examples_train() -> None:
+    testing.check_run()
+
+
+def test_the_cores_own_prompts_keep_their_contract(tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("a cat\n\na dog\n")
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "a cat"}\n')
+    testing.check_plugin("distillkit.builtin")
+    testing.check(ListPrompts(prompts=["a cat", "off"]))
+    testing.check(TextPrompts(path=str(tmp_path / "prompts.txt")))
+    testing.check(JsonlPrompts(path=str(tmp_path / "prompts.jsonl")))
