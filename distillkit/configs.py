@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
-    from distillkit import contracts
+    from distillkit import contracts, exchange
 
 
 class Config(BaseModel):
@@ -139,6 +139,24 @@ class MetricsConfig(ComponentConfig):
         raise NotImplementedError
 
 
+class ExporterConfig(ComponentConfig):
+    """A form that a finished student leaves in: `distillkit export RUN --to NAME`."""
+
+    socket: ClassVar[str] = "exporter"
+
+    def build(self) -> exchange.Exporter:
+        raise NotImplementedError
+
+
+class LayoutConfig(ComponentConfig):
+    """How a model family names its tensors in files: for `distillkit adapt`."""
+
+    socket: ClassVar[str] = "layout"
+
+    def build(self) -> exchange.Layout:
+        raise NotImplementedError
+
+
 SOCKETS: tuple[type[ComponentConfig], ...] = (
     TeacherConfig,
     StudentConfig,
@@ -149,5 +167,7 @@ SOCKETS: tuple[type[ComponentConfig], ...] = (
     RefinementConfig,
     PromptsConfig,
     MetricsConfig,
+    ExporterConfig,
+    LayoutConfig,
 )
-"""Every socket, in the order of a recipe."""
+"""Every socket: those of a recipe in its order, then those of the commands around it."""

@@ -2,7 +2,8 @@
 
 Each hook returns config classes (`distillkit.configs`): pydantic models whose `type` is the part's
 name in recipes and whose `build` makes it. What `build` must return stands in
-`distillkit.contracts`. Register the module that holds your hooks in your package:
+`distillkit.contracts`, and for exporters and layouts in `distillkit.exchange`. Register the module
+that holds your hooks in your package:
 
     [project.entry-points.distillkit]
     mything = "distillkit_mything.plugin"
@@ -14,6 +15,8 @@ import pluggy
 
 from distillkit.configs import (
     BackboneConfig,
+    ExporterConfig,
+    LayoutConfig,
     LossConfig,
     MetricsConfig,
     PoolConfig,
@@ -71,3 +74,13 @@ def distillkit_register_prompts() -> list[type[PromptsConfig]]:  # type: ignore[
 @hookspec
 def distillkit_register_metrics() -> list[type[MetricsConfig]]:  # type: ignore[empty-body]
     """Figures that judge a finished student beside its teacher."""
+
+
+@hookspec
+def distillkit_register_exporters() -> list[type[ExporterConfig]]:  # type: ignore[empty-body]
+    """Forms that a finished student leaves in, for other software."""
+
+
+@hookspec
+def distillkit_register_layouts() -> list[type[LayoutConfig]]:  # type: ignore[empty-body]
+    """How a model family names its tensors in files."""

@@ -21,7 +21,9 @@ class SDXLTeacherConfig(TeacherConfig):
 
     type: Literal["sdxl"] = "sdxl"
     model: str = "stabilityai/stable-diffusion-xl-base-1.0"
-    """Diffusers folder, or hub id."""
+    """Diffusers folder, hub id, or a whole checkpoint in one file (also owner/repo/file)."""
+    config: str | None = None
+    """For one file: the folder of its configs and tokenizers; none takes SDXL's, which ship."""
     variant: str | None = None
     """Variant of the weight files: `fp16` for the small files of SDXL base."""
     dtype: DType = "bfloat16"
@@ -61,6 +63,7 @@ class SDXLTeacherConfig(TeacherConfig):
 
         return load_teacher(
             self.model,
+            config=self.config,
             variant=self.variant,
             dtype=self.dtype,
             unet=self.unet,

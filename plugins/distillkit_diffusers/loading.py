@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from distillkit.errors import UserError
 from distillkit_diffusers.assets import Asset, first_line, locate
+from distillkit_diffusers.single_file import load_single_file
 from distillkit_diffusers.solvers import make_solver
 from distillkit_diffusers.teacher import SDXLTeacher
+from distillkit_diffusers.weights import put_weights
 
 if TYPE_CHECKING:
     from distillkit_diffusers.configs import DType, SolverName, Spacing
@@ -35,19 +36,22 @@ def load_teacher(
     lora: str | None = None,
     lora_strength: float = 1.0,
     vae: str | None = None,
+    config: str | None = None,
 ) -> SDXLTeacher:
-    """A teacher from a diffusers folder or hub id; arguments as in `SDXLTeacherConfig`.
+    """A teacher from a folder, a single file or a hub id; arguments as in `SDXLTeacherConfig`.
 
     For a teacher that ships with a plugin, `load_teacher(FOLDER, steps=..., guidance=...)` is all.
     Raises `UserError` for files that are missing or are not what they should be.
     """
-    assets = [Asset("teacher.model", str(model), "pipeline", variant)]
+    single = str(model).endswith((".safetensors", ".ckpt"))
+    assets = [Asset("teacher.model", str(model), "file" if single else "pipeline", variant)]
+    assets += [Asset("teacher.config", config, "pipeline")] if config else []
     assets += [Asset("teacher.vae", vae, "vae")] if vae else []
     assets += [Asset("teacher.unet", unet, "file")] if unet else []
     assets += [Asset("teacher.lora", lora, "file")] if lora else []
     paths = {asset.field: path for asset, path in zip(assets, locate(assets), strict=True)}
     with quiet():
-        pipe = _load_pipeline(assets[0], paths["teacher.model"], dtype)
+        pipe = _load_pipeline(assets[0], paths["teacher.model"], dtype, paths.get("teacher.config"))
         if vae:
             pipe.register_modules(vae=_load_vae(paths["teacher.vae"], dtype))
         if unet:
@@ -56,9 +60,9 @@ def load_teacher(
             _fuse_lora(pipe, paths["teacher.lora"], lora_strength)
     if pipe.vae.dtype == torch.float16 and pipe.vae.config.force_upcast:
         pipe.vae.to(torch.float32)  # SDXL's own VAE overflows in float16
-    return SDXLTeacher(
-        pipe, make_solver(solver, pipe.scheduler.config, steps, spacing, timesteps), guidance
-    )
+    made = make_solver(solver, pipe.scheduler.config, steps, spacing, timesteps)
+    source = str(paths["teacher.model"]) if unet or lora else None
+    return SDXLTeacher(pipe, made, guidance, source, variant)
 
 
 def sdxl_teacher(teacher: object, who: str) -> SDXLTeacher:
@@ -71,7 +75,15 @@ def sdxl_teacher(teacher: object, who: str) -> SDXLTeacher:
     )
 
 
-def load_unet(spec: str, like: Any, field: str, dtype: Any) -> Any:
+def base_unet(teacher: SDXLTeacher) -> Any:
+    """The UNet of the model that the teacher was loaded from, before LoRA or other UNet."""
+    unet = teacher.pipe.unet
+    if teacher.source is None:
+        return unet
+    return load_unet(teacher.source, unet, "teacher.model", torch.float32, teacher.variant)
+
+
+def load_unet(spec: str, like: Any, field: str, dtype: Any, variant: str | None = None) -> Any:
     """A UNet of its own weights: a file for the architecture of `like`, or a folder.
 
     In `dtype` of torch, on the CPU. Folders are a UNet's or a whole pipeline's.
@@ -86,60 +98,25 @@ def load_unet(spec: str, like: Any, field: str, dtype: Any) -> Any:
     folder = path / "unet" if (path / "unet").is_dir() else path
     try:
         with quiet():
-            return UNet2DConditionModel.from_pretrained(folder, dtype=dtype, local_files_only=True)
+            return UNet2DConditionModel.from_pretrained(
+                folder, dtype=dtype, variant=variant, local_files_only=True
+            )
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(
             f"{field}: no UNet can be read from {folder}: {first_line(error)}"
         ) from error
 
 
-def put_weights(unet: Any, path: Path, field: str) -> None:
-    """Replace the UNet's weights by the file's, which must have exactly diffusers' keys."""
-    weights = read_weights(path, field)
-    own = unet.state_dict()
-    absent, foreign = own.keys() - weights.keys(), weights.keys() - own.keys()
-    if absent or foreign:
-        raise UserError(
-            f"{field}: {path} does not hold this model's UNet: {len(absent)} of {len(own)} tensors "
-            f"are absent ({_few(absent)}) and {len(foreign)} do not belong ({_few(foreign)})"
-        )
-    odd = [name for name in own if own[name].shape != weights[name].shape]
-    if odd:
-        name = odd[0]
-        raise UserError(
-            f"{field}: {path} is a UNet of another size: {len(odd)} tensors differ, {name} is "
-            f"{tuple(weights[name].shape)} and should be {tuple(own[name].shape)}"
-        )
-    unet.load_state_dict(weights)
-
-
-def read_weights(path: Path, field: str) -> dict[str, Tensor]:
-    """Tensors by name; pickled files are read with `weights_only`."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, ValueError, RuntimeError, EOFError, SafetensorError) as error:
-        raise UserError(f"{field}: {path} cannot be read: {first_line(error)}") from error
-    except Exception as error:  # pickle's own errors, which torch does not wrap
-        raise UserError(
-            f"{field}: {path} is not a plain file of weights; get its .safetensors form"
-        ) from error
-    if not isinstance(weights, dict) or not all(isinstance(w, Tensor) for w in weights.values()):
-        raise UserError(f"{field}: {path} holds something else than tensors by name")
-    return weights
-
-
-def _load_pipeline(asset: Asset, folder: Path, dtype: DType) -> Any:
+def _load_pipeline(asset: Asset, folder: Path, dtype: DType, config: Path | None) -> Any:
     from diffusers import StableDiffusionXLPipeline
 
+    if folder.is_file():
+        return load_single_file(folder, config, getattr(torch, dtype))
     index = folder / "model_index.json"
     if not index.is_file():
         raise UserError(
-            f"{asset.field}: {folder} is no diffusers pipeline folder: it has no model_index.json"
+            f"{asset.field}: {folder} is no diffusers pipeline folder: it has no model_index.json. "
+            "A checkpoint in one file is named by the file itself"
         )
     kind = json.loads(index.read_text(encoding="utf-8")).get("_class_name")
     if kind != "StableDiffusionXLPipeline":
@@ -190,11 +167,6 @@ def _fuse_lora(pipe: Any, path: Path, strength: float) -> None:
         raise UserError(f"teacher.lora: {path} has no weights for this model")
     pipe.fuse_lora(lora_scale=strength)
     pipe.unload_lora_weights()
-
-
-def _few(names: set[str]) -> str:
-    shown = sorted(names)[:2]
-    return ", ".join(shown + ["..."] * (len(names) > 2)) or "none"
 
 
 @contextmanager

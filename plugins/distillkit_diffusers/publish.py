@@ -6,9 +6,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
+from safetensors import SafetensorError
 
+from distillkit.disk import appearing
 from distillkit.errors import UserError
+from distillkit_diffusers.layout import old_clip_name
 from distillkit_diffusers.loading import quiet
 from distillkit_diffusers.solvers import scheduler_of
 
@@ -47,9 +49,20 @@ image = pipe("a lighthouse at dawn", num_inference_steps=4, guidance_scale=0).im
 ```
 """
 
+COMFY = """\
+{name}: timestep shift {shift}. Weights and shift belong together.
 
-def publish_pipeline(pipe: Any, module: Any, dtype: Any, folder: Path, shift: int) -> None:
-    """Write `pipe` with `module` as its UNet, in `dtype`, to `folder`; whole or not at all.
+ComfyUI: put the file into models/{folder}. The model goes through a timestep-shift node (custom
+node ComfyUI-TimestepShiftModel) with shifted_timestep {shift}, then into a KSampler: sampler lcm,
+1 to 4 steps, cfg 1.
+
+diffusers: one step with the stock LCMScheduler: timesteps=[{one_step}], guidance_scale=0. For two
+to four steps take the scheduler that `distillkit export RUN --to diffusers` puts into its folder.
+"""
+
+
+def publish_pipeline(pipe: Any, unet: Any, folder: Path, shift: int) -> None:
+    """Write `pipe` with `unet` as its UNet, in the UNet's number format; whole or not at all.
 
     An earlier publication in the same folder is replaced; any other folder is left alone.
     """
@@ -57,19 +70,20 @@ def publish_pipeline(pipe: Any, module: Any, dtype: Any, folder: Path, shift: in
     ours = (folder / "model_index.json").is_file()
     if folder.exists() and not ours and (folder.is_file() or any(folder.iterdir())):
         raise UserError(f"{folder} holds something else than a pipeline; name another folder")
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
-        _write(pipe, module, dtype, part, shift)
-        if folder.exists():
-            shutil.rmtree(folder)
-        part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    with appearing(folder) as part:
+        part.mkdir()
+        try:
+            _write(pipe, unet, part, shift)
+        except SafetensorError as error:  # the library's way to report a full disk
+            raise OSError(str(error)) from error
 
 
-def _write(pipe: Any, module: Any, dtype: Any, folder: Path, shift: int) -> None:
+def shift_page(name: str, folder: str, shift: int) -> str:
+    """How to run a file whose software knows nothing of the shift. `folder`: ComfyUI's."""
+    return COMFY.format(name=name, folder=folder, shift=shift, one_step=999 * shift // 1000)
+
+
+def _write(pipe: Any, unet: Any, folder: Path, shift: int) -> None:
     from diffusers import LCMScheduler
 
     from distillkit_diffusers import timestep_shift_lcm
@@ -82,7 +96,7 @@ def _write(pipe: Any, module: Any, dtype: Any, folder: Path, shift: int) -> None
         original_inference_steps=STEPS,
         shifted_timestep=shift,
     )
-    parts = {**pipe.components, "unet": _copy(module, dtype), "scheduler": stock}
+    parts = {**pipe.components, "unet": unet, "scheduler": stock}
     with quiet():
         published = type(pipe)(
             **parts,
@@ -97,22 +111,10 @@ def _write(pipe: Any, module: Any, dtype: Any, folder: Path, shift: int) -> None
     page = README.format(
         shift=shift,
         shift_folder=SHIFT_FOLDER,
-        dtype=str(dtype).removeprefix("torch."),
+        dtype=str(unet.dtype).removeprefix("torch."),
         one_step=int(shifted.timesteps[0]),
     )
     (folder / "README.md").write_text(page, encoding="utf-8")
-
-
-def _copy(module: Any, dtype: Any) -> Any:
-    """The UNet on the CPU in `dtype`, out of the wrappers that training put around it."""
-    from accelerate.utils import extract_model_from_parallel
-
-    unet = extract_model_from_parallel(module)
-    with torch.device("meta"):
-        twin = type(unet).from_config(unet.config)
-    weights = {name: w.detach().to("cpu", dtype) for name, w in unet.state_dict().items()}
-    twin.load_state_dict(weights, assign=True)
-    return twin
 
 
 def _restore_prefix(path: Path) -> None:
@@ -120,6 +122,4 @@ def _restore_prefix(path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     weights = load_file(path)
-    if any(name.startswith("text_model.") for name in weights):
-        return
-    save_file({f"text_model.{name}": w for name, w in weights.items()}, path, {"format": "pt"})
+    save_file({old_clip_name(name): w for name, w in weights.items()}, path, {"format": "pt"})

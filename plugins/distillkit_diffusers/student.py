@@ -34,14 +34,25 @@ class UNetStudent:
         if gradient_checkpointing:
             self.module.enable_gradient_checkpointing()
         self.prediction = teacher.denoiser.prediction
-        self._teacher = teacher
+        self.teacher = teacher
         self._dtype = getattr(torch, publish_dtype)
 
     def __call__(self, x_t_BCHW: Tensor, t_B: Tensor, cond: Condition) -> Tensor:
         """The UNet's output (B, C, H, W), for whole pictures."""
-        vae_factor = self._teacher.vae_factor
+        vae_factor = self.teacher.vae_factor
         return UNetDenoiser(self.module, self.prediction, vae_factor)(x_t_BCHW, t_B, cond)
+
+    def unet(self, dtype: Any) -> Any:
+        """A copy of the UNet on the CPU in `dtype`, out of the wrappers that training needs."""
+        from accelerate.utils import extract_model_from_parallel
+
+        own = extract_model_from_parallel(self.module)
+        with torch.device("meta"):
+            twin = type(own).from_config(own.config)
+        weights = {name: w.detach().to("cpu", dtype) for name, w in own.state_dict().items()}
+        twin.load_state_dict(weights, assign=True)
+        return twin.eval().requires_grad_(False)
 
     def publish(self, folder: Path, timestep_shift: int) -> None:
         """Write a StableDiffusionXLPipeline folder of the teacher's parts and this UNet."""
-        publish_pipeline(self._teacher.pipe, self.module, self._dtype, folder, timestep_shift)
+        publish_pipeline(self.teacher.pipe, self.unet(self._dtype), folder, timestep_shift)

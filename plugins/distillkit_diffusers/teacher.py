@@ -29,6 +29,10 @@ class SDXLTeacher:
     """StableDiffusionXLPipeline; its scheduler keeps the model's own config."""
     solver: Solver
     guidance: float = 0.0
+    source: str | None = None
+    """Where the pipeline's own UNet lies, if a LoRA or another UNet changed it here."""
+    variant: str | None = None
+    """Of the weight files there."""
 
     def __post_init__(self) -> None:
         pipe = self.pipe

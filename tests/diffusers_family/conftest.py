@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-TOKENS, HIDDEN, SIDE, VAE_FACTOR = 16, 16, 8, 4
+TOKENS, SIDE, VAE_FACTOR = 16, 8, 4
+HIDDEN, HIDDEN_2 = 16, 24
+"""Widths of the text encoders; diffusers' single-file reader tells them apart by these."""
 
 
 def _tokenizer(pad: str) -> Any:
@@ -28,14 +30,15 @@ def _tokenizer(pad: str) -> Any:
 def _text_encoder(words: Any, projected: bool) -> Any:
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+    width = HIDDEN_2 if projected else HIDDEN
     config = CLIPTextConfig(
         vocab_size=len(words),
-        hidden_size=HIDDEN,
-        intermediate_size=2 * HIDDEN,
+        hidden_size=width,
+        intermediate_size=2 * width,
         num_hidden_layers=2,
         num_attention_heads=2,
         max_position_embeddings=TOKENS,
-        projection_dim=HIDDEN,
+        projection_dim=HIDDEN_2,
         bos_token_id=words.bos_token_id,
         eos_token_id=words.eos_token_id,
         pad_token_id=words.pad_token_id,
@@ -54,12 +57,12 @@ def _unet() -> Any:
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         transformer_layers_per_block=(1, 1, 2),
         attention_head_dim=(1, 2, 4),
-        cross_attention_dim=2 * HIDDEN,
+        cross_attention_dim=HIDDEN + HIDDEN_2,
         use_linear_projection=True,
         norm_num_groups=4,
         addition_embed_type="text_time",
         addition_time_embed_dim=8,
-        projection_class_embeddings_input_dim=HIDDEN + 6 * 8,
+        projection_class_embeddings_input_dim=HIDDEN_2 + 6 * 8,
     )
 
 

@@ -43,12 +43,12 @@ def test_what_the_trainer_needs_to_know(teacher: Any) -> None:
 
 def test_conditions_have_the_shapes_of_both_encoders(teacher: Any) -> None:
     cond = teacher.encode(PROMPTS)
-    assert cond.tensors["prompt"].shape == (2, 16, 32)
-    assert cond.tensors["pooled"].shape == (2, 16)
+    assert cond.tensors["prompt"].shape == (2, 16, 40)
+    assert cond.tensors["pooled"].shape == (2, 24)
     null = teacher.null(3)
     assert {k: v.shape for k, v in null.tensors.items()} == {
-        "prompt": (3, 16, 32),
-        "pooled": (3, 16),
+        "prompt": (3, 16, 40),
+        "pooled": (3, 24),
     }
     assert all(not v.any() for v in null.tensors.values())
     alone = teacher.encode(PROMPTS[1:])

@@ -1,0 +1,90 @@
+"""What `distillkit export` can write of SDXL-class students. Importing this needs no torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from distillkit.configs import ExporterConfig, LayoutConfig
+
+if TYPE_CHECKING:
+    from distillkit import exchange
+
+Short = Literal["fp16", "bf16", "fp32"]
+
+
+class DiffusersFolder(ExporterConfig):
+    """A pipeline folder that stock diffusers loads."""
+
+    type: Literal["diffusers"] = "diffusers"
+    dtype: Short | None = None
+    """Number format of the UNet; none takes the recipe's `publish_dtype`."""
+
+    def build(self) -> exchange.Exporter:
+        from distillkit_diffusers.exporters import FolderExporter
+
+        return FolderExporter(self.dtype)
+
+
+class UNetFile(ExporterConfig):
+    """The UNet alone under diffusers' names, as NitroSD is shared."""
+
+    type: Literal["unet"] = "unet"
+    dtype: Short = "fp16"
+    """Number format."""
+
+    def build(self) -> exchange.Exporter:
+        from distillkit_diffusers.exporters import UNetExporter
+
+        return UNetExporter(self.dtype)
+
+
+class SingleFile(ExporterConfig):
+    """A whole checkpoint in SDXL's original layout, for ComfyUI and from_single_file."""
+
+    type: Literal["single-file"] = "single-file"
+    dtype: Short = "fp16"
+    """Number format."""
+
+    def build(self) -> exchange.Exporter:
+        from distillkit_diffusers.exporters import SingleFileExporter
+
+        return SingleFileExporter(self.dtype)
+
+
+class LoRAFile(ExporterConfig):
+    """The student as a LoRA on its base, for diffusers and ComfyUI."""
+
+    type: Literal["lora"] = "lora"
+    dtype: Short = "fp16"
+    """Number format."""
+    rank: int = Field(64, ge=1)
+    """Largest rank of a matrix; a file of twice the rank is twice as large."""
+    base: str | None = None
+    """UNet file or folder, or pipeline folder, that the LoRA is put on; none: the model that the
+    recipe's teacher was loaded from, without its LoRA or other UNet."""
+
+    def build(self) -> exchange.Exporter:
+        from distillkit_diffusers.exporters import LoRAExporter
+
+        return LoRAExporter(self.dtype, self.rank, self.base)
+
+
+class SDXLLayout(LayoutConfig):
+    """UNets of the SDXL family: diffusers' names, or the original ones alone or in a checkpoint."""
+
+    type: Literal["sdxl"] = "sdxl"
+
+    def build(self) -> exchange.Layout:
+        from distillkit_diffusers import layout
+
+        return _Names(layout)
+
+
+class _Names:
+    """Fulfils `distillkit.exchange.Layout`; the names that files share are the original ones."""
+
+    def __init__(self, layout: object) -> None:
+        self.names = layout.find_unet  # type: ignore[attr-defined]
+        self.what_is = layout.what_is  # type: ignore[attr-defined]
