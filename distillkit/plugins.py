@@ -136,6 +136,8 @@ def _flaw(config: Any, base: type[ComponentConfig]) -> str:
         return f"which is no class: a hook returns subclasses of {base.__name__}"
     if not issubclass(config, base) or config is base:
         return f"which is not a subclass of {base.__name__}"
+    if taken := {"name", "socket", "build"} & config.model_fields.keys():
+        return f"which has a field `{min(taken)}`: that word is taken, choose another"
     name = config.model_fields["type"].default
     if not isinstance(name, str) or get_args(config.model_fields["type"].annotation) != (name,):
         return 'which has no name: it needs a field `type: Literal["..."] = "..."`'

@@ -22,7 +22,7 @@ class ListPrompts(PromptsConfig):
     """Prompts that stand in the recipe."""
 
     type: Literal["list"] = "list"
-    prompts: list[Prompt] = Field(min_length=1)
+    prompts: list[Prompt] = Field(min_length=1, examples=[["a red fox", "a blue boat"]])
     """The prompts."""
 
     def build(self) -> PromptSource:
@@ -33,7 +33,7 @@ class TextPrompts(PromptsConfig):
     """A text file with one prompt a line."""
 
     type: Literal["text"] = "text"
-    path: str
+    path: str = Field(examples=["prompts.txt"])
     """The file, UTF-8; relative to the working directory. Blank lines are passed over."""
 
     def build(self) -> PromptSource:
@@ -44,7 +44,7 @@ class JsonlPrompts(PromptsConfig):
     """A file with one JSON object a line, of which one field is the prompt."""
 
     type: Literal["jsonl"] = "jsonl"
-    path: str
+    path: str = Field(examples=["prompts.jsonl"])
     """The file, UTF-8; relative to the working directory. Blank lines are passed over."""
     field: str = "prompt"
     """The field that holds the prompt."""

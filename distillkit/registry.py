@@ -107,7 +107,9 @@ class _PartField:
             return _to_part(source, value, info.context)
 
         return core_schema.with_info_plain_validator_function(
-            validate, serialization=core_schema.simple_ser_schema("any")
+            validate,
+            serialization=core_schema.simple_ser_schema("any"),
+            metadata={"socket": source.socket},  # for `distillkit.schema`
         )
 
 

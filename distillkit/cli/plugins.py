@@ -1,15 +1,17 @@
-"""`distillkit plugins list`: which parts are installed, who brought them, what is broken."""
+"""`distillkit plugins list | show | new`: what is installed, and how to add to it."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
-plugins = typer.Typer(no_args_is_help=True, help="What is installed.")
+plugins = typer.Typer(no_args_is_help=True, help="What is installed, and how to add to it.")
 
 
 @plugins.callback()
 def group() -> None:
-    """What is installed."""
+    """What is installed, and how to add to it."""
 
 
 @plugins.command("list")
@@ -31,3 +33,32 @@ def list_() -> None:
         out.print(f"\nleft out by DISTILLKIT_DISABLED_PLUGINS: {origin}")
     for broken in found.broken:
         out.print(f"\nbroken: {broken.origin}\n  {broken.reason}")
+
+
+@plugins.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A part's name, as `plugins list` shows it.")],
+    socket: Annotated[
+        str | None, typer.Option(help="Its socket, where several have a part of that name.")
+    ] = None,
+) -> None:
+    """A part's fields with types, bounds, defaults and meaning, and lines for a recipe."""
+    from rich.table import Table
+
+    from distillkit import handbook
+    from distillkit.cli._console import console
+    from distillkit.plugins import installed
+
+    entry = handbook.find_part(installed().registry, name, socket)
+    out = console()
+    out.print(f"{entry.socket} '{entry.name}'  {entry.summary}\n{entry.origin}\n")
+    if cards := handbook.fields(entry.config):
+        table = Table("field", "type", "default", "what it is", box=None, pad_edge=False)
+        for card in cards:
+            table.add_row(card.name, card.kind, card.default, card.meaning)
+        out.print(table)
+    else:
+        out.print("It has no fields.")
+    if handbook.recipe_field(entry.socket):
+        out.print("\nIn a recipe:\n")
+        out.print(handbook.snippet(entry.config), soft_wrap=True)

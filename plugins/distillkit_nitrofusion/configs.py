@@ -168,7 +168,9 @@ class BottomUp(RefinementConfig):
     """The paper's: train one step first, then longer roll-outs with the same weights."""
 
     type: Literal["bottom-up"] = "bottom-up"
-    stages: Annotated[dict[Steps, Iterations], AfterValidator(rising)] = Field(min_length=1)
+    stages: Annotated[dict[Steps, Iterations], AfterValidator(rising)] = Field(
+        min_length=1, examples=[{1: 600, 2: 200, 4: 200}]
+    )
     """Length of the roll-out -> iterations, from short to long: {1: 600, 2: 200, 4: 200}."""
     keep: float = Field(0.5, ge=0, le=1)
     """Chance that an iteration trains an earlier stage's length instead (our choice)."""
@@ -185,7 +187,7 @@ class Fixed(RefinementConfig):
     type: Literal["fixed"] = "fixed"
     steps: Steps = 1
     """Length of the roll-out."""
-    iterations: Iterations
+    iterations: Iterations = Field(examples=[1000])
     """Iterations in all."""
 
     def build(self) -> contracts.Refinement:

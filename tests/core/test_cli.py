@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -104,7 +105,32 @@ def test_recipes_list_shows_names_and_headers(
     assert re.search(r"^mine +A recipe of fakes\. *$", capsys.readouterr().out, re.M)
 
 
-@pytest.mark.parametrize("command", ["--help", "plugins list", "plugins --help", "recipes list"])
+def test_plugins_show_prints_fields_and_lines_to_paste(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("plugins", "show", "random") == 0
+    out = capsys.readouterr().out
+    assert out.startswith("refresh 'random'  Replace a random share.\nplugin 'fakes' (fakes 1.0)\n")
+    assert re.search(r"^fraction +number, 0 to 1 +0\.01 +Share of the pool that", out, re.M)
+    assert "\nrefresh: {type: random, fraction: 0.01}\n" in out
+    assert run("plugins", "show", "fake") == 2
+    assert capsys.readouterr().err.startswith("'fake' names 6 parts; say which: --socket teacher")
+
+
+def test_schema_prints_or_writes_what_editors_need(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("schema") == 0
+    text = capsys.readouterr().out
+    assert json.loads(text)["title"] == "distillkit recipe"
+    assert run("schema", "-o", str(tmp_path / "r.json")) == 0
+    assert (tmp_path / "r.json").read_text() == text
+    assert "\n# yaml-language-server: $schema=r.json\n" in capsys.readouterr().out
+
+
+QUICK = ["--help", "plugins list", "plugins --help", "recipes list"]
+QUICK += ["plugins show bottom-up", "schema"]
+
+
+@pytest.mark.parametrize("command", QUICK)
 def test_quick_commands_import_nothing_heavy(command: str) -> None:
     """In a process of its own, with every plugin that is installed."""
     done = subprocess.run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import SimpleNamespace
@@ -74,6 +75,16 @@ class Unbuildable(RefreshConfig):
     type: Literal["unbuildable"] = "unbuildable"
 
 
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # pydantic's own word about it is lost among others
+
+    class Shadow(RefreshConfig):
+        type: Literal["shadow"] = "shadow"
+        name: str = "a"
+
+        def build(self) -> Any: ...
+
+
 class Moved(RefreshConfig):
     socket = "pool"
     type: Literal["moved"] = "moved"
@@ -94,6 +105,7 @@ class Moved(RefreshConfig):
         ([Nameless], "Nameless, which has no name: it needs a field `type: Literal"),
         ([Renamed], "Renamed, which has no name"),
         ([Unbuildable], "Unbuildable, which has no `build` of its own"),
+        ([Shadow], "Shadow, which has a field `name`: that word is taken, choose another"),
         ([Moved], "Moved, whose socket was changed from 'refresh' to 'pool'"),
     ],
 )
