@@ -1,0 +1,1 @@
+"""How the shipped weights were made; see `python -m distillkit_shapes.train --help`."""

@@ -1,0 +1,107 @@
+"""What every stage shares: drawn pictures, checkpoints that are whole or absent, a clock.
+
+Legend: N pictures, C = 3, H = W = 64, A = 9 attributes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from distillkit_shapes.pictures import draw
+from distillkit_shapes.scenes import draw_scenes
+
+
+def generator(seed: int) -> Generator:
+    """A generator of its own for a purpose."""
+    return Generator().manual_seed(seed)
+
+
+def drawn(count: int, seed: int, part: int = 1000) -> tuple[Tensor, Tensor]:
+    """codes_NA int64 and their pictures x_NCHW as uint8, drawn in parts to spare memory."""
+    source = generator(seed)
+    codes_NA = draw_scenes(count, source)
+    x_NCHW = torch.cat(
+        [(draw(rows, source) * 255).round().to(torch.uint8) for rows in codes_NA.split(part)]
+    )
+    return codes_NA, x_NCHW
+
+
+def unit(x_NCHW: Tensor) -> Tensor:
+    """uint8 pictures as float in [0, 1]."""
+    return x_NCHW.float() / 255
+
+
+def save_whole(state: Any, path: Path) -> None:
+    """Writes beside and renames, so that a reader never meets half a file."""
+    torch.save(state, path.with_suffix(".part"))
+    os.replace(path.with_suffix(".part"), path)
+
+
+def load_parts(out: Path, names: tuple[str, ...]) -> dict[str, Any]:
+    """Parts of the teacher's folder in float32, by name."""
+    import diffusers
+    import transformers
+
+    owners = {
+        "vae": diffusers.AutoencoderKL,
+        "unet": diffusers.UNet2DConditionModel,
+        "tokenizer": transformers.CLIPTokenizer,
+        "tokenizer_2": transformers.CLIPTokenizer,
+        "text_encoder": transformers.CLIPTextModel,
+        "text_encoder_2": transformers.CLIPTextModelWithProjection,
+    }
+    parts = {}
+    for name in names:
+        float32 = {} if name.startswith("tokenizer") else {"dtype": torch.float32}
+        if name in ("vae", "unet"):
+            float32 = {"torch_dtype": torch.float32}
+        parts[name] = owners[name].from_pretrained(out / name, **float32)
+        if not name.startswith("tokenizer"):
+            parts[name].requires_grad_(False).eval()
+    return parts
+
+
+def replace_folder(part: Any, folder: Path) -> None:
+    """Saves a model beside `folder` and swaps the two, so that a reader finds a whole one."""
+    fresh, old = (folder.with_name(folder.name + end) for end in (".part", ".old"))
+    part.save_pretrained(fresh)
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(fresh, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+class Clock:
+    """Time budget: `progress` runs from 0 to 1 over the given minutes, counting earlier runs."""
+
+    def __init__(self, minutes: float, spent: float = 0.0) -> None:
+        self.limit, self.start = minutes * 60, time.monotonic() - spent
+
+    @property
+    def spent(self) -> float:
+        """Seconds used so far."""
+        return time.monotonic() - self.start
+
+    @property
+    def progress(self) -> float:
+        """Share of the budget used, at most 1."""
+        return min(1.0, self.spent / self.limit)
+
+
+def rate_at(progress: float, peak: float, rise: float = 0.02, hold: float = 0.5) -> float:
+    """Learning rate: a linear rise, flat until `hold`, then a cosine-free fall to zero."""
+    if progress < rise:
+        return peak * progress / rise
+    return peak * min(1.0, (1.0 - progress) / (1.0 - hold))
+
+
+def say(line: str) -> None:
+    """One line of progress, at once."""
+    print(line, flush=True)
