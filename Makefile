@@ -31,6 +31,7 @@ $(STAMP): pyproject.toml constraints.txt
 		torch hatchling editables
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--no-build-isolation --editable '.[dev,lora]'
+	$(BIN)/distillkit schema -o recipes/recipe.schema.json > /dev/null
 	touch $@
 
 clean:

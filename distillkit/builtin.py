@@ -1,6 +1,8 @@
-"""The core's own parts. They register through the same hooks as everybody's."""
+"""The core's own parts and recipes. They register through the same hooks as everybody's."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from distillkit.configs import PromptsConfig
 from distillkit.hookspecs import hookimpl
@@ -10,3 +12,11 @@ from distillkit.prompts import JsonlPrompts, ListPrompts, TextPrompts
 @hookimpl
 def distillkit_register_prompts() -> list[type[PromptsConfig]]:
     return [ListPrompts, TextPrompts, JsonlPrompts]
+
+
+@hookimpl
+def distillkit_register_recipes() -> list[Path]:
+    """In a wheel they lie in the package, in a checkout beside it."""
+    package = Path(__file__).parent
+    folders = [package / "recipes", package.parent / "recipes"]
+    return [folder for folder in folders if folder.is_dir()][:1]

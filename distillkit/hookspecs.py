@@ -1,7 +1,7 @@
 """Every extension point of distillkit. A plugin implements the hooks it has parts for.
 
-Each hook returns config classes (`distillkit.configs`): pydantic models whose `type` is the part's
-name in recipes and whose `build` makes it. What `build` must return stands in
+Each hook but the last returns config classes (`distillkit.configs`): pydantic models whose `type`
+is the part's name in recipes and whose `build` makes it. What `build` must return stands in
 `distillkit.contracts`, and for exporters and layouts in `distillkit.exchange`. Register the module
 that holds your hooks in your package:
 
@@ -10,6 +10,8 @@ that holds your hooks in your package:
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pluggy
 
@@ -84,3 +86,8 @@ def distillkit_register_exporters() -> list[type[ExporterConfig]]:  # type: igno
 @hookspec
 def distillkit_register_layouts() -> list[type[LayoutConfig]]:  # type: ignore[empty-body]
     """How a model family names its tensors in files."""
+
+
+@hookspec
+def distillkit_register_recipes() -> list[Path]:  # type: ignore[empty-body]
+    """Recipes to run: YAML files, or folders that hold them; a file's name is its recipe's."""

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pluggy
@@ -24,9 +25,10 @@ GROUP = "distillkit"
 HOOKS: dict[str, type[ComponentConfig]] = {
     name: get_args(get_args(get_type_hints(hook)["return"])[0])[0]
     for name, hook in vars(hookspecs).items()
-    if name.startswith("distillkit_register_")
+    if name.startswith("distillkit_register_") and name != "distillkit_register_recipes"
 }
 """Hook -> the class whose subclasses it returns, as its signature says."""
+RECIPES = hookspecs.distillkit_register_recipes.__name__
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,20 @@ class BrokenPlugin:
     reason: str
 
 
+@dataclass(frozen=True)
+class RecipeFile:
+    """A recipe that can be run by its name."""
+
+    path: Path
+    origin: Origin
+
+
 @dataclass
 class Installed:
-    """What is there: the parts, who brought them, and what went wrong."""
+    """What is there: the parts and recipes, who brought them, and what went wrong."""
 
     registry: Registry = field(default_factory=Registry)
+    recipes: dict[str, RecipeFile] = field(default_factory=dict)
     plugins: list[Origin] = field(default_factory=list)
     broken: list[BrokenPlugin] = field(default_factory=list)
     disabled: list[Origin] = field(default_factory=list)
@@ -77,7 +88,7 @@ def load(points: Iterable[EntryPoint], disabled: Collection[str] = ()) -> Instal
 
 
 def register(found: Installed, module: Any, origin: Origin) -> None:
-    """Add the parts of one plugin. Whatever is wrong with it ends up in `found.broken`."""
+    """Add what one plugin brings. Whatever is wrong with it ends up in `found.broken`."""
     reasons = _unheard(module)
     manager = pluggy.PluginManager("distillkit")  # its own, so that no plugin can stop another
     manager.add_hookspecs(hookspecs)
@@ -85,7 +96,7 @@ def register(found: Installed, module: Any, origin: Origin) -> None:
         manager.register(module, origin.plugin)
     except Exception as error:
         reasons.append(_brief(error))
-    for hook, base in HOOKS.items():
+    for hook in (*HOOKS, RECIPES):
         caller = getattr(manager.hook, hook)
         try:
             results = caller()
@@ -94,7 +105,10 @@ def register(found: Installed, module: Any, origin: Origin) -> None:
             continue
         if caller.get_hookimpls():  # pluggy drops a None
             result = results[0] if results else None
-            reasons += _add_all(found.registry, result, hook, base, origin)
+            if hook == RECIPES:
+                reasons += _add_recipes(found.recipes, result, origin)
+            else:
+                reasons += _add_all(found.registry, result, hook, HOOKS[hook], origin)
     found.broken += [BrokenPlugin(origin, reason) for reason in reasons]
     found.plugins.append(origin)
 
@@ -103,12 +117,13 @@ def _unheard(module: Any) -> list[str]:
     """What is wrong with hooks that pluggy would pass over in silence."""
     marked = {name for name in dir(module) if hasattr(getattr(module, name), "distillkit_impl")}
     named = {name for name in dir(module) if name.startswith("distillkit_register_")}
+    known = (*HOOKS, RECIPES)
     if not marked | named:
         return ["it has no hook: no function named distillkit_register_... (distillkit.hookspecs)"]
     return [
-        f"there is no hook {name};{did_you_mean(name, HOOKS)} hooks: {', '.join(HOOKS)}"
-        for name in sorted((marked | named) - HOOKS.keys())
-    ] + [f"{name} is not marked with @hookimpl" for name in sorted((named & HOOKS.keys()) - marked)]
+        f"there is no hook {name};{did_you_mean(name, known)} hooks: {', '.join(known)}"
+        for name in sorted((marked | named) - set(known))
+    ] + [f"{name} is not marked with @hookimpl" for name in sorted((named & set(known)) - marked)]
 
 
 def _add_all(
@@ -127,6 +142,30 @@ def _add_all(
             registry.add(config, origin)
         except DuplicatePartError as error:
             reasons.append(str(error))
+    return reasons
+
+
+def _add_recipes(recipes: dict[str, RecipeFile], result: Any, origin: Origin) -> list[str]:
+    """Keep the recipes that a hook returned; what is wrong with it."""
+    if not isinstance(result, list) or not all(isinstance(path, Path) for path in result):
+        return [f"{RECIPES}() returned {result!r}, not a list of paths (pathlib.Path)"]
+    reasons = []
+    for path in result:
+        folder = path if path.is_dir() else path.parent
+        files = sorted(path.rglob("*.yaml")) if path.is_dir() else [path]
+        if not files or not all(file.is_file() for file in files):
+            reasons.append(f"{RECIPES}() returned {path}, where no recipe is (.yaml)")
+            continue
+        for file in files:
+            name = file.relative_to(folder).with_suffix("").as_posix()
+            if name in recipes:
+                first = recipes[name].origin
+                reasons.append(
+                    f"recipe '{name}' is brought by {first} and by {origin}; "
+                    "the first keeps the name"
+                )
+            else:
+                recipes[name] = RecipeFile(file, origin)
     return reasons
 
 

@@ -41,7 +41,7 @@ class LoadedRecipe:
 def load_recipe(
     name: str | Path, overrides: Sequence[str] = (), plugins: Installed | None = None
 ) -> LoadedRecipe:
-    """The recipe of that path, or the shipped one of that name, with `a.b=c` overrides applied.
+    """The recipe of that path, or the installed one of that name, with `a.b=c` overrides applied.
 
     Raises `RecipeError`. `plugins` stands in for the installed ones.
     """
@@ -69,17 +69,12 @@ def dump_recipe(recipe: Recipe) -> str:
 
 
 def find_recipes() -> dict[str, Path]:
-    """The recipes that come with distillkit: name -> file."""
-    package = Path(__file__).parent
-    for folder in (package / "recipes", package.parent / "recipes"):
-        if folder.is_dir():
-            files = sorted(folder.rglob("*.yaml"))
-            return {file.relative_to(folder).with_suffix("").as_posix(): file for file in files}
-    return {}
+    """The recipes that distillkit and plugins bring: name -> file."""
+    return {name: recipe.path for name, recipe in sorted(installed().recipes.items())}
 
 
 def find_recipe(name: str | Path) -> Path:
-    """The file of that path, or the shipped recipe of that name. Raises `RecipeError`."""
+    """The file of that path, or the installed recipe of that name. Raises `RecipeError`."""
     path, shipped = Path(name), find_recipes()
     if str(name) in shipped and not path.is_file():
         return shipped[str(name)]

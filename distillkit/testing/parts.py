@@ -68,7 +68,7 @@ def check_plugin(module: str) -> None:
         found = Installed()
         register(found, import_module(module), Origin(module))
         yield from (broken.reason for broken in found.broken)
-        if not found.broken and not found.registry.entries():
+        if not found.broken and not found.registry.entries() and not found.recipes:
             yield "its hooks return nothing"
         for entry in found.registry.entries():
             yield from _undocumented(entry)

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -126,8 +127,33 @@ def test_schema_prints_or_writes_what_editors_need(
     assert "\n# yaml-language-server: $schema=r.json\n" in capsys.readouterr().out
 
 
+def test_recipes_show_prints_the_file(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("recipes", "show", str(recipe)) == 0
+    assert capsys.readouterr().out == RECIPE
+
+
+def test_recipes_copy_makes_a_recipe_that_editors_check(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("distillkit.recipe_copy.installed", fake_plugins)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    assert run("recipes", "copy", str(recipe), "mine") == 0
+    assert "distillkit run mine/my.yaml\n" in capsys.readouterr().out
+    head, body = (tmp_path / "mine" / "my.yaml").read_text().split("prompts:", 1)
+    assert head == "# A recipe of fakes.\n# yaml-language-server: $schema=recipe.schema.json\n"
+    assert RECIPE.endswith(body)
+    assert json.loads((tmp_path / "mine" / "recipe.schema.json").read_text())
+    assert run("recipes", "copy", str(recipe), "mine") == 2
+    assert capsys.readouterr().err.startswith("mine/my.yaml is there already; name another file")
+    assert run("recipes", "copy", str(recipe), "new.txt") == 2
+    assert capsys.readouterr().err == "new.txt: a recipe's name ends in .yaml\n"
+    assert run("recipes", "copy", "mine/my.yaml", "again.yaml") == 0
+    assert (tmp_path / "again.yaml").read_text() == head + "prompts:" + body
+
+
 QUICK = ["--help", "plugins list", "plugins --help", "recipes list"]
-QUICK += ["plugins show bottom-up", "schema"]
+QUICK += ["plugins show bottom-up", "schema", "recipes show nitro_vibrant"]
 
 
 @pytest.mark.parametrize("command", QUICK)

@@ -144,6 +144,46 @@ def test_hooks_that_nobody_would_call_are_reported() -> None:
     assert reasons["plugin3"].startswith("it has no hook")
 
 
+def recipe_files(folder: Path) -> Path:
+    (folder / "sub").mkdir(parents=True)
+    for name in ("one.yaml", "sub/two.yaml"):
+        (folder / name).write_text("# A recipe.")
+    return folder
+
+
+def test_a_plugin_brings_recipes_as_files_and_folders(tmp_path: Path) -> None:
+    folder, file = recipe_files(tmp_path / "a"), tmp_path / "three.yaml"
+    file.write_text("# Three.")
+    found = registered(plugin(recipes=[folder, file]))
+    assert found.broken == []
+    assert {name: recipe.path for name, recipe in found.recipes.items()} == {
+        "one": folder / "one.yaml",
+        "sub/two": folder / "sub" / "two.yaml",
+        "three": file,
+    }
+
+
+def test_recipes_that_cannot_be_used_are_reported(tmp_path: Path) -> None:
+    first, second = recipe_files(tmp_path / "a"), recipe_files(tmp_path / "b")
+    (tmp_path / "empty").mkdir()
+    found = registered(
+        plugin(recipes=[first]),
+        plugin(recipes=[second, tmp_path / "empty"]),
+        plugin(recipes=[str(first)], refreshes=[Never]),
+        plugin(recipes=[tmp_path / "gone.yaml"]),
+    )
+    reasons = [broken.reason for broken in found.broken]
+    assert reasons[0] == (
+        "recipe 'one' is brought by plugin 'plugin0' (dist0 1.0) and by plugin 'plugin1' "
+        "(dist1 1.0); the first keeps the name"
+    )
+    assert reasons[2].endswith(f"returned {tmp_path / 'empty'}, where no recipe is (.yaml)")
+    assert reasons[3].endswith("not a list of paths (pathlib.Path)")
+    assert reasons[4].endswith("gone.yaml, where no recipe is (.yaml)")
+    assert found.recipes["one"].path == first / "one.yaml"
+    assert found.registry.get("refresh", "never")
+
+
 def entry(name: str, module: str) -> EntryPoint:
     return EntryPoint(name, module, "distillkit")
 
