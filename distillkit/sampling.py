@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +17,18 @@ from distillkit.assembly import Parts, freeze
 from distillkit.contracts import Refinement, Teacher
 from distillkit.errors import UserError, did_you_mean
 from distillkit.latents import Pairs
+from distillkit.plugins import installed
 from distillkit.randomness import noise
 from distillkit.recipe import Recipe
 from distillkit.recipe_file import load_recipe
 from distillkit.runfolder import RunFolder
 from distillkit.stream import Stream
 from distillkit.student import MAX_STEPS, Student, load_weights
+from distillkit.transfer import agreed_shift
+
+if TYPE_CHECKING:
+    from distillkit.configs import TeacherConfig
+    from distillkit.contracts import StudentNetwork
 
 
 @torch.no_grad()
@@ -127,21 +134,63 @@ def keeping_weights(student: Student) -> Iterator[None]:
 
 
 def sample(
-    run: Path, prompt: str, steps: int, seed: int, count: int = 1, snapshot: str | None = None
+    source: str,
+    prompt: str,
+    steps: int,
+    seed: int,
+    count: int = 1,
+    snapshot: str | None = None,
+    unet: str | None = None,
+    shift: int | None = None,
 ) -> Tensor:
-    """`count` pictures (B, 3, height, width) of a prompt from a run's student."""
+    """`count` pictures (B, 3, height, width) of a prompt from a run's student.
+
+    `source` may also be a model that is no run; see `open_model` for it, `unet` and `shift`.
+    """
     if not 1 <= steps <= MAX_STEPS:
         raise UserError(f"--steps {steps}: a student draws in 1 to {MAX_STEPS} steps")
     if count < 1:
         raise UserError(f"--count {count}: at least 1 picture")
-    recipe, parts, student = load_student(run, snapshot)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    parts.teacher.to(device)
-    student.network.module.to(device)
-    pairs = Pairs(parts.teacher, Stream([prompt], seed), device)
+    if unet is None and shift is None:
+        recipe, parts, student = load_student(Path(source), snapshot)
+        teacher, batch = parts.teacher, recipe.run.batch
+        student.network.module.to(_device())
+    else:
+        (teacher, student), batch = open_model(source, unet, shift), 1
+    teacher.to(_device())
+    pairs = Pairs(teacher, Stream([prompt], seed), _device())
     return torch.cat(
-        [
-            decode(parts.teacher, generate(student, pairs, ids, steps))
-            for ids in batches(count, recipe.run.batch)
-        ]
+        [decode(teacher, generate(student, pairs, ids, steps)) for ids in batches(count, batch)]
     )
+
+
+def open_model(
+    model: str, unet: str | None, shift: int | None, family: str = "sdxl"
+) -> tuple[Teacher, Student]:
+    """A model that was distilled elsewhere, such as NitroSD: run as a student of ours.
+
+    `model`: what the family's teacher takes as its model. `unet`: weights that replace its
+    denoiser's. `shift`: their timestep shift, where the file does not say it.
+    """
+    if RunFolder(Path(model)).recipe.is_file():
+        raise UserError(f"{model} is a run, which has its own UNet and shift: leave both out")
+    if shift is not None and not 1 <= shift <= 1000:
+        raise UserError(f"--shift {shift}: 1 to 1000, such as 250 for NitroSD-Realism")
+    shift = shift if unet is None else agreed_shift(Path(unet), shift)
+    if shift is None:
+        raise UserError(
+            f"--unet {unet}: the file does not say its timestep shift, without which the weights "
+            "mean nothing; give it: --shift 250 for NitroSD-Realism, 500 for Vibrant, 1000 for none"
+        )
+    precision = "bfloat16" if torch.cuda.is_available() else "float32"
+    config = installed().registry.get("teacher", family).config
+    fields = {"type": family, "model": model, "unet": unet, "dtype": precision}
+    built: TeacherConfig = config.model_validate(fields)  # type: ignore[assignment]
+    teacher = built.build()
+    freeze(teacher.modules())
+    network = cast("StudentNetwork", teacher.denoiser)  # it is run here, and never published
+    return teacher, Student(network, teacher.schedule, shift)
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"

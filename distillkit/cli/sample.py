@@ -1,4 +1,4 @@
-"""`distillkit sample RUN "prompt"`: pictures from a run's student."""
+"""`distillkit sample RUN "prompt"`: pictures from a run's student, or from a shared one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import typer
 
 
 def sample(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    run: Annotated[
+        str, typer.Argument(help="A run folder; with --unet or --shift: a pipeline or checkpoint.")
+    ],
     prompt: Annotated[str, typer.Argument(help="What to draw.")],
     out: Annotated[Path, typer.Option(help="The PNG to write.")],
     steps: Annotated[int, typer.Option(help="1, 2, 3 or 4 steps.")] = 1,
@@ -18,8 +20,14 @@ def sample(
     snapshot: Annotated[
         str | None, typer.Option(help="The student of an earlier moment, such as start.")
     ] = None,
+    unet: Annotated[
+        str | None, typer.Option(help="A one-step UNet file, such as NitroSD's.")
+    ] = None,
+    shift: Annotated[
+        int | None, typer.Option(help="Its timestep shift, where the file does not say it.")
+    ] = None,
 ) -> None:
-    """Draw a prompt with the student of a run, in one to four steps."""
+    """Draw a prompt in one to four steps, with a run's student or somebody's weights."""
     from distillkit.cli._console import console
     from distillkit.errors import UserError
 
@@ -33,7 +41,7 @@ def sample(
     from distillkit.grids import save_image, square
     from distillkit.sampling import sample as draw
 
-    pictures_B3HW = draw(run, prompt, steps, seed, count, snapshot)
+    pictures_B3HW = draw(str(run), prompt, steps, seed, count, snapshot, unet, shift)
     save_image(square(pictures_B3HW, cell=1), out)
     noun = "picture" if count == 1 else "pictures"
     console().print(f"{out}: {count} {noun} in {steps} step{'s' if steps > 1 else ''}, seed {seed}")

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from distillkit.errors import UserError
-from distillkit.exchange import SHIFT_KEY
 from distillkit_diffusers.assets import first_line
 from distillkit_diffusers.layout import find_unet, unet_names, what_is
 
@@ -93,20 +92,6 @@ def keys_of(path: Path, field: str) -> Set[str]:
             f"{field}: {path} cannot be read: {first_line(error)}; it may be cut short: fetch it "
             "again"
         ) from error
-
-
-def shift_of(path: Path) -> int | None:
-    """The timestep shift that a safetensors file says it goes with, if it says one."""
-    from safetensors import SafetensorError, safe_open
-
-    if path.suffix != ".safetensors":
-        return None
-    try:
-        with safe_open(path, "pt") as file:
-            said = (file.metadata() or {}).get(SHIFT_KEY, "")
-    except (OSError, SafetensorError):
-        return None  # whoever reads the weights says so
-    return int(said) if said.isdecimal() else None
 
 
 def _few(names: set[str]) -> str:
