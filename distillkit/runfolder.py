@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from distillkit.disk import write_text
+from distillkit.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,14 @@ class RunFolder:
 
     def append_log(self, row: dict[str, Any]) -> None:
         """Add an iteration's line."""
-        with self.log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        try:
+            with self.log.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise UserError(
+                f"Could not write {self.log}: {error.strerror}. The last checkpoint stands; free "
+                "some space and go on with --resume."
+            ) from error
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

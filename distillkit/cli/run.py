@@ -43,6 +43,7 @@ def run(
     try:
         with terminal.bar:
             players = trainer.train(resume)
+            trainer.accelerator.end_training()
             if trainer.accelerator.is_main_process:
                 finish(trainer, players, terminal)
     except Stopped as stopped:
@@ -86,10 +87,7 @@ def choose_folder(loaded: LoadedRecipe, out: Path | None, resume: bool) -> RunFo
 
 def open_trainer(loaded: LoadedRecipe, folder: RunFolder, resume: bool) -> tuple[Trainer, Terminal]:
     """Build the parts first, so that bad input leaves no folder behind."""
-    import torch
-    from accelerate import Accelerator
-
-    from distillkit.assembly import build_parts
+    from distillkit.assembly import build_parts, make_accelerator
     from distillkit.cli._console import console
     from distillkit.grids import make_previews, save_image
     from distillkit.plugins import installed
@@ -97,14 +95,7 @@ def open_trainer(loaded: LoadedRecipe, folder: RunFolder, resume: bool) -> tuple
     from distillkit.recipe_file import dump_recipe
     from distillkit.trainer import Trainer
 
-    settings = loaded.recipe.run
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
-    accelerator = Accelerator(
-        mixed_precision=settings.precision,
-        log_with=settings.trackers or None,
-        project_dir=str(folder.path),
-    )
+    accelerator = make_accelerator(loaded.recipe, folder.path)
     terminal = Terminal(console(), quiet=not accelerator.is_main_process)
     terminal.say(f"Recipe  {loaded.path}\nRun     {folder.path}\nDevice  {accelerator.device}")
     parts = build_parts(loaded.recipe)

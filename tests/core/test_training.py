@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor
 
 from distillkit import state
-from distillkit.assembly import build_parts
+from distillkit.assembly import build_parts, make_accelerator
+from distillkit.errors import UserError
 from distillkit.health import Diverged, Outcome
 from distillkit.recipe import AdamW, Optim, Recipe, Run, Samples, Warmup
 from distillkit.runfolder import RunFolder, read_log
@@ -89,7 +92,6 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_word(tmp_path: Path) -> None
 def test_a_checkpoint_that_was_cut_short_is_never_seen(tmp_path: Path, monkeypatch: Any) -> None:
     """A full disk in the middle of a checkpoint leaves the one before, and a sentence."""
     from distillkit import checkpoint
-    from distillkit.errors import UserError
 
     run = trainer(world_recipe(run=Run(batch=4, checkpoint_every=5)), tmp_path)
     real, calls = checkpoint.write_tensors, []
@@ -184,7 +186,6 @@ def test_online_and_cached_samples_give_the_same_run(tmp_path: Path) -> None:
 
 
 def test_a_cache_of_another_recipe_is_refused(tmp_path: Path) -> None:
-    from distillkit.errors import UserError
 
     samples = Samples(count=12, cache=str(tmp_path / "cache"))
     trainer(world_recipe(samples=samples), tmp_path / "a").train()
@@ -234,3 +235,39 @@ def test_student_trains_every_nth_iteration_when_critics_update_more_often(tmp_p
     rows = read_log(tmp_path / "log.jsonl")
     assert [r["iteration"] for r in rows if r["student"] is not None] == [3, 7, 11, 15, 19]
     assert all(r["critic"] is not None for r in rows)
+
+
+def test_a_tracker_that_is_not_installed_is_named(tmp_path: Path) -> None:
+    recipe = world_recipe(run=Run(trackers=["no-such-tracker"]))
+    with pytest.raises(UserError, match=r"run.trackers: 'no-such-tracker' is not installed"):
+        make_accelerator(recipe, tmp_path)
+
+
+@pytest.fixture
+def fresh_accelerate() -> Iterator[None]:
+    """accelerate keeps one state a process; these tests want their own precision."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.usefixtures("fresh_accelerate")
+def test_a_precision_that_accelerate_refuses_is_named(tmp_path: Path) -> None:
+    Accelerator(cpu=True)
+    with pytest.raises(UserError, match=r"run.precision: bf16 can't be used here: Accelerator"):
+        make_accelerator(world_recipe(run=Run(precision="bf16")), tmp_path)
+
+
+@pytest.mark.usefixtures("fresh_accelerate")
+def test_bf16_trains_both_players_and_keeps_float32_weights(tmp_path: Path) -> None:
+    recipe = world_recipe(run=Run(batch=4, precision="bf16"))
+    parts = build_parts(recipe)
+    before = {k: v.clone() for k, v in parts.network.module.state_dict().items()}
+    accelerator = Accelerator(cpu=True, mixed_precision="bf16")
+    run = Trainer(recipe, RunFolder(tmp_path), parts, accelerator, Watcher())
+    run.train()
+    after = state.published_weights(run.players)
+    assert all(v.dtype == torch.float32 for v in after.values())
+    assert any(not torch.equal(before[k], after[k]) for k in after)
+    rows = read_log(tmp_path / "log.jsonl")
+    assert all(r["critic"] == r["critic"] and r["accuracy"] for r in rows)
