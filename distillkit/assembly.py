@@ -124,21 +124,23 @@ def make_players(recipe: Recipe, parts: Parts, accelerator: Any) -> Players:
         others += [m for m in parts.backbone.modules() if _trains(m)]
         for module in (*parts.backbone.modules(), parts.pool.heads):
             module.to(device)
-    taught = [] if critics is None else list(critics.pool.heads.parameters())
-    taught += [p for m in others for p in m.to(device).parameters() if p.requires_grad]
+    heads = list(critics.pool.heads.parameters()) if critics else []
+    beside = [p for m in others for p in m.to(device).parameters() if p.requires_grad]
     critic_optim = recipe.optim.critic or recipe.optim.student
+    others_optim = recipe.optim.networks or critic_optim
+    taught = ((heads, critic_optim), (beside, others_optim))
+    learns = [p for p in network.module.parameters() if p.requires_grad]
     return Players(
         seed=run.seed,
         deal=Deal(run.batch, run.accumulate, accelerator.process_index, accelerator.num_processes),
         pairs=Pairs(parts.teacher, make_stream(recipe, parts), device),
         student=Student(network, parts.teacher.schedule, recipe.student.timestep_shift),
         average=average,
-        student_optimizer=make_optimizer(
-            [p for p in network.module.parameters() if p.requires_grad], recipe.optim.student
-        ),
+        student_optimizer=make_optimizer((learns, recipe.optim.student)),
         critics=critics,
-        critic_optimizer=make_optimizer(taught, critic_optim) if taught else None,
+        critic_optimizer=make_optimizer(*taught) if heads or beside else None,
         critic_optim=critic_optim,
+        others_optim=others_optim,
         refresh=parts.refresh if critics is not None else None,
         accelerator=accelerator,
         others=others,

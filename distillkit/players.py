@@ -36,8 +36,9 @@ class Players:
     student_optimizer: Optimizer
     critics: Critics | None
     critic_optimizer: Optimizer | None
-    """Of the heads, the losses' own networks, and a backbone that trains."""
-    critic_optim: AdamW | None
+    """Of the heads, and of `others`."""
+    critic_optim: AdamW
+    others_optim: AdamW
     refresh: Refresh | None
     accelerator: Any
     others: Sequence[nn.Module] = ()
@@ -80,28 +81,39 @@ class Players:
         return [p for h in heads for p in self.critics.pool.heads[h].parameters()]
 
     def step_critic(self, drawn: Sequence[int], terms: Terms) -> None:
-        """Move the drawn heads, and what trains with them; nothing else has a gradient."""
-        if self.critic_optimizer is None or self.critic_optim is None:
+        """Move the drawn heads, and what trains beside them; nothing else has a gradient."""
+        if self.critic_optimizer is None:
             return
-        moved = self.head_parameters(drawn)
-        moved += [p for m in self.others for p in m.parameters() if p.requires_grad]
-        # The pool stays outside the data-parallel wrapper: most of it has no gradient.
-        for p in moved:
-            if p.grad is not None and self.accelerator.num_processes > 1:
-                p.grad = self.accelerator.reduce(p.grad, "mean")
-        step(self.accelerator, self.critic_optimizer, moved, self.critic_optim)
+        others = [p for m in self.others for p in m.parameters() if p.requires_grad]
+        moved = ((self.head_parameters(drawn), self.critic_optim), (others, self.others_optim))
+        for parameters, optim in moved:
+            # The pool stays outside the data-parallel wrapper: most of it has no gradient.
+            if self.accelerator.num_processes > 1:
+                for p in parameters:
+                    if p.grad is not None:
+                        p.grad = self.accelerator.reduce(p.grad, "mean")
+            self._clip(parameters, optim)
+        self.critic_optimizer.step()
+        self.critic_optimizer.zero_grad(set_to_none=True)
         if self.critics is not None:
             for _, loss in terms:
                 loss.after_critic_step([self.critics.pool.heads[h] for h in drawn])
 
     def step_student(self, turn: Turn) -> None:
-        """Move the student, and its running average after it."""
+        """Move the student with its phase's numbers, and its running average after it."""
+        optimizer, module = self.student_optimizer, self.student.network.module
         if turn.fresh:
-            self.student_optimizer.state.clear()
-        module = self.student.network.module
-        step(self.accelerator, self.student_optimizer, list(module.parameters()), turn.optim)
+            optimizer.state.clear()
+        self._clip(list(module.parameters()), turn.optim)
+        optimizer.param_groups[0].update(numbers(turn.optim))
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update(self.accelerator.unwrap_model(module))
+
+    def _clip(self, parameters: list[nn.Parameter], optim: AdamW) -> None:
+        if optim.clip is not None and parameters:
+            self.accelerator.clip_grad_norm_(parameters, optim.clip)
 
     @contextmanager
     def published(self) -> Iterator[None]:
@@ -116,20 +128,12 @@ class Players:
             network.module = wrapped
 
 
-def make_optimizer(parameters: Sequence[nn.Parameter], optim: AdamW) -> Optimizer:
-    """AdamW over the parameters; those without a gradient are passed over when it steps."""
-    return torch.optim.AdamW(
-        parameters, lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay
-    )
+def make_optimizer(*groups: tuple[Sequence[nn.Parameter], AdamW]) -> Optimizer:
+    """AdamW over groups of parameters; those without a gradient are passed over when it steps."""
+    filled = [(parameters, optim) for parameters, optim in groups if parameters]
+    return torch.optim.AdamW([{"params": ps} | numbers(optim) for ps, optim in filled])
 
 
-def step(
-    accelerator: Any, optimizer: Optimizer, parameters: list[nn.Parameter], optim: AdamW
-) -> None:
-    """Clip, step with this phase's numbers, and let go of the gradients."""
-    if optim.clip is not None:
-        accelerator.clip_grad_norm_(parameters, optim.clip)
-    for group in optimizer.param_groups:
-        group.update(lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+def numbers(optim: AdamW) -> dict[str, Any]:
+    """What torch's AdamW takes for a group."""
+    return {"lr": optim.lr, "betas": optim.betas, "weight_decay": optim.weight_decay}

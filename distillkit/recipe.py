@@ -57,7 +57,10 @@ class Optim(Config):
     warmup: AdamW | None = None
     """The student's optimizer during its warm-up; none takes `student`."""
     critic: AdamW | None = None
-    """The optimizer of the heads, and of what else trains with them."""
+    """The heads' optimizer; none takes `student`."""
+    networks: AdamW | None = None
+    """The optimizer of networks that losses own, and of a backbone that trains, which learn
+    beside the heads; none takes `critic`."""
     critic_updates: int = Field(1, ge=1)
     """Critic updates for each update of the student."""
 

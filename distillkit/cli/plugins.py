@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -62,3 +63,21 @@ def show(
     if handbook.recipe_field(entry.socket):
         out.print("\nIn a recipe:\n")
         out.print(handbook.snippet(entry.config), soft_wrap=True)
+
+
+@plugins.command()
+def new(
+    name: Annotated[str, typer.Argument(help="Name of the part in recipes, such as my-pool.")],
+    socket: Annotated[str, typer.Option(help="What it is: a pool, a loss, a teacher, ...")],
+    out: Annotated[Path, typer.Option(help="Folder to make it in.")] = Path(),
+) -> None:
+    """Write a plugin as a package of its own, which passes its own tests at once."""
+    from distillkit.cli._console import console
+    from distillkit.plugins import installed
+    from distillkit.scaffold import new_plugin
+
+    folder = new_plugin(name, socket, out, installed())
+    say = console()
+    say.print(f"{folder}\n", soft_wrap=True)
+    say.print(f"  pip install -e {folder}\n  python -m pytest {folder}/tests", soft_wrap=True)
+    say.print(f"  distillkit plugins show {name} --socket {socket}\n  distillkit check {name}")

@@ -7,11 +7,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from importlib.metadata import entry_points
 
 from distillkit import contracts, recipe_yaml
 from distillkit.configs import ComponentConfig
+from distillkit.errors import UserError
 from distillkit.examples.teacher import ExampleTeacherConfig
-from distillkit.plugins import Installed, register
+from distillkit.plugins import GROUP, Installed, load, register
+from distillkit.recipe_file import load_recipe
 from distillkit.registry import Entry, Origin
 from distillkit.testing import families, judges, schedules
 from distillkit.testing.findings import Findings, fail_with
@@ -59,8 +62,9 @@ def check(
 def check_plugin(module: str) -> None:
     """Hold a plugin's module to what distillkit asks of it.
 
-    Its hooks are heard, what they return is in order, every field is documented, and importing it
-    loads nothing heavy (in a process of its own). Raises AssertionError with every finding.
+    Its hooks are heard, what they return is in order, every field is documented, its recipes are
+    valid beside what is installed, and importing it loads nothing heavy (in a process of its own).
+    Raises AssertionError with every finding.
     """
 
     def findings() -> Findings:
@@ -72,6 +76,7 @@ def check_plugin(module: str) -> None:
             yield "its hooks return nothing"
         for entry in found.registry.entries():
             yield from _undocumented(entry)
+        yield from _recipes(module, found)
 
     fail_with(f"plugin {module}", findings())
 
@@ -86,6 +91,17 @@ def written_and_read(config: ComponentConfig) -> Findings:
         return
     if again != config:
         yield f"its config comes back from YAML as {again!r}, not {config!r}"
+
+
+def _recipes(module: str, found: Installed) -> Findings:
+    others = [point for point in entry_points(group=GROUP) if point.value != module]
+    together = load(others)
+    register(together, import_module(module), Origin(module))
+    for recipe in found.recipes.values():
+        try:
+            load_recipe(recipe.path, plugins=together)
+        except UserError as error:
+            yield from str(error).splitlines()
 
 
 def _heavy_imports(module: str) -> Iterator[str]:

@@ -6,7 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from distillkit import state
 from distillkit.assembly import build_parts, make_accelerator
+from distillkit.configs import LossConfig
 from distillkit.errors import UserError
 from distillkit.health import Diverged, Outcome
 from distillkit.recipe import AdamW, Optim, Recipe, Run, Samples, Warmup
@@ -271,3 +272,54 @@ def test_bf16_trains_both_players_and_keeps_float32_weights(tmp_path: Path) -> N
     assert any(not torch.equal(before[k], after[k]) for k in after)
     rows = read_log(tmp_path / "log.jsonl")
     assert all(r["critic"] == r["critic"] and r["accuracy"] for r in rows)
+
+
+class Guess:
+    """A loss with a network of its own that learns the mean of the student's pictures."""
+
+    def __init__(self) -> None:
+        self.bias = torch.nn.Linear(1, 1)
+        torch.nn.init.zeros_(self.bias.weight)
+        torch.nn.init.zeros_(self.bias.bias)
+
+    def critic(self, exhibit: Any) -> Tensor:
+        return (exhibit.fake_BCHW.detach().mean() - self.bias(torch.ones(1))).square().mean()
+
+    def student(self, exhibit: Any) -> Tensor:
+        return (exhibit.fake_BCHW - exhibit.real_BCHW).square().mean()
+
+    def after_critic_step(self, heads: Any) -> None:
+        pass
+
+    def modules(self) -> list[torch.nn.Module]:
+        return [self.bias]
+
+
+class GuessConfig(LossConfig):
+    """For the test below."""
+
+    type: Literal["guess"] = "guess"
+
+    def build(self, teacher: Any, student: Any) -> Any:
+        return Guess()
+
+
+def test_a_loss_may_own_a_network_and_need_no_critics(tmp_path: Path) -> None:
+    """A first Adam step is lr long: the loss's network moves by optim.networks.lr = 0.5."""
+    optim = Optim(student=AdamW(lr=1e-3), networks=AdamW(lr=0.5), critic_updates=2)
+    recipe = world_recipe(losses=[GuessConfig()], pool=None, backbone=None, refresh=None)
+    recipe = recipe.model_copy(update={"optim": optim})
+    whole = trainer(recipe, tmp_path / "whole")
+    before = everything(whole)
+    iterate(0, whole.timeline.turn(0), whole.players)
+    after = everything(whole)
+    assert abs(float(after["other-0.bias"])) == pytest.approx(0.5, rel=1e-4)
+    assert all(torch.equal(after[k], v) for k, v in before.items() if k.startswith("student."))
+    whole = trainer(recipe, tmp_path / "whole")
+    whole.train()
+    broken = trainer(recipe, tmp_path / "broken", StopAfter(9, signal.SIGTERM))
+    with pytest.raises(Stopped):
+        broken.train()
+    resumed = trainer(recipe, tmp_path / "broken")
+    resumed.train(resume=True)
+    assert_same(everything(whole), everything(resumed))
