@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from distillkit.configs import ComponentConfig
 from distillkit.contracts import (
     Backbone,
     Pool,
@@ -22,6 +24,7 @@ from distillkit.critics import Critics
 from distillkit.errors import UserError
 from distillkit.latents import Pairs
 from distillkit.players import Players, make_optimizer
+from distillkit.plugins import installed
 from distillkit.randomness import key_to_seed
 from distillkit.recipe import Recipe
 from distillkit.stream import Deal, Stream
@@ -50,23 +53,41 @@ class Parts:
 
 def build_parts(recipe: Recipe) -> Parts:
     """Build every part. Sentences for the user come out of the parts as `UserError`."""
-    teacher = recipe.teacher.build()
+    teacher = build_part(recipe.teacher)
     freeze(teacher.modules())
-    network = recipe.student.build(teacher)
-    parts = Parts(teacher, network, recipe.prompts.build())
+    network = build_part(recipe.student, teacher)
+    parts = Parts(teacher, network, build_part(recipe.prompts))
     if not len(parts.prompts):
         raise UserError(f"prompts: '{recipe.prompts.name()}' gave no prompt at all")
     if recipe.backbone is not None and recipe.pool is not None:
-        parts.backbone = recipe.backbone.build(teacher)
+        parts.backbone = build_part(recipe.backbone, teacher)
         for module in parts.backbone.modules():
             module.eval()
         seed = key_to_seed(recipe.run.seed, "heads")
-        parts.pool = recipe.pool.build(parts.backbone.channels, seed)
+        parts.pool = build_part(recipe.pool, parts.backbone.channels, seed)
     if recipe.refresh is not None:
-        parts.refresh = recipe.refresh.build()
-    parts.losses = [(c.weight, c.build(teacher, network)) for c in recipe.losses]
-    parts.warmup_losses = [(c.weight, c.build(teacher, network)) for c in recipe.warmup.losses]
+        parts.refresh = build_part(recipe.refresh)
+    parts.losses, parts.warmup_losses = (
+        [(config.weight, build_part(config, teacher, network)) for config in configs]
+        for configs in (recipe.losses, recipe.warmup.losses)
+    )
     return parts
+
+
+def build_part(config: ComponentConfig, *args: Any) -> Any:
+    """What the config builds. A plugin's exception becomes a sentence that names the plugin."""
+    try:
+        return config.build(*args)  # type: ignore[attr-defined]
+    except UserError:
+        raise
+    except Exception as error:
+        entries = installed().registry.entries()
+        origin = next((e.origin for e in entries if e.config is type(config)), None)
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise UserError(
+            f"{config.socket} '{config.name()}' of {origin or type(config).__module__} could not "
+            f"be built: {type(error).__name__}: {error} ({place.filename}:{place.lineno})"
+        ) from error
 
 
 def freeze(modules: Sequence[nn.Module]) -> None:
@@ -101,7 +122,7 @@ def make_accelerator(recipe: Recipe, folder: Path) -> Any:
 
 def make_timeline(recipe: Recipe, parts: Parts) -> Timeline:
     """The run's phases."""
-    return Timeline(recipe, recipe.refinement.build(), parts.losses, parts.warmup_losses)
+    return Timeline(recipe, build_part(recipe.refinement), parts.losses, parts.warmup_losses)
 
 
 def make_stream(recipe: Recipe, parts: Parts) -> Stream:
