@@ -20,11 +20,9 @@ def sh(*command: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*map(str, command)], capture_output=True, text=True, env=env)
 
 
-@pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh environment that sees this one's packages, with the example's wheel installed."""
-    folder = tmp_path_factory.mktemp("third_party")
-    source = shutil.copytree(EXAMPLE, folder / "source")  # a build leaves nothing in the checkout
+def fresh_environment(folder: Path, project: Path) -> Path:
+    """Python of an environment that sees this one's packages, with the project's wheel in it."""
+    source = shutil.copytree(project, folder / "source")  # a build leaves nothing in the checkout
     built = sh(
         *(sys.executable, "-m", "build", "--wheel", "--no-isolation"),
         *("--outdir", folder / "dist", source),
@@ -41,6 +39,12 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     installed = sh(*pip, "--target", site, wheel)
     assert installed.returncode == 0, installed.stderr
     return fresh
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment with the example."""
+    return fresh_environment(tmp_path_factory.mktemp("third_party"), EXAMPLE)
 
 
 RECIPE = """\
@@ -88,3 +92,22 @@ def test_its_own_tests_pass(python: Path) -> None:
     done = sh(python, "-m", "pytest", "-p", "no:cacheprovider", EXAMPLE / "tests")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "4 passed" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_new_plugin_is_built_installed_and_passes_its_tests(tmp_path: Path) -> None:
+    made = sh(
+        *(sys.executable, "-m", "distillkit", "plugins", "new", "my-refresh"),
+        *("--socket", "refresh", "--out", tmp_path),
+    )
+    assert made.returncode == 0, made.stderr
+    folder = tmp_path / "distillkit-my-refresh"
+    python = fresh_environment(tmp_path / "installed", folder)
+    tests = sh(python, "-m", "pytest", "-p", "no:cacheprovider", folder / "tests")
+    assert tests.returncode == 0, tests.stdout + tests.stderr
+    assert "3 passed" in tests.stdout
+    check = sh(python, "-m", "distillkit", "check", "my-refresh")
+    assert check.returncode == 0, check.stderr
+    assert "recipes/my-refresh.yaml is valid" in " ".join(check.stdout.split())
+    show = sh(python, "-m", "distillkit", "plugins", "show", "my-refresh")
+    assert "plugin 'my-refresh' (distillkit-my-refresh 0.1.0)" in show.stdout

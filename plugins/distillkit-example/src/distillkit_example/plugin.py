@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
@@ -40,3 +41,8 @@ class RoundRobinRefresh(RefreshConfig):
 @hookimpl
 def distillkit_register_refreshes() -> list[type[RefreshConfig]]:
     return [RoundRobinRefresh]
+
+
+@hookimpl
+def distillkit_register_recipes() -> list[Path]:
+    return [Path(__file__).parent / "recipes"]
