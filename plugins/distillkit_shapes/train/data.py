@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from torch import Generator, Tensor
 
 from distillkit_shapes.pictures import draw
-from distillkit_shapes.scenes import draw_scenes
+from distillkit_shapes.scenes import KIND_SHARES, draw_scenes
 
 
 def generator(seed: int) -> Generator:
@@ -23,10 +24,12 @@ def generator(seed: int) -> Generator:
     return Generator().manual_seed(seed)
 
 
-def drawn(count: int, seed: int, part: int = 1000) -> tuple[Tensor, Tensor]:
+def drawn(
+    count: int, seed: int, part: int = 1000, shares: Sequence[float] = KIND_SHARES
+) -> tuple[Tensor, Tensor]:
     """codes_NA int64 and their pictures x_NCHW as uint8, drawn in parts to spare memory."""
     source = generator(seed)
-    codes_NA = draw_scenes(count, source)
+    codes_NA = draw_scenes(count, source, shares)
     x_NCHW = torch.cat(
         [(draw(rows, source) * 255).round().to(torch.uint8) for rows in codes_NA.split(part)]
     )
