@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from distillkit.configs import BackboneConfig, StudentConfig, TeacherConfig
+from distillkit.errors import did_you_mean
+from distillkit_diffusers.presets import PRESETS, filled_in
 
 if TYPE_CHECKING:
     from distillkit import contracts
 
-SolverName = Literal["ddim", "euler", "lcm"]
+SolverName = Literal["ddim", "euler", "euler-ancestral", "lcm", "lcm-shift", "tcd"]
+Predicts = Literal["epsilon", "v_prediction", "sample"]
 Spacing = Literal["trailing", "leading", "linspace"]
 DType = Literal["float32", "bfloat16", "float16"]
 
@@ -20,6 +23,8 @@ class SDXLTeacherConfig(TeacherConfig):
     """A Stable Diffusion XL pipeline, with a LoRA, another UNet or another VAE where asked."""
 
     type: Literal["sdxl"] = "sdxl"
+    preset: str | None = None
+    """A published model by name, which fills in the fields below; what stands here has the say."""
     model: str = "stabilityai/stable-diffusion-xl-base-1.0"
     """Diffusers folder, hub id, or a whole checkpoint in one file (also owner/repo/file)."""
     config: str | None = None
@@ -36,23 +41,42 @@ class SDXLTeacherConfig(TeacherConfig):
     """Factor of the LoRA."""
     vae: str | None = None
     """AutoencoderKL folder or hub id that replaces the model's."""
+    prediction: Predicts | None = None
+    """What the UNet predicts; none: what the model's own scheduler says."""
     solver: SolverName = "ddim"
-    """ddim and euler are deterministic; lcm draws fresh noise between its steps."""
+    """ddim and euler are deterministic; the others draw fresh noise between their steps."""
     steps: int = Field(8, ge=1, le=1000)
     """Steps from x_T to x_0; `timesteps` has the say where it is given."""
     spacing: Spacing = "trailing"
-    """How ddim and euler spread their steps."""
+    """How ddim and both eulers spread their steps."""
     timesteps: tuple[Annotated[int, Field(ge=0, le=999)], ...] | None = None
     """The very timesteps, falling; lcm and euler only."""
+    timestep_shift: int = Field(1000, ge=1, le=1000)
+    """For lcm-shift, which runs a student of NitroFusion: 250 Realism, 500 Vibrant."""
+    eta: float = Field(1.0, ge=0, le=1)
+    """For tcd: share of fresh noise between its steps."""
     guidance: float = Field(0.0, ge=0)
     """Classifier-free guidance; up to 1 the null condition is never run."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, given: Any) -> Any:
+        name = given.get("preset") if isinstance(given, dict) else None
+        if name is None:
+            return given
+        if not isinstance(name, str) or name not in PRESETS:
+            guess = did_you_mean(str(name), PRESETS)
+            raise ValueError(f"no preset '{name}';{guess} presets: {', '.join(PRESETS)}")
+        return filled_in(name, given)
 
     @model_validator(mode="after")
     def _timesteps_fall(self) -> SDXLTeacherConfig:
         if self.timesteps is None:
             return self
-        if self.solver == "ddim":
-            raise ValueError("`timesteps` is for lcm and euler; ddim takes `steps` and `spacing`")
+        if self.solver not in ("lcm", "euler"):
+            raise ValueError(
+                f"`timesteps` is for lcm and euler; {self.solver} takes `steps` and its own grid"
+            )
         falling = sorted(set(self.timesteps), reverse=True)
         if not falling or list(self.timesteps) != falling:
             raise ValueError(f"`timesteps` should fall, as {falling or [999, 499]} does")
@@ -70,10 +94,13 @@ class SDXLTeacherConfig(TeacherConfig):
             lora=self.lora,
             lora_strength=self.lora_strength,
             vae=self.vae,
+            prediction=self.prediction,
             solver=self.solver,
             steps=self.steps,
             spacing=self.spacing,
             timesteps=self.timesteps,
+            timestep_shift=self.timestep_shift,
+            eta=self.eta,
             guidance=self.guidance,
         )
 
@@ -107,30 +134,38 @@ class UNetEncoderConfig(BackboneConfig):
 
 
 class UNetStudentConfig(StudentConfig):
-    """The whole UNet trains, in float32; published as a diffusers pipeline folder."""
+    """The UNet, whole or through a LoRA; published as a diffusers pipeline folder."""
 
     type: Literal["unet"] = "unet"
     start: str = "teacher"
-    """`teacher`, or one-step weights: a UNet file or folder, a pipeline folder, owner/repo/file."""
+    """`teacher`, or one-step weights: a UNet file or folder, a pipeline folder, a checkpoint, a
+    LoRA (fused onto the teacher's UNet); also owner/repo/file."""
+    train: Literal["full", "lora"] = "full"
+    """`full`: every weight, in float32. `lora`: small matrices beside frozen weights, which are the
+    teacher's own tensors where `start` is `teacher`."""
+    rank: int = Field(64, ge=1)
+    """For `train: lora`: rank of its matrices."""
+    targets: tuple[str, ...] = Field(
+        ("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2"),
+        min_length=1,
+    )
+    """For `train: lora`: ends of the names of the layers that get one."""
     gradient_checkpointing: bool = False
     """Less memory for activations, for about a third more compute."""
     publish_dtype: DType = "float32"
     """Number format of the UNet in the published folder."""
 
     def build(self, teacher: contracts.Teacher) -> contracts.StudentNetwork:
-        import torch
-
-        from distillkit_diffusers.loading import load_unet, sdxl_teacher
-        from distillkit_diffusers.student import UNetStudent
+        from distillkit_diffusers.loading import load_start, sdxl_teacher
+        from distillkit_diffusers.lora_unet import LoRAUNet
+        from distillkit_diffusers.student import UNetStudent, trainable_copy
 
         family = sdxl_teacher(teacher, "student unet")
-        unet = None
+        unet = family.denoiser.module
         if self.start != "teacher":
-            like = family.denoiser.module
-            unet = load_unet(self.start, like=like, field="student.start", dtype=torch.float32)
-        return UNetStudent(
-            family,
-            start=unet,
-            gradient_checkpointing=self.gradient_checkpointing,
-            publish_dtype=self.publish_dtype,
-        )
+            unet = load_start(self.start, unet, self.timestep_shift)
+        if self.train == "lora":
+            module = LoRAUNet(unet, self.rank, self.targets, self.gradient_checkpointing)
+        else:
+            module = trainable_copy(unet, self.start == "teacher", self.gradient_checkpointing)
+        return UNetStudent(family, module, self.publish_dtype)

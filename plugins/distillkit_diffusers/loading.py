@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from distillkit.errors import UserError
+from distillkit.transfer import shift_of
 from distillkit_diffusers.assets import Asset, first_line, locate
+from distillkit_diffusers.layout import what_is
 from distillkit_diffusers.single_file import load_single_file
 from distillkit_diffusers.solvers import make_solver
 from distillkit_diffusers.teacher import SDXLTeacher
-from distillkit_diffusers.weights import put_weights
+from distillkit_diffusers.weights import keys_of, put_weights
 
 if TYPE_CHECKING:
-    from distillkit_diffusers.configs import DType, SolverName, Spacing
+    from distillkit_diffusers.configs import DType, Predicts, SolverName, Spacing
 
 
 def load_teacher(
@@ -29,6 +31,9 @@ def load_teacher(
     steps: int = 8,
     spacing: Spacing = "trailing",
     timesteps: tuple[int, ...] | None = None,
+    timestep_shift: int = 1000,
+    eta: float = 1.0,
+    prediction: Predicts | None = None,
     guidance: float = 0.0,
     dtype: DType = "float32",
     variant: str | None = None,
@@ -60,7 +65,10 @@ def load_teacher(
             _fuse_lora(pipe, paths["teacher.lora"], lora_strength)
     if pipe.vae.dtype == torch.float16 and pipe.vae.config.force_upcast:
         pipe.vae.to(torch.float32)  # SDXL's own VAE overflows in float16
-    made = make_solver(solver, pipe.scheduler.config, steps, spacing, timesteps)
+    if prediction:
+        pipe.scheduler.register_to_config(prediction_type=prediction)
+    schedule = pipe.scheduler.config
+    made = make_solver(solver, schedule, steps, spacing, timesteps, timestep_shift, eta)
     source = str(paths["teacher.model"]) if unet or lora else None
     return SDXLTeacher(pipe, made, guidance, source, variant)
 
@@ -105,6 +113,50 @@ def load_unet(spec: str, like: Any, field: str, dtype: Any, variant: str | None 
         raise UserError(
             f"{field}: no UNet can be read from {folder}: {first_line(error)}"
         ) from error
+
+
+def load_start(spec: str, like: Any, shift: int) -> Any:
+    """The UNet that a student starts from, in float32: weights of its own, or a LoRA on `like`'s.
+
+    Raises `UserError` where the file says that it goes with another timestep shift.
+    """
+    [path] = locate([Asset("student.start", spec, "file")])
+    said = shift_of(path) if path.is_file() else None
+    if said is not None and said != shift:
+        raise UserError(
+            f"student.start: {path} goes with timestep shift {said} and the recipe says {shift}; "
+            f"weights and shift belong together: --set student.timestep_shift={said}"
+        )
+    if path.suffix == ".safetensors" and what_is(keys_of(path, "student.start")) == "a LoRA":
+        unet = copy.deepcopy(like).to("cpu", torch.float32)
+        _fuse_into(unet, path)
+        return unet
+    return load_unet(str(path), like, "student.start", torch.float32)
+
+
+def _fuse_into(unet: Any, path: Path) -> None:
+    """Add a LoRA's weights to a UNet's."""
+    from diffusers import StableDiffusionXLPipeline as Pipeline
+
+    _need_peft("student.start")
+    try:
+        state, alphas = Pipeline.lora_state_dict(
+            str(path.parent), weight_name=path.name, unet_config=unet.config
+        )
+        Pipeline.load_lora_into_unet(state, alphas, unet)
+    except Exception as error:  # diffusers and peft raise many kinds for what does not fit
+        raise UserError(
+            f"student.start: {path} is no LoRA for this model: {first_line(error)}"
+        ) from error
+    unet.fuse_lora()
+    unet.unload_lora()
+
+
+def _need_peft(field: str) -> None:
+    from diffusers.utils import is_peft_available
+
+    if not is_peft_available():
+        raise UserError(f"{field}: LoRAs need peft; install it with pip install 'peft>=0.17'")
 
 
 def _load_pipeline(asset: Asset, folder: Path, dtype: DType, config: Path | None) -> Any:
@@ -153,10 +205,7 @@ def _load_vae(folder: Path, dtype: DType) -> Any:
 
 def _fuse_lora(pipe: Any, path: Path, strength: float) -> None:
     """Add the LoRA's weights to the pipeline's, and leave no adapter behind."""
-    from diffusers.utils import is_peft_available
-
-    if not is_peft_available():
-        raise UserError("teacher.lora: LoRAs need peft; install it with pip install 'peft>=0.17'")
+    _need_peft("teacher.lora")
     try:
         pipe.load_lora_weights(str(path.parent), weight_name=path.name)
     except Exception as error:  # diffusers and peft raise many kinds for what does not fit

@@ -1,4 +1,4 @@
-"""How a teacher goes from x_T to x_0: DDIM, Euler or LCM, each from diffusers.
+"""How a teacher goes from x_T to x_0: by diffusers' schedulers, and our shifted one.
 
 Legend: B batch, C latent channels, H, W latent cells.
 """
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from distillkit_diffusers.configs import SolverName, Spacing
 
 
+DETERMINISTIC = ("DDIMScheduler", "EulerDiscreteScheduler")
+
+
 @dataclass(frozen=True)
 class Solver:
     """A scheduler of diffusers with the grid that it is run on."""
@@ -25,6 +28,8 @@ class Solver:
     steps: int
     timesteps: tuple[int, ...] | None = None
     """The very timesteps, in place of `steps`."""
+    eta: float | None = None
+    """TCD's share of fresh noise."""
 
     def grid(self, device: Any = "cpu") -> Tensor:
         """Start afresh: the timesteps to visit, falling."""
@@ -49,11 +54,13 @@ class Solver:
     ) -> Tensor:
         """x_0 from x_T; `predict(x_t_BCHW, t_B)` is the network's output.
 
-        LCM draws picture b's noise from `generators[b]`; the others draw nothing.
+        Picture b's fresh noise comes from `generators[b]`; DDIM and Euler draw nothing.
         """
         options: dict[str, Any] = {"return_dict": False}
-        if type(self.scheduler).__name__ == "LCMScheduler":
+        if type(self.scheduler).__name__ not in DETERMINISTIC:
             options["generator"] = list(generators)
+        if self.eta is not None:
+            options["eta"] = self.eta
         timesteps = self.grid(x_T_BCHW.device)
         x_BCHW = x_T_BCHW * self.scheduler.init_noise_sigma
         for t in timesteps:
@@ -69,16 +76,28 @@ def make_solver(
     steps: int,
     spacing: Spacing = "trailing",
     timesteps: tuple[int, ...] | None = None,
+    timestep_shift: int = 1000,
+    eta: float = 1.0,
 ) -> Solver:
     """The solver on the noise schedule of `schedule`, a diffusers scheduler's config."""
-    from diffusers import DDIMScheduler, EulerDiscreteScheduler, LCMScheduler
+    import diffusers
 
-    if name == "ddim":
-        return Solver(scheduler_of(DDIMScheduler, schedule, timestep_spacing=spacing), steps)
-    if name == "euler":
-        euler = scheduler_of(EulerDiscreteScheduler, schedule, timestep_spacing=spacing)
-        return Solver(euler, steps, timesteps)
-    return Solver(scheduler_of(LCMScheduler, schedule), steps, timesteps)
+    from distillkit_diffusers.timestep_shift_lcm import TimestepShiftLCMScheduler
+
+    if name == "lcm-shift":
+        shift = {"shifted_timestep": timestep_shift, "original_inference_steps": 4}
+        return Solver(scheduler_of(TimestepShiftLCMScheduler, schedule, **shift), steps)
+    if name == "lcm":
+        return Solver(scheduler_of(diffusers.LCMScheduler, schedule), steps, timesteps)
+    if name == "tcd":
+        return Solver(scheduler_of(diffusers.TCDScheduler, schedule), steps, eta=eta)
+    kinds = {
+        "ddim": diffusers.DDIMScheduler,
+        "euler": diffusers.EulerDiscreteScheduler,
+        "euler-ancestral": diffusers.EulerAncestralDiscreteScheduler,
+    }
+    made = scheduler_of(kinds[name], schedule, timestep_spacing=spacing)
+    return Solver(made, steps, timesteps if name == "euler" else None)
 
 
 def scheduler_of(kind: Any, schedule: Any, **options: Any) -> Any:

@@ -1,4 +1,7 @@
-"""The whole UNet as a student. Legend: B batch, C latent channels, H, W latent cells."""
+"""The UNet as a student, whole or through a LoRA.
+
+Legend: B batch, C latent channels, H, W latent cells.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import torch
 from torch import Tensor
 
 from distillkit_diffusers.denoiser import UNetDenoiser
+from distillkit_diffusers.lora_unet import LoRAUNet
 from distillkit_diffusers.publish import publish_pipeline
 
 if TYPE_CHECKING:
@@ -19,20 +23,11 @@ if TYPE_CHECKING:
 
 
 class UNetStudent:
-    """Fulfils `distillkit.contracts.StudentNetwork`: every weight trains, in float32."""
+    """Fulfils `distillkit.contracts.StudentNetwork`: what `module` lets train, trains."""
 
-    def __init__(
-        self,
-        teacher: SDXLTeacher,
-        start: Any = None,
-        gradient_checkpointing: bool = False,
-        publish_dtype: DType = "float32",
-    ) -> None:
-        """`start`: the UNet whose weights it takes over and owns; none copies the teacher's."""
-        unet = copy.deepcopy(teacher.denoiser.module) if start is None else start
-        self.module = unet.float().train().requires_grad_(True)
-        if gradient_checkpointing:
-            self.module.enable_gradient_checkpointing()
+    def __init__(self, teacher: SDXLTeacher, module: Any, publish_dtype: DType = "float32") -> None:
+        """`module`: a UNet2DConditionModel, or a `LoRAUNet` around one."""
+        self.module = module
         self.prediction = teacher.denoiser.prediction
         self.teacher = teacher
         self._dtype = getattr(torch, publish_dtype)
@@ -47,12 +42,23 @@ class UNetStudent:
         from accelerate.utils import extract_model_from_parallel
 
         own = extract_model_from_parallel(self.module)
+        weights = own.merged() if isinstance(own, LoRAUNet) else own.state_dict()
         with torch.device("meta"):
-            twin = type(own).from_config(own.config)
-        weights = {name: w.detach().to("cpu", dtype) for name, w in own.state_dict().items()}
-        twin.load_state_dict(weights, assign=True)
+            twin = type(self.teacher.pipe.unet).from_config(own.config)
+        twin.load_state_dict(
+            {n: w.detach().to("cpu", dtype) for n, w in weights.items()}, assign=True
+        )
         return twin.eval().requires_grad_(False)
 
     def publish(self, folder: Path, timestep_shift: int) -> None:
         """Write a StableDiffusionXLPipeline folder of the teacher's parts and this UNet."""
         publish_pipeline(self.teacher.pipe, self.unet(self._dtype), folder, timestep_shift)
+
+
+def trainable_copy(unet: Any, copied: bool, gradient_checkpointing: bool) -> Any:
+    """The UNet with every weight in training, in float32; `copied`: leave `unet` as it is."""
+    unet = copy.deepcopy(unet) if copied else unet
+    unet = unet.float().train().requires_grad_(True)
+    if gradient_checkpointing:
+        unet.enable_gradient_checkpointing()
+    return unet

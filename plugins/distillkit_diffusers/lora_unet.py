@@ -1,0 +1,113 @@
+"""A LoRA in training over a frozen UNet whose tensors it shares.
+
+The UNet with LoRA layers is a twin of the given one: modules of its own over the very same tensors.
+So the teacher and the backbone run as if there were no LoRA ("adapters off"), nothing has to be
+switched, and the frozen weights are in memory once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from distillkit.errors import UserError
+from distillkit.randomness import generator
+from distillkit_diffusers.assets import first_line
+
+ADAPTER = "default"
+
+
+class LoRAUNet(nn.Module):
+    """Runs like the UNet; its parameters are the LoRA's alone, in float32.
+
+    So optimizer, running average, snapshots and data-parallel wrappers see nothing else.
+    """
+
+    def __init__(
+        self, unet: Any, rank: int, targets: Sequence[str], gradient_checkpointing: bool = False
+    ) -> None:
+        """`targets`: ends of the names of the layers that get a LoRA; it starts at no change."""
+        super().__init__()
+        self.config = unet.config
+        self._number_format = unet.dtype
+        twin = _share(unet)
+        if gradient_checkpointing:
+            twin.enable_gradient_checkpointing()
+        layers = _add_lora(twin, rank, targets)
+        # Past nn.Module's own bookkeeping: what is frozen is no parameter of the student.
+        object.__setattr__(self, "_twin", twin)
+        object.__setattr__(self, "_layers", layers)
+        self.lora = nn.ParameterDict()
+        for name, layer in layers.items():
+            down, up = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
+            with torch.no_grad():
+                down.copy_(torch.randn(down.shape, generator=generator(0, "lora", name)) / rank)
+                up.zero_()
+            self.lora[f"{name.replace('.', '_')}_down"] = down
+            self.lora[f"{name.replace('.', '_')}_up"] = up
+
+    def forward(
+        self,
+        x_t_BCHW: Tensor,
+        t_B: Tensor,
+        encoder_hidden_states: Tensor,
+        added_cond_kwargs: dict[str, Tensor],
+        return_dict: bool = False,
+    ) -> tuple[Tensor]:
+        """The UNet's output, computed in the frozen weights' number format."""
+        dtype = self._number_format
+        told = {"text_embeds": added_cond_kwargs["text_embeds"].to(dtype)}
+        output = self._twin(
+            x_t_BCHW.to(dtype),
+            t_B,
+            encoder_hidden_states=encoder_hidden_states.to(dtype),
+            added_cond_kwargs={**added_cond_kwargs, **told},
+            return_dict=False,
+        )
+        return (output[0].to(x_t_BCHW.dtype),)
+
+    @torch.no_grad()
+    def merged(self) -> dict[str, Tensor]:
+        """The UNet's weights under their own names with the LoRA in them: W + B A."""
+        changes = {f"{name}.weight": layer for name, layer in self._layers.items()}
+        weights: dict[str, Tensor] = {}
+        for name, weight in self._twin.state_dict().items():
+            plain = name.replace(".base_layer.", ".")
+            if ".lora_A." in name or ".lora_B." in name:
+                continue
+            if plain in changes:
+                change = changes[plain].get_delta_weight(ADAPTER)
+                weight = weight.float() + change.float().to(weight.device)
+            weights[plain] = weight
+        return weights
+
+
+def _share(unet: Any) -> Any:
+    """Another UNet of the same parameters, not of copies: moving the one moves the other."""
+    with torch.device("meta"):
+        twin = type(unet).from_config(unet.config)
+    twin.load_state_dict(unet.state_dict(keep_vars=True), assign=True)
+    return twin.eval().requires_grad_(False)
+
+
+def _add_lora(unet: Any, rank: int, targets: Sequence[str]) -> dict[str, Any]:
+    """Put LoRA layers around the targets; they by the names of the layers that they are on."""
+    try:
+        from peft import LoraConfig
+        from peft.tuners.lora import LoraLayer
+    except ImportError:
+        raise UserError(
+            "student.train: LoRAs need peft; install it with pip install 'peft>=0.17'"
+        ) from None
+    try:
+        unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=list(targets)))
+    except ValueError as error:
+        raise UserError(f"student.targets: {first_line(error)}") from None
+    layers = {name: layer for name, layer in unet.named_modules() if isinstance(layer, LoraLayer)}
+    for layer in layers.values():
+        for matrix in (layer.lora_A[ADAPTER], layer.lora_B[ADAPTER]):
+            matrix.float().requires_grad_(True)
+    return layers

@@ -1,0 +1,97 @@
+"""Published SDXL models as teachers, each run as its authors say. Needs no torch.
+
+Sources: the models' cards and their code; a row a model, as `distillkit check` shows it. What a
+recipe says beside `preset` has the say.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+BASE = {"model": "stabilityai/stable-diffusion-xl-base-1.0", "variant": "fp16"}
+"""Taken together: a recipe that names another model has its own variant."""
+HYPER, LIGHTNING, NITRO = "ByteDance/Hyper-SD", "ByteDance/SDXL-Lightning", "ChenDY/NitroFusion"
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # The scheduler of the base's own folder; guidance as its reference code has it.
+    "sdxl-base": {**BASE, "solver": "euler", "spacing": "leading", "steps": 25, "guidance": 7.5},
+    "dmd2-4step": {
+        **BASE,
+        "unet": "tianweiy/DMD2/dmd2_sdxl_4step_unet_fp16.bin",
+        "solver": "lcm",
+        "timesteps": (999, 749, 499, 249),
+    },
+    "dmd2-1step": {
+        **BASE,
+        "unet": "tianweiy/DMD2/dmd2_sdxl_1step_unet_fp16.bin",
+        "solver": "lcm",
+        "timesteps": (399,),
+    },
+    "hyper-sdxl-8step": {
+        **BASE,
+        "lora": f"{HYPER}/Hyper-SDXL-8steps-lora.safetensors",
+        "solver": "ddim",
+        "spacing": "trailing",
+        "steps": 8,
+    },
+    "hyper-sdxl-1step": {
+        **BASE,
+        "unet": f"{HYPER}/Hyper-SDXL-1step-Unet.safetensors",
+        "solver": "lcm",
+        "timesteps": (800,),
+    },
+    "hyper-sdxl-unified": {
+        **BASE,
+        "lora": f"{HYPER}/Hyper-SDXL-1step-lora.safetensors",
+        "solver": "tcd",
+        "eta": 1.0,
+        "steps": 4,
+    },
+    "lightning-1step": {
+        **BASE,
+        "unet": f"{LIGHTNING}/sdxl_lightning_1step_unet_x0.safetensors",
+        "solver": "euler",
+        "spacing": "trailing",
+        "steps": 1,
+        "prediction": "sample",
+    },
+    **{
+        f"lightning-{steps}step": {
+            **BASE,
+            "unet": f"{LIGHTNING}/sdxl_lightning_{steps}step_unet.safetensors",
+            "solver": "euler",
+            "spacing": "trailing",
+            "steps": steps,
+        }
+        for steps in (2, 4, 8)
+    },
+    "sdxl-turbo": {
+        "model": "stabilityai/sdxl-turbo",
+        "variant": "fp16",
+        "solver": "euler-ancestral",
+        "spacing": "trailing",
+        "steps": 4,
+    },
+    "nitrosd-realism": {
+        **BASE,
+        "unet": f"{NITRO}/nitrosd-realism_unet.safetensors",
+        "solver": "lcm-shift",
+        "timestep_shift": 250,
+        "steps": 4,
+    },
+    "nitrosd-vibrant": {
+        **BASE,
+        "unet": f"{NITRO}/nitrosd-vibrant_unet.safetensors",
+        "solver": "lcm-shift",
+        "timestep_shift": 500,
+        "steps": 4,
+    },
+}
+
+
+def filled_in(name: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a preset, under what a recipe gives. Raises `KeyError` for another name."""
+    fields = {"guidance": 0.0, **PRESETS[name]}
+    if "model" in given:
+        fields.pop("variant")
+    return fields | given
