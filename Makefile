@@ -1,14 +1,16 @@
 # Two commands do everything on a fresh machine:
 #   make demo    environment, install, distil the embedded recipe, and where to look
 #   make test    environment, install, lint, types, tests
+# And `make docs` renders the pages under docs/ to site/.
 # Both can be run again at once: what is installed is not installed again.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DOCS_STAMP := $(VENV)/.docs-installed
 
-.PHONY: demo test install lint types clean
+.PHONY: demo test install lint types docs clean
 
 demo: $(STAMP)
 	$(BIN)/distillkit run recipes/nitro_shapes.yaml
@@ -23,6 +25,9 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
+docs: $(DOCS_STAMP)
+	$(BIN)/zensical build --strict --clean
+
 install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -32,6 +37,11 @@ $(STAMP): pyproject.toml constraints.txt
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--no-build-isolation --editable '.[dev,lora]'
 	$(BIN)/distillkit schema -o recipes/recipe.schema.json > /dev/null
+	touch $@
+
+$(DOCS_STAMP): $(STAMP)
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--no-build-isolation --editable '.[docs]'
 	touch $@
 
 clean:
