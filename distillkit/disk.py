@@ -32,9 +32,11 @@ def appearing(path: Path) -> Iterator[Path]:
             shutil.rmtree(path)
         os.replace(temporary, path)
     except OSError as error:
+        blocking = next((place for place in path.parents if place.is_file()), None)
+        why = f"{blocking} is a file, not a folder" if blocking else error.strerror or error
         raise UserError(
-            f"Could not write {path}: {error.strerror or error}. What was there is unharmed; "
-            "free some space or name another folder, and run again."
+            f"Could not write {path}: {why}. What was there is unharmed; free some space or name "
+            "another folder, and run again."
         ) from error
     finally:
         if temporary.is_dir():

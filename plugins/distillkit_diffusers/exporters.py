@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from distillkit.disk import appearing, write_text
+from distillkit.disk import appearing, write_tensors
 from distillkit.errors import UserError
 from distillkit.exchange import SHIFT_KEY
 from distillkit_diffusers.loading import base_unet, load_unet
@@ -123,10 +123,8 @@ def sdxl_student(network: object, form: str) -> UNetStudent:
 
 
 def _save(path: Path, tensors: dict[str, Tensor], shift: int, folder: str) -> None:
-    """The file, and beside it the page that says how ComfyUI and diffusers run it."""
-    from distillkit.disk import write_tensors
-
+    """The file, and beside it the page that says how ComfyUI and diffusers run it; or neither."""
     metadata = {"format": "pt", SHIFT_KEY: str(shift)}
-    with appearing(path) as temporary:
+    with appearing(path) as temporary, appearing(path.with_suffix(".txt")) as page:
         write_tensors(temporary, tensors, metadata)
-    write_text(path.with_suffix(".txt"), shift_page(path.name, folder, shift))
+        page.write_text(shift_page(path.name, folder, shift), encoding="utf-8")

@@ -11,13 +11,17 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from distillkit.cli import main
+from distillkit.disk import save_tensors
 from distillkit.errors import UserError
 from distillkit.grids import to_image
 from distillkit.randomness import noise as keyed_noise
+from distillkit.runfolder import RunFolder
 from distillkit.sampling import open_model, sample
 from distillkit.transfer import shift_of
 from distillkit_diffusers.layout import UNET, unet_names
 from distillkit_diffusers.single_file import original_tensors
+
+from .test_export import RECIPE
 
 PROMPT = "a red ring"
 UNET_FILE = "unet/diffusion_pytorch_model.safetensors"
@@ -84,6 +88,21 @@ def test_published_files_give_their_own_schedulers_picture(
         expected = published_steps(pipe, shift, steps, seed=7)
     found = sample(str(tiny_sdxl), PROMPT, steps, seed=7, unet=str(nitro), shift=shift)
     assert float((found - expected).abs().max()) < 1e-4
+
+
+def test_a_student_of_ours_through_the_published_arithmetic(
+    tiny_sdxl: Path, nitro: Path, tmp_path: Path
+) -> None:
+    from diffusers import StableDiffusionXLPipeline
+
+    run = RunFolder(tmp_path / "run")
+    run.open_new(RECIPE.format(model=tiny_sdxl), {})
+    save_tensors(run.snapshot("1-step"), load_file(nitro))
+    assert command("export", run.path, "--to", "diffusers", "--out", tmp_path / "student") == 0
+    pipe = StableDiffusionXLPipeline.from_pretrained(tmp_path / "student", dtype=torch.float32)
+    with torch.no_grad():
+        expected = published_steps(pipe, 250, 4, seed=7)
+    assert float((sample(str(run.path), PROMPT, 4, seed=7) - expected).abs().max()) < 1e-4
 
 
 def test_the_command_draws_with_somebodys_weights(
