@@ -26,7 +26,9 @@ PARTS = {
     "refinement": "refinement: {type: fixed, iterations: 100}",
     "metrics": "metrics: {type: shapes, pictures: 200}",
 }
-"""The recipe's other parts, on the embedded world. Every socket here has an example."""
+"""The recipe's other parts, on the embedded world."""
+SOCKETS = (*PARTS, "exporter", "layout")
+"""Those with an example. The last two are for commands around a run: no recipe names them."""
 
 PYPROJECT = """\
 [build-system]
@@ -58,7 +60,7 @@ A plugin for distillkit with one part: the $socket `$name`.
 pyproject.toml                    the entry point by which distillkit finds the plugin
 src/$package/plugin.py     the hooks, the part's config, and the part
 src/$package/recipes/      recipes that run by their name
-tests/test_plugin.py              the contract of a $socket, a short run, the recipe
+tests/test_plugin.py              the contract of a $socket
 ```
 
 ## Use it
@@ -80,24 +82,26 @@ python -m pytest tests
 """
 
 TEST = '''\
-"""The $socket keeps its contract, and the recipe that comes with it is valid."""
+"""The $socket keeps its contract, and the plugin what distillkit asks of it."""
 
 from $package.plugin import $config
 
 from distillkit import testing
 
 
-def test_the_plugin_and_its_recipe() -> None:
+def test_the_plugin() -> None:
     testing.check_plugin("$package.plugin")
 
 
 def test_the_contract() -> None:
     testing.check($config())
+'''
 
+RUN_TEST = """
 
 def test_a_short_run() -> None:
     testing.check_run($config())
-'''
+"""
 
 RECIPE = """\
 # $name: a $socket of its own, on the embedded shapes world.
@@ -148,9 +152,9 @@ def new_plugin(name: str, socket: str, out: Path, installed: Installed) -> Path:
 
 def _check(name: str, socket: str, installed: Installed) -> None:
     """Say what is wrong with the name or the socket, if anything is."""
-    if socket not in PARTS:
-        guess = did_you_mean(socket, PARTS)
-        raise UserError(f"--socket {socket}: no example to start from;{guess} {', '.join(PARTS)}")
+    if socket not in SOCKETS:
+        guess = did_you_mean(socket, SOCKETS)
+        raise UserError(f"--socket {socket}: no example to start from;{guess} {', '.join(SOCKETS)}")
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
         raise UserError(f"{name!r}: a name is small letters, digits and single dashes: my-{socket}")
     for entry in installed.registry.entries():
@@ -174,18 +178,29 @@ def _files(name: str, socket: str) -> dict[str, str]:
     camel = name.title().replace("-", "")
     words = {"name": name, "socket": socket, "package": _package(name)}
     words["config"] = f"{camel}{socket.title()}Config"
-    parts = {**PARTS, socket: PARTS[socket].replace(_type(PARTS[socket]), f"{{type: {name}}}")}
-    words["parts"] = "\n".join(parts.values())
-    words["note"] = NOTES.get(socket, "")
     source = f"src/{words['package']}"
-    return {
-        "pyproject.toml": Template(PYPROJECT).substitute(words),
-        "README.md": Template(README).substitute(words),
-        "tests/test_plugin.py": Template(TEST).substitute(words),
-        f"{source}/__init__.py": f'"""A plugin for distillkit: the {socket} `{name}`."""\n',
-        f"{source}/plugin.py": _part(name, camel, socket),
-        f"{source}/recipes/{name}.yaml": Template(RECIPE).substitute(words),
+    files = {
+        "pyproject.toml": PYPROJECT,
+        "README.md": README,
+        "tests/test_plugin.py": TEST,
+        f"{source}/__init__.py": '"""A plugin for distillkit: the $socket `$name`."""\n',
     }
+    if socket in PARTS:
+        parts = {**PARTS, socket: PARTS[socket].replace(_type(PARTS[socket]), f"{{type: {name}}}")}
+        words["parts"] = "\n".join(parts.values())
+        words["note"] = NOTES.get(socket, "")
+        files["tests/test_plugin.py"] += RUN_TEST
+        files[f"{source}/recipes/{name}.yaml"] = RECIPE
+    else:
+        lines = README.splitlines(keepends=True)
+        files["README.md"] = "".join(line for line in lines if not _of_a_recipe(line))
+    texts = {path: Template(text).substitute(words) for path, text in files.items()}
+    texts[f"{source}/plugin.py"] = _part(name, camel, socket)
+    return texts
+
+
+def _of_a_recipe(line: str) -> bool:
+    return any(words in line for words in ("recipes/", "distillkit check", "distillkit run", "4. "))
 
 
 def _type(line: str) -> str:
@@ -197,6 +212,8 @@ def _part(name: str, camel: str, socket: str) -> str:
     """The example of the socket under its new name, with a hook for the recipes."""
     text = (Path(examples.__path__[0]) / f"{socket}.py").read_text(encoding="utf-8")
     text = text.replace("Example", camel).replace('"example"', f'"{name}"')
+    if socket not in PARTS:
+        return text
     if "from pathlib import Path\n" not in text:
         text = text.replace("from typing import", "from pathlib import Path\nfrom typing import", 1)
     return text + RECIPES_HOOK

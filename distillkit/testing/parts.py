@@ -16,7 +16,7 @@ from distillkit.examples.teacher import ExampleTeacherConfig
 from distillkit.plugins import GROUP, Installed, load, register
 from distillkit.recipe_file import load_recipe
 from distillkit.registry import Entry, Origin
-from distillkit.testing import families, judges, schedules
+from distillkit.testing import families, files, judges, schedules
 from distillkit.testing.findings import Findings, fail_with
 
 HEAVY = ("torch", "numpy", "diffusers", "transformers", "accelerate", "PIL")
@@ -44,6 +44,8 @@ def check(
         "refinement": lambda: schedules.refinement(config),
         "prompts": lambda: schedules.prompts(config),
         "metrics": lambda: schedules.metrics(config),
+        "exporter": lambda: files.exporter(config, taught_by()),
+        "layout": lambda: files.layout(config),
     }
 
     def taught_by() -> contracts.Teacher:

@@ -13,14 +13,13 @@ from typing import Any
 import pytest
 import yaml
 
-from distillkit import configs, contracts, examples, exchange, handbook, testing
+from distillkit import configs, contracts, examples, exchange, testing
 from distillkit.configs import ComponentConfig
 from distillkit.hookspecs import hookimpl
 from distillkit.plugins import HOOKS
 
 DOCS = Path(__file__).parents[2] / "docs"
 HOOK_OF = {base: hook for hook, base in HOOKS.items()}
-WITH_EXAMPLE = [base for base in configs.SOCKETS if handbook.recipe_field(base.socket)]
 
 
 def python_blocks(page: Path) -> list[str]:
@@ -65,7 +64,7 @@ def test_the_page_shows_the_signature_of_the_code(base: type[ComponentConfig]) -
     assert ast.unparse(shown) == ast.unparse(wanted)
 
 
-@pytest.mark.parametrize("base", WITH_EXAMPLE, ids=lambda base: base.socket)
+@pytest.mark.parametrize("base", configs.SOCKETS, ids=lambda base: base.socket)
 def test_the_example_of_the_page_runs(
     base: type[ComponentConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,8 @@ import pytest
 from distillkit import testing
 from distillkit.configs import SOCKETS, ComponentConfig
 from distillkit.examples.backbone import ExampleBackboneConfig
+from distillkit.examples.exporter import ExampleExporterConfig
+from distillkit.examples.layout import ExampleLayoutConfig
 from distillkit.examples.loss import ExampleLossConfig
 from distillkit.examples.metrics import ExampleMetricsConfig
 from distillkit.examples.pool import ExamplePoolConfig
@@ -18,7 +20,6 @@ from distillkit.examples.refresh import ExampleRefreshConfig
 from distillkit.examples.student import ExampleStudentConfig
 from distillkit.examples.teacher import ExampleTeacherConfig
 from distillkit.prompts import JsonlPrompts, ListPrompts, TextPrompts
-from distillkit.recipe import Recipe
 
 EXAMPLES: tuple[ComponentConfig, ...] = (
     ExampleTeacherConfig(),
@@ -30,13 +31,13 @@ EXAMPLES: tuple[ComponentConfig, ...] = (
     ExampleRefinementConfig(),
     ExamplePromptsConfig(),
     ExampleMetricsConfig(),
+    ExampleExporterConfig(),
+    ExampleLayoutConfig(),
 )
 
 
-def test_there_is_an_example_for_every_socket_of_a_recipe() -> None:
-    named = [*Recipe.model_fields, "loss"]
-    sockets = [base.socket for base in SOCKETS if base.socket in named]
-    assert [config.socket for config in EXAMPLES] == sockets
+def test_there_is_an_example_for_every_socket() -> None:
+    assert [config.socket for config in EXAMPLES] == [base.socket for base in SOCKETS]
 
 
 @pytest.mark.parametrize("config", EXAMPLES, ids=lambda config: config.socket)

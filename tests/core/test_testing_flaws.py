@@ -14,6 +14,8 @@ from distillkit import testing
 from distillkit.configs import ComponentConfig
 from distillkit.contracts import Look, Panel, Seat, View
 from distillkit.examples.backbone import ExampleBackboneConfig
+from distillkit.examples.exporter import ExampleExporterConfig
+from distillkit.examples.layout import ExampleLayoutConfig
 from distillkit.examples.loss import ExampleLossConfig
 from distillkit.examples.metrics import ExampleMetricsConfig
 from distillkit.examples.pool import ExamplePoolConfig
@@ -69,6 +71,11 @@ def reset_other_weights(sound: Any, heads: Any, generator: Any) -> None:
 def pickled(sound: Any, folder: Path, shift: int) -> None:
     sound(folder, shift)
     torch.save({}, folder / "weights.pt")
+
+
+def litter(sound: Any, network: Any, shift: int, path: Path) -> Any:
+    path.with_name("notes.txt").write_text("?")
+    return sound(network, shift, path)
 
 
 FLAWS = [
@@ -127,6 +134,10 @@ FLAWS = [
         flawed(ExampleLossConfig, critic=lambda s, e: None, student=lambda s, e: None),
         "nothing to say of either player",
     ),
+    (flawed(ExampleExporterConfig, suffix="bin"), "suffix: 'bin' should start with a dot"),
+    (flawed(ExampleExporterConfig, export=lambda *a: []), "a file should be at its path"),
+    (flawed(ExampleExporterConfig, export=lambda s, *a: s(*a)[0]), "return a list of lines"),
+    (flawed(ExampleExporterConfig, export=litter), "left notes.txt beside what it wrote"),
     (flawed(ExampleRefinementConfig, iterations=0), "leaves nothing to train"),
     (flawed(ExampleRefinementConfig, steps=lambda *a: 5), "5 in iteration 0; a roll-out has 1 to"),
     (
@@ -191,6 +202,20 @@ def test_a_flaw_of_a_refresh_is_found(pick: Any, finding: str) -> None:
 def test_a_flaw_of_metrics_is_found(changes: Any, finding: str) -> None:
     with pytest.raises(AssertionError) as caught:
         testing.check(frozen_flaw(ExampleMetricsConfig, **changes))
+    assert finding in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "finding"),
+    [
+        ({"names": lambda s, keys: {}}, "a file without tensors should be None"),
+        ({"names": lambda s, keys: {"a": "b"} if keys else None}, "a key that the file does not"),
+        ({"what_is": lambda s, keys: ""}, "should say something of every file"),
+    ],
+)
+def test_a_flaw_of_a_layout_is_found(changes: Any, finding: str) -> None:
+    with pytest.raises(AssertionError) as caught:
+        testing.check(frozen_flaw(ExampleLayoutConfig, **changes))
     assert finding in str(caught.value)
 
 
