@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from distillkit import testing
+from distillkit_diffusers import plugin
 from distillkit_diffusers.configs import SDXLTeacherConfig, UNetEncoderConfig, UNetStudentConfig
 
 
@@ -28,6 +29,12 @@ def test_student(teacher: Any) -> None:
 
 def test_backbone(teacher: Any) -> None:
     testing.check(UNetEncoderConfig(), teacher=teacher)
+
+
+def test_exporters_and_layouts(teacher: Any) -> None:
+    for register in (plugin.distillkit_register_exporters, plugin.distillkit_register_layouts):
+        for config in register():
+            testing.check(config(), teacher=teacher)
 
 
 def test_a_run(tiny_sdxl: Path) -> None:
