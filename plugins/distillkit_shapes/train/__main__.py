@@ -11,7 +11,7 @@ the same minutes give on free ones), by these runs:
     --stage vae --minutes 7.5 (with GRAIN 0.25), then --start 1 --minutes 6 (batch 16),
         then --start 2 --minutes 5.5
     --stage features --minutes 6
-    --stage unet --minutes 95 (the first 36 with a quarter of GRID and without CLEAREST)
+    --stage unet --minutes 82 (the first 36 with a quarter of GRID and without CLEAREST)
     --stage decoder --minutes 45, beside it
 """
 

@@ -5,6 +5,7 @@ Legend: N pictures, C = 3, H = W = 64, A = 9 attributes.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -52,30 +53,43 @@ def save_grid(x_NCHW: Tensor, path: Path, columns: int = 12, scale: int = 2) -> 
     picture.resize((picture.width * scale, picture.height * scale), 0).save(path)
 
 
+def forget_paths(out: Path) -> None:
+    """Takes the folders that parts were loaded from out of their configs."""
+    for path in out.glob("*/config.json"):
+        config = json.loads(path.read_text())
+        if config.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(config, indent=2) + "\n")
+
+
 def judge(
     out: Path, work: Path, count: int, settings: list[tuple[int, float]], seed: int = 900
 ) -> list[dict[str, float]]:
     """Figures of the teacher in `out` for each (steps, guidance), said and returned.
 
-    `floor` is the Frechet distance of a second set of true pictures of the same captions.
+    `floor` is the Frechet distance between two sets of true pictures of their own captions.
     """
     from diffusers import StableDiffusionXLPipeline
 
+    forget_paths(out)
     pipe = StableDiffusionXLPipeline.from_pretrained(out, dtype=torch.float32)
     codes_NA = draw_scenes(count, generator(seed))
-    true, again = (draw(codes_NA, generator(seed + i)) for i in (1, 2))
+    true, again = (
+        draw(draw_scenes(count, generator(seed + i)), generator(seed + i + 2)) for i in (1, 2)
+    )
     known = WEIGHTS.exists()
     if known:
         floor = frechet_distance(features(true), features(again))
         say(f"true pictures: floor {floor:.3f} sharpness {sharpness(true):.5f}")
     table = []
     for steps, guidance in settings:
-        x_NCHW = sample(pipe, codes_NA, steps, guidance, seed + 3)
+        x_NCHW = sample(pipe, codes_NA, steps, guidance, seed + 5)
         seen = agreement(x_NCHW, codes_NA)
         row = {"steps": steps, "guidance": guidance, "caption_accuracy": seen.captions}
         row |= {"extra_objects": seen.extra_objects, "sharpness": sharpness(x_NCHW)}
         if known:
-            kid = kernel_distance(features(x_NCHW), features(true), generator(0))
+            kid = kernel_distance(
+                features(x_NCHW), features(true), generator(0), size=min(500, count // 2)
+            )
             row |= {"frechet_true": frechet_distance(features(x_NCHW), features(true))}
             row |= {"kid_true": kid[0], "kid_std": kid[1]}
         say(" ".join(f"{name} {value:.4g}" for name, value in row.items()))
