@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
-from distillkit.assembly import Parts
+from distillkit.assembly import Parts, build_part
 from distillkit.contracts import Metrics
 from distillkit.disk import write_text
 from distillkit.recipe import Recipe
@@ -92,12 +92,12 @@ def evaluate(
     own weights again afterwards. Returns what `figures.json` holds, or nothing where the recipe
     has no metrics.
     """
-    rows = rows_of(recipe.refinement.build(), recipe.run.seed)
+    rows = rows_of(build_part(recipe.refinement), recipe.run.seed)
     if recipe.metrics is None:
         studio = Studio(recipe, parts, run, GRID, Tally(progress, len(rows) * GRID))
         studio.draw(rows, studio.pairs(parts.prompts, GRID_SEED))
         return {}
-    metrics, count, seed = recipe.metrics.build(), recipe.metrics.pictures, recipe.metrics.seed
+    metrics, count, seed = build_part(recipe.metrics), recipe.metrics.pictures, recipe.metrics.seed
     studio = Studio(recipe, parts, run, count, Tally(progress, (len(rows) + 1) * count))
     others = studio.pairs(metrics.prompts(count, seed + 1), seed + 1)
     reference_B3HW = studio.teacher(others, "reference")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from distillkit.assembly import Parts
+from distillkit.assembly import Parts, build_part
 from distillkit.disk import appearing
 from distillkit.latents import Pairs
 from distillkit.recipe import Recipe
@@ -125,7 +125,7 @@ def make_previews(recipe: Recipe, parts: Parts, device: Any = "cpu") -> Previews
     """Previews on prompts that training never sees, or, without metrics, on training's own."""
     count, prompts = recipe.run.previews, parts.prompts
     if recipe.metrics is not None:
-        prompts = recipe.metrics.build().prompts(count, PREVIEW_SEED)
+        prompts = build_part(recipe.metrics).prompts(count, PREVIEW_SEED)
     return Previews(Pairs(parts.teacher, Stream(prompts, PREVIEW_SEED), device), count)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
-from distillkit.assembly import Parts, freeze
+from distillkit.assembly import Parts, build_part, freeze
 from distillkit.contracts import Refinement, Teacher
 from distillkit.errors import UserError, did_you_mean
 from distillkit.latents import Pairs
@@ -67,10 +67,10 @@ def load_student(run: Path, snapshot: str | None = None) -> tuple[Recipe, Parts,
             "`distillkit run` printed, or make one with it."
         )
     recipe = load_recipe(folder.recipe).recipe
-    name = _choose(folder, stage_names(recipe.refinement.build()), snapshot)
-    teacher = recipe.teacher.build()
+    name = _choose(folder, stage_names(build_part(recipe.refinement)), snapshot)
+    teacher = build_part(recipe.teacher)
     freeze(teacher.modules())
-    network = recipe.student.build(teacher)
+    network = build_part(recipe.student, teacher)
     network.module.requires_grad_(False).eval()
     student = Student(network, teacher.schedule, recipe.student.timestep_shift)
     wear(student, folder.snapshot(name))
@@ -186,7 +186,7 @@ def open_model(
     config = installed().registry.get("teacher", family).config
     fields = {"type": family, "model": model, "unet": unet, "dtype": precision}
     built: TeacherConfig = config.model_validate(fields)  # type: ignore[assignment]
-    teacher = built.build()
+    teacher = build_part(built)
     freeze(teacher.modules())
     network = cast("StudentNetwork", teacher.denoiser)  # it is run here, and never published
     return teacher, Student(network, teacher.schedule, shift)
