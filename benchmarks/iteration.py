@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,19 @@ class Tap:
             return result
 
         setattr(owner, method, measured)
+
+
+class Noise:
+    """Stands in for the cache of samples."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+
+    def x_0(self, ids: range) -> torch.Tensor:
+        return torch.randn(len(ids), *self.shape)
+
+    def conditions(self, ids: range) -> None:
+        return None
 
 
 def tapped(trainer: Trainer) -> Tap:
@@ -138,9 +152,7 @@ def measure(trainer: Trainer, repeats: int) -> dict[str, Any]:
     i, turn = first_one_step_turn(trainer)
     players = trainer.players
     # The teacher's samples come from the cache in a run; their cost is the cache's.
-    ids = range(trainer.recipe.samples.count or 10**6)
-    real = torch.randn(trainer.parts.teacher.latent_shape)
-    players.pairs.cached.update(dict.fromkeys(ids, real))
+    players.pairs = replace(players.pairs, cache=Noise(trainer.parts.teacher.latent_shape))
     total = counted(lambda: iterate(i, turn, players))
     tap = tapped(trainer)
     tap.counts = True

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
@@ -22,6 +22,7 @@ from torch import Tensor
 from distillkit.assembly import Parts, build_part
 from distillkit.contracts import Metrics
 from distillkit.disk import write_text
+from distillkit.latents import Pairs
 from distillkit.recipe import Recipe
 from distillkit.rows import GRID, LABELS, Progress, Row, Studio, Tally, rows_of
 from distillkit.runfolder import RunFolder
@@ -99,9 +100,8 @@ def evaluate(
         return {}
     metrics, count, seed = build_part(recipe.metrics), recipe.metrics.pictures, recipe.metrics.seed
     studio = Studio(recipe, parts, run, count, Tally(progress, (len(rows) + 1) * count))
-    others = studio.pairs(metrics.prompts(count, seed + 1), seed + 1)
+    own, others = sets_of(metrics, count, seed, studio.pairs)
     reference_B3HW = studio.teacher(others, "reference")
-    own = studio.pairs(metrics.prompts(count, seed), seed)
     prompts = [own.stream.prompt(i) for i in range(count)]
     table: dict[str, Any] = {}
     halves: dict[str, float] = {}
@@ -118,6 +118,14 @@ def evaluate(
     table |= summary(table, halves) | {"made_with": made_with}
     write_text(run.figures, json.dumps(table, indent=1) + "\n")
     return table
+
+
+def sets_of(
+    metrics: Metrics, count: int, seed: int, pairs: Callable[[Sequence[str], int], Pairs]
+) -> tuple[Pairs, Pairs]:
+    """The two sets: that on which rows are drawn, and the reference. `pairs`: prompts, seed."""
+    own, others = (pairs(metrics.prompts(count, s), s) for s in (seed, seed + 1))
+    return own, others
 
 
 def summary(table: Mapping[str, Any], halves: Mapping[str, float]) -> dict[str, Any]:

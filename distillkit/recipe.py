@@ -76,6 +76,10 @@ class Samples(Config):
     dtype: Literal["float32", "float16"] = "float32"
     """Number format in the cache. float16 takes half the disk, and rounds: cached and online runs
     then differ by that."""
+    conditions: bool = False
+    """Whether the cache keeps the prompts' embeddings too, so that training encodes none."""
+    max_gb: float = Field(50.0, gt=0)
+    """Largest size of the cache on disk, in GB; a larger one is refused before it is begun."""
     seed: int = Field(0, ge=0)
     """Seed of the samples; apart from `run.seed`, so that runs of several seeds share a cache."""
     batch: int = Field(64, ge=1)

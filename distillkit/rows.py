@@ -7,19 +7,17 @@ Legend: B pictures of a set.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from distillkit.assembly import Parts
+from distillkit.cache import figures_cache
 from distillkit.contracts import Refinement
 from distillkit.grids import MOST, save_image, sheet, square
-from distillkit.latents import Pairs, SampleCache, cache_folder, identity
+from distillkit.latents import Pairs
 from distillkit.randomness import generator
 from distillkit.recipe import Recipe
 from distillkit.runfolder import RunFolder
@@ -137,30 +135,14 @@ class Studio:
 
     def teacher(self, pairs: Pairs, label: str) -> Tensor:
         """The teacher's pictures of a set, from the cache where the recipe has one."""
-        if self.recipe.samples.cache is not None:
-            folder = cache_folder(self.recipe.samples.cache)
-            cache = open_cache(self.recipe, pairs, self.count, folder)
+        cache = figures_cache(self.recipe, pairs, self.count)
+        if cache is not None:
             for shard in cache.fill(pairs, cache.missing()):
                 self.tally.progress(f"{label}'s samples", shard.stop, self.count, "")
-            pairs.cached.update(cache.load())
+            pairs = replace(pairs, cache=cache)
         parts = []
         for ids in batches(self.count, self.recipe.samples.batch):
             x_0_BCHW = pairs.x_0(ids, pairs.x_T(ids), pairs.conditions(ids))
             parts.append(decode(pairs.teacher, x_0_BCHW))
             self.tally.add(len(ids), label)
-        pairs.cached.clear()
         return torch.cat(parts)
-
-
-def open_cache(recipe: Recipe, pairs: Pairs, count: int, folder: Path) -> SampleCache:
-    """The teacher's samples for a set of figures: a folder of its own within the recipe's cache.
-
-    Its name holds a digest of what the samples depend on, so other figures get another folder,
-    none is refused after a long training, and a folder made elsewhere can be put there.
-    """
-    which = identity(recipe, pairs.teacher, pairs.stream.prompts)
-    which |= {"seed": pairs.stream.seed, "for": "figures"}
-    batch = recipe.samples.batch
-    text = json.dumps(which | {"count": count, "batch": batch}, sort_keys=True)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-    return SampleCache(folder / f"figures-{digest}", which, count, batch)

@@ -6,15 +6,16 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from distillkit import state
 from distillkit.assembly import Parts, make_players, make_timeline
+from distillkit.cache import SampleCache, training_cache
 from distillkit.checkpoint import Checkpoints
 from distillkit.disk import save_tensors
 from distillkit.health import Outcome, Watch
-from distillkit.latents import SampleCache, cache_folder, identity
+from distillkit.latents import Pairs
 from distillkit.players import Players
 from distillkit.recipe import Recipe
 from distillkit.runfolder import RunFolder
@@ -119,18 +120,24 @@ class Trainer:
         return iteration
 
     def _fill_cache(self) -> None:
-        samples, pairs = self.recipe.samples, self.players.pairs
-        if samples.cache is None or samples.count is None:
-            return
-        which = identity(self.recipe, self.parts.teacher, self.parts.prompts)
-        folder = cache_folder(samples.cache)
-        cache = SampleCache(folder, which, samples.count, samples.batch)
-        rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        missing = cache.missing()[rank::world]
-        for shard in cache.fill(pairs, missing):
-            self.watcher.cache(shard.stop, samples.count)
-        self.accelerator.wait_for_everyone()
-        pairs.cached.update(cache.load())
+        cache = training_cache(self.recipe, self.players.pairs)
+        if cache is not None:
+            fill_together(cache, self.players.pairs, self.accelerator, self.watcher.cache)
+            self.players.pairs = replace(self.players.pairs, cache=cache)
+
+
+def fill_together(
+    cache: SampleCache, pairs: Pairs, accelerator: Any, tell: Callable[[int, int], None]
+) -> None:
+    """Make what is missing, each process its share; returns when all of it is there."""
+    rank, world = accelerator.process_index, accelerator.num_processes
+    missing = cache.missing()
+    done = cache.count - sum(map(len, missing))
+    accelerator.wait_for_everyone()
+    for shard in cache.fill(pairs, missing[rank::world]):
+        done = min(done + len(shard) * world, cache.count)
+        tell(done, cache.count)
+    accelerator.wait_for_everyone()
 
 
 def _row(i: int, outcome: Outcome, seconds: float) -> dict[str, Any]:

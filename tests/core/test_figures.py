@@ -14,13 +14,14 @@ from rich.console import Console
 from torch import Tensor
 
 from distillkit.assembly import Parts, build_parts
+from distillkit.cache import figures_cache
 from distillkit.configs import MetricsConfig
 from distillkit.disk import save_tensors
 from distillkit.figures import evaluate, extremes, figures_table, show, steadiness, summary
 from distillkit.grids import make_previews, sheet, square, to_image
 from distillkit.latents import Pairs
 from distillkit.recipe import Recipe, Samples
-from distillkit.rows import open_cache, rows_of
+from distillkit.rows import rows_of
 from distillkit.runfolder import RunFolder
 from distillkit.sampling import decode, generate, wear
 from distillkit.stream import Stream
@@ -149,15 +150,20 @@ def test_teacher_samples_are_taken_from_the_cache(
 
 
 def test_other_figures_get_another_cache_folder(tmp_path: Path) -> None:
-    recipe = world_recipe()
+    recipe = world_recipe(samples=Samples(count=4, cache=str(tmp_path)))
     streams = [Stream(["a"], 1), Stream(["a"], 2), Stream(["b"], 1)]
     sets = [Pairs(WorldTeacher(), stream) for stream in streams]
     retrained = Pairs(WorldTeacher(), streams[0])
     torch.nn.init.zeros_(retrained.teacher.modules()[0].inner.weight)
-    folders = {open_cache(recipe, pairs, 4, tmp_path).folder for pairs in [*sets, retrained]}
-    folders.add(open_cache(recipe, sets[0], 5, tmp_path).folder)
+
+    def folder(pairs: Pairs, count: int) -> Path:
+        cache = figures_cache(recipe, pairs, count)
+        assert cache is not None
+        return cache.folder
+
+    folders = {folder(pairs, 4) for pairs in [*sets, retrained]} | {folder(sets[0], 5)}
     assert len(folders) == 5
-    assert open_cache(recipe, sets[0], 4, tmp_path).folder in folders
+    assert folder(sets[0], 4) in folders
 
 
 def test_without_metrics_there_are_grids_and_no_figures(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from distillkit.assembly import build_parts, make_accelerator
 from distillkit.configs import LossConfig
 from distillkit.errors import UserError
 from distillkit.health import Diverged, Outcome
-from distillkit.recipe import AdamW, Optim, Recipe, Run, Samples, Warmup
+from distillkit.recipe import AdamW, Optim, Recipe, Run, Warmup
 from distillkit.runfolder import RunFolder, read_log
 from distillkit.step import iterate
 from distillkit.trainer import Stopped, Trainer, Watcher
@@ -174,25 +174,6 @@ def test_accumulated_micro_batches_equal_one_batch_for_both_players(tmp_path: Pa
     for name, moment in moments[8].items():
         torch.testing.assert_close(moments[4][name], moment, rtol=1e-4, atol=1e-7)
     assert all(float(m.abs().max()) > 1e-4 for k, m in moments[8].items() if m.ndim == 4)
-
-
-def test_online_and_cached_samples_give_the_same_run(tmp_path: Path) -> None:
-    online = trainer(world_recipe(samples=Samples(count=12)), tmp_path / "online")
-    online.train()
-    cached_samples = Samples(count=12, cache=str(tmp_path / "cache"), batch=5)
-    cached = trainer(world_recipe(samples=cached_samples), tmp_path / "cached")
-    cached.train()
-    assert_same(everything(online), everything(cached))
-    assert len(list((tmp_path / "cache").glob("*.safetensors"))) == 3
-
-
-def test_a_cache_of_another_recipe_is_refused(tmp_path: Path) -> None:
-
-    samples = Samples(count=12, cache=str(tmp_path / "cache"))
-    trainer(world_recipe(samples=samples), tmp_path / "a").train()
-    other = world_recipe(samples=samples.model_copy(update={"seed": 1}))
-    with pytest.raises(UserError, match="samples of another teacher, prompt list, seed or count"):
-        trainer(other, tmp_path / "b").train()
 
 
 def test_nan_stops_the_run_before_it_reaches_the_weights(tmp_path: Path) -> None:

@@ -1,0 +1,110 @@
+"""Caches: the same run as online, resumable, sized beforehand, and refused to other recipes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from distillkit.assembly import build_parts
+from distillkit.cache import cache_folder, training_cache
+from distillkit.errors import UserError
+from distillkit.latents import Pairs
+from distillkit.recipe import Recipe, Samples
+from distillkit.stream import Stream
+
+from .test_training import assert_same, everything, trainer
+from .world import WorldTeacher, world_recipe
+
+
+def cached(folder: Path, **changes: object) -> Recipe:
+    numbers = {"count": 12, "cache": str(folder), "batch": 5} | changes
+    return world_recipe(samples=Samples.model_validate(numbers))
+
+
+@pytest.mark.parametrize("conditions", [False, True])
+def test_online_and_cached_samples_give_the_same_run(tmp_path: Path, conditions: bool) -> None:
+    online = trainer(world_recipe(samples=Samples(count=12)), tmp_path / "online")
+    online.train()
+    recipe = cached(tmp_path / "cache", conditions=conditions)
+    from_cache = trainer(recipe, tmp_path / "cached")
+    from_cache.train()
+    assert_same(everything(online), everything(from_cache))
+    assert len(list((tmp_path / "cache").glob("*.safetensors"))) == 3
+
+
+def test_with_conditions_training_encodes_nothing(tmp_path: Path) -> None:
+    recipe = cached(tmp_path / "cache", conditions=True)
+    trainer(recipe, tmp_path / "first").train()
+    again = trainer(recipe, tmp_path / "second")
+    asked: list[object] = []
+    again.parts.teacher.encode = asked.append  # type: ignore[method-assign,assignment]
+    again.train()
+    assert asked == []
+
+
+def pairs_of(recipe: Recipe) -> Pairs:
+    parts = build_parts(recipe)
+    return Pairs(parts.teacher, Stream(parts.prompts, recipe.samples.seed, recipe.samples.count))
+
+
+def test_filling_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    recipe = cached(tmp_path)
+    pairs = pairs_of(recipe)
+    cache = training_cache(recipe, pairs)
+    assert cache is not None
+    assert cache.missing() == [range(5), range(5, 10), range(10, 12)]
+    next(cache.fill(pairs, cache.missing()))
+    again = training_cache(recipe, pairs)
+    assert again is not None
+    assert again.missing() == [range(5, 10), range(10, 12)]
+    list(again.fill(pairs, again.missing()))
+    want = pairs.sample([3, 11], pairs.x_T([3, 11]), pairs.conditions([3, 11]))
+    assert torch.equal(again.x_0([3, 11]), want)
+
+
+def test_rows_do_not_depend_on_the_order_of_asking(tmp_path: Path) -> None:
+    recipe = cached(tmp_path, dtype="float16")
+    pairs = pairs_of(recipe)
+    cache = training_cache(recipe, pairs)
+    assert cache is not None
+    list(cache.fill(pairs, cache.missing()))
+    rows = cache.x_0(range(12))
+    assert rows.dtype == torch.float32
+    assert torch.equal(cache.x_0([7, 0, 11]), rows[[7, 0, 11]])
+
+
+def test_size_is_told_beforehand_and_capped(tmp_path: Path) -> None:
+    """1,000,000 samples of 4 * 8 * 8 float16 values are 0.512 GB; conditions add 2 values each."""
+    recipe = cached(tmp_path, count=1_000_000, dtype="float16", conditions=True)
+    pairs = Pairs(WorldTeacher(), Stream(["a"], 0, 1_000_000))
+    cache = training_cache(recipe, pairs)
+    assert cache is not None
+    assert cache.gigabytes(pairs) == pytest.approx(0.516)
+    small = cached(tmp_path, count=1_000_000, max_gb=0.5)
+    with pytest.raises(UserError, match=r"1000000 samples take 1.0 GB.*max_gb allows 0.5"):
+        training_cache(small, pairs)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cache_of_another_recipe_is_refused(tmp_path: Path) -> None:
+    trainer(cached(tmp_path / "cache"), tmp_path / "a").train()
+    other = cached(tmp_path / "cache", seed=1)
+    with pytest.raises(UserError, match="samples of another teacher, prompt list, seed, count"):
+        trainer(other, tmp_path / "b").train()
+
+
+def test_a_torn_shard_is_named(tmp_path: Path) -> None:
+    trainer(cached(tmp_path / "cache"), tmp_path / "a").train()
+    shard = tmp_path / "cache" / "samples-00000005.safetensors"
+    shard.write_bytes(shard.read_bytes()[:40])
+    with pytest.raises(UserError, match=r"samples-00000005.safetensors can't be read.*remove it"):
+        trainer(cached(tmp_path / "cache"), tmp_path / "b").train()
+
+
+def test_a_cache_may_lie_in_a_package() -> None:
+    folder = cache_folder("package:distillkit_nitrofusion/samples")
+    assert folder.parent.name == "distillkit_nitrofusion"
+    with pytest.raises(UserError, match="no package 'no_such_package'"):
+        cache_folder("package:no_such_package/samples")
