@@ -44,7 +44,9 @@ class Judge:
             "caption_accuracy": found.captions,
             "frechet_teacher": frechet_distance(own, teacher),
             "frechet_true": frechet_distance(own, true),
-            "kid_teacher": kernel_distance(own, teacher, generator(self.seed, "kid"))[0],
+            "kid_teacher": kernel_distance(
+                own, teacher, generator(self.seed, "kid"), size=min(500, len(own) // 2)
+            )[0],
             "sharpness_ratio": sharpness(pictures_B3HW) / sharpness(teacher_B3HW),
             "extra_objects": found.extra_objects,
         }
