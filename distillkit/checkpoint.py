@@ -97,9 +97,7 @@ def load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
     for key, value in tensors.items():
         place, name = key.split(".", 1)
         parameter = parameters[int(place)]
-        # AdamW keeps `step` on the CPU; moments live with their parameter.
-        device = value.device if name == "step" else parameter.device
-        optimizer.state[parameter][name] = value.clone().to(device)
+        optimizer.state[parameter][name] = value.clone().to(parameter.device)
 
 
 def forget(optimizer: Optimizer, parameters: Any) -> None:

@@ -131,7 +131,8 @@ class Players:
 def make_optimizer(*groups: tuple[Sequence[nn.Parameter], AdamW]) -> Optimizer:
     """AdamW over groups of parameters; those without a gradient are passed over when it steps."""
     filled = [(parameters, optim) for parameters, optim in groups if parameters]
-    return torch.optim.AdamW([{"params": ps} | numbers(optim) for ps, optim in filled])
+    groups_of = [{"params": parameters} | numbers(optim) for parameters, optim in filled]
+    return torch.optim.AdamW(groups_of, fused=True)
 
 
 def numbers(optim: AdamW) -> dict[str, Any]:
