@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from distillkit.meanings import add_to_schema
+
 if TYPE_CHECKING:
     from distillkit import contracts, exchange
 
@@ -28,7 +30,7 @@ class Config(BaseModel):
     """A part of a recipe: unknown keys are errors, values do not change, docstrings document."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+        extra="forbid", frozen=True, allow_inf_nan=False, json_schema_extra=add_to_schema
     )
 
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -72,8 +72,7 @@ def load(points: Iterable[EntryPoint], disabled: Collection[str] = ()) -> Instal
     found = Installed()
     register(found, builtin, Origin("distillkit", "distillkit", __version__))
     for point in sorted(points, key=lambda point: point.name):
-        dist = point.dist
-        origin = Origin(point.name, *((dist.name, dist.version) if dist else ()))
+        origin = Origin(point.name, *(_name_and_version(point.dist) if point.dist else ()))
         if point.name in disabled:
             found.disabled.append(origin)
             continue
@@ -85,6 +84,11 @@ def load(points: Iterable[EntryPoint], disabled: Collection[str] = ()) -> Instal
         else:
             register(found, module, origin)
     return found
+
+
+@cache  # every read parses the distribution's metadata anew, and a distribution has many plugins
+def _name_and_version(distribution: Distribution) -> tuple[str, str]:
+    return distribution.name, distribution.version
 
 
 def register(found: Installed, module: Any, origin: Origin) -> None:

@@ -8,10 +8,10 @@ from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
 
 from distillkit.configs import ComponentConfig
 from distillkit.errors import did_you_mean
+from distillkit.meanings import meanings
 from distillkit.recipe_yaml import Path
 from distillkit.registry import Registry
 
@@ -52,7 +52,6 @@ def _sentence(
 ) -> str:
     """What was wrong, what was meant, what there is."""
     kind, message = error["type"], error["msg"]
-    field = _field(model, loc)
     if kind in ("part", "unknown_part"):
         return str(message)
     if kind in ("extra_forbidden", "invalid_key"):
@@ -61,7 +60,7 @@ def _sentence(
         guess = did_you_mean(str(loc[-1]), fields)
         return f"unknown field;{guess} fields: {', '.join(fields) or 'none'}"
     if kind == "missing":
-        meant = _description(field)
+        meant = _meaning(model, loc)
         owner = _model(model, loc)
         if owner and issubclass(owner, ComponentConfig):
             meant += f"; {registry.what_is_installed(owner.socket)}"
@@ -73,17 +72,18 @@ def _sentence(
         owner = _model(model, loc)
         fields = owner.model_fields if owner else {}
         return f"should be a mapping of fields{got}; fields: {', '.join(fields) or 'none'}"
-    meant = _description(field)
+    meant = _meaning(model, loc)
     return f"{message}{got}" + (f" ({meant})" if meant else "")
 
 
-def _field(model: type[BaseModel] | None, loc: tuple[Any, ...]) -> FieldInfo | None:
-    """The field that `loc` ends in, or that holds the list or mapping in which it ends."""
+def _meaning(model: type[BaseModel] | None, loc: tuple[Any, ...]) -> str:
+    """Of the field that `loc` ends in, or that holds the list or mapping in which it ends."""
     for end in range(len(loc), 0, -1):
         owner = _model(model, loc[: end - 1])
         if owner:
-            return owner.model_fields.get(str(loc[end - 1]))
-    return None
+            text = meanings(owner).get(str(loc[end - 1]), "")
+            return " ".join(text.split()).removesuffix(".")
+    return ""
 
 
 def _model(model: type[BaseModel] | None, loc: tuple[Any, ...]) -> type[BaseModel] | None:
@@ -113,11 +113,6 @@ def _bare(kind: Any) -> Any:
         options = [option for option in get_args(kind) if option is not type(None)]
         return _bare(options[0]) if len(options) == 1 else None
     return kind
-
-
-def _description(field: FieldInfo | None) -> str:
-    text = " ".join(((field.description if field else "") or "").split())
-    return text.removesuffix(".")
 
 
 def _short(value: Any) -> str:

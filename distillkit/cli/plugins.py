@@ -18,22 +18,19 @@ def group() -> None:
 @plugins.command("list")
 def list_() -> None:
     """Every part that a recipe can name, and every plugin that is broken."""
-    from rich.table import Table
-
-    from distillkit.cli._console import console
+    from distillkit.cli import _columns
     from distillkit.plugins import installed
 
     found = installed()
-    table = Table("socket", "name", "what it is", "plugin", "version", box=None, pad_edge=False)
-    for entry in found.registry.entries():
-        origin = entry.origin
-        table.add_row(entry.socket, entry.name, entry.summary, origin.plugin, origin.version)
-    out = console()
-    out.print(table)
+    entries = found.registry.entries()
+    _columns.show(
+        ("socket", "name", "what it is", "plugin", "version"),
+        *((e.socket, e.name, e.summary, e.origin.plugin, e.origin.version) for e in entries),
+    )
     for origin in found.disabled:
-        out.print(f"\nleft out by DISTILLKIT_DISABLED_PLUGINS: {origin}")
+        print(f"\nleft out by DISTILLKIT_DISABLED_PLUGINS: {origin}")
     for broken in found.broken:
-        out.print(f"\nbroken: {broken.origin}\n  {broken.reason}")
+        print(f"\nbroken: {broken.origin}\n  {broken.reason}")
 
 
 @plugins.command()

@@ -18,15 +18,11 @@ def group() -> None:
 @recipes.command("list")
 def list_() -> None:
     """Every recipe that distillkit and plugins bring, by the name that `run` and `check` take."""
-    from rich.table import Table
-
-    from distillkit.cli._console import console
+    from distillkit.cli import _columns
     from distillkit.recipe_file import find_recipes, header
 
-    table = Table("recipe", "what it does", box=None, pad_edge=False)
-    for name, path in find_recipes().items():
-        table.add_row(name, header(path))
-    console().print(table)
+    found = find_recipes().items()
+    _columns.show(("recipe", "what it does"), *((name, header(path)) for name, path in found))
 
 
 @recipes.command()

@@ -13,6 +13,7 @@ from distillkit import contracts, recipe_yaml
 from distillkit.configs import ComponentConfig
 from distillkit.errors import UserError
 from distillkit.examples.teacher import ExampleTeacherConfig
+from distillkit.meanings import meanings
 from distillkit.plugins import GROUP, Installed, load, register
 from distillkit.recipe_file import load_recipe
 from distillkit.registry import Entry, Origin
@@ -126,6 +127,6 @@ def _undocumented(entry: Entry) -> Iterator[str]:
     what = f"{entry.socket} '{entry.name}'"
     if not vars(entry.config).get("__doc__"):
         yield f"{what} has no docstring: its first line is what `plugins list` shows"
-    for name, field in entry.config.model_fields.items():
-        if name != "type" and not field.description:
+    for name, meaning in meanings(entry.config).items():
+        if name != "type" and not meaning:
             yield f"{what}: the field `{name}` has no docstring under it"

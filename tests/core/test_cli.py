@@ -57,6 +57,21 @@ def test_plugins_list_shows_parts_and_what_is_broken(capsys: pytest.CaptureFixtu
     assert "broken: plugin 'theirs' (distillkit-theirs 2.0)\n  no licence\n" in out
 
 
+def test_plugins_list_wraps_what_a_narrow_terminal_cannot_show(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every word is there still, and no line is longer than the terminal."""
+    run("plugins", "list")
+    whole = capsys.readouterr().out
+    monkeypatch.setenv("COLUMNS", "70")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    run("plugins", "list")
+    wrapped = capsys.readouterr().out
+    assert max(map(len, whole.splitlines())) > 70
+    assert max(map(len, wrapped.splitlines())) <= 70
+    assert sorted(wrapped.split()) == sorted(whole.split())
+
+
 def test_check_shows_what_a_valid_recipe_says(
     recipe: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from distillkit.configs import ComponentConfig
+from distillkit.meanings import meanings
 from distillkit_nitrofusion import configs, loss_configs, plugin
 
 PARTS: list[type[ComponentConfig]] = [
@@ -58,8 +59,7 @@ def test_round_trip(entry: dict[str, Any], mode: str) -> None:
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.name())
 def test_every_part_and_field_is_described(part: type[ComponentConfig]) -> None:
     assert (part.__doc__ or "").partition("\n")[0].endswith("."), "plugins list shows this line"
-    fields = {name: field for name, field in part.model_fields.items() if name != "type"}
-    assert all(field.description for field in fields.values())
+    assert all(meaning for field, meaning in meanings(part).items() if field != "type")
 
 
 def test_defaults_are_the_papers() -> None:
