@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -17,8 +17,17 @@ from distillkit.contracts import Condition, Teacher
 from distillkit.randomness import generator, noise
 from distillkit.stream import Stream
 
-if TYPE_CHECKING:
-    from distillkit.cache import SampleCache
+
+class Kept(Protocol):
+    """Samples that were made before, by number; `distillkit.cache` has them on disk."""
+
+    def x_0(self, ids: Sequence[int]) -> Tensor:
+        """The teacher's samples, (B, C, H, W)."""
+        ...
+
+    def conditions(self, ids: Sequence[int]) -> Condition | None:
+        """What the networks are told of each; None where only the samples are kept."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -28,8 +37,8 @@ class Pairs:
     teacher: Teacher
     stream: Stream
     device: Any = "cpu"
-    cache: SampleCache | None = None
-    """Samples on disk; None samples online."""
+    cache: Kept | None = None
+    """None samples online."""
 
     def conditions(self, ids: Sequence[int]) -> Condition:
         """What the networks are told of each sample."""

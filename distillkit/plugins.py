@@ -16,7 +16,7 @@ from typing import Any, get_args, get_type_hints
 
 import pluggy
 
-from distillkit import __version__, hookspecs
+from distillkit import __version__, builtin, hookspecs
 from distillkit.configs import ComponentConfig
 from distillkit.errors import did_you_mean
 from distillkit.registry import DuplicatePartError, Origin, Registry
@@ -67,8 +67,6 @@ def installed() -> Installed:
 
 def load(points: Iterable[EntryPoint], disabled: Collection[str] = ()) -> Installed:
     """The core's own parts, then each entry point's, in the order of their names."""
-    from distillkit import builtin
-
     found = Installed()
     register(found, builtin, Origin("distillkit", "distillkit", __version__))
     for point in sorted(points, key=lambda point: point.name):

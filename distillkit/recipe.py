@@ -18,7 +18,7 @@ from distillkit.configs import (
     StudentConfig,
     TeacherConfig,
 )
-from distillkit.registry import Part, misfit
+from distillkit.part import Part, misfit
 
 
 class Warmup(Config):

@@ -7,9 +7,10 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from distillkit import configs
+from distillkit.part import misfit
 from distillkit.plugins import Installed
 from distillkit.prompts import JsonlPrompts, ListPrompts, TextPrompts
-from distillkit.registry import Origin, misfit
+from distillkit.registry import Origin
 
 
 class Fake:
