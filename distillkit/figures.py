@@ -1,11 +1,13 @@
 """Figures of a finished run: teacher, start and student beside teacher pictures of other seeds.
 
-Two sets of prompts and noise are drawn, both unseen by training: `own` from `metrics.seed`, and
-`reference` from the seed after it. Every row, the teacher's too, is made on `own`; what it is
-measured against is the teacher on `reference`. Had both the same noise, a student's pictures would
-be paired with the teacher's: chance that they share would count as quality, and the teacher's own
-distance would be zero. As it is, that distance is the floor, below which no student can be
-expected to come.
+Two sets are drawn on the same captions, unseen by training, with other noise: `own` with
+`metrics.seed`, and `reference` with the seed after it. Every row, the teacher's too, is made on
+`own`; what it is measured against is the teacher on `reference`. Had both the same noise, a
+student's pictures would be paired with the teacher's: chance that they share would count as
+quality, and the teacher's own distance would be zero. As it is, that distance is the floor, below
+which no student can be expected to come. Had they other captions, most of the distance would be
+that between the captions: of 1,000 true pictures of the shapes world each, two sets lie 0.94
+(standard deviation 0.09) apart with other captions, and 0.17 (0.02) with the same.
 
 Legend: B pictures of a set, H, W pixels.
 """
@@ -101,8 +103,8 @@ def evaluate(
     metrics, count, seed = build_part(recipe.metrics), recipe.metrics.pictures, recipe.metrics.seed
     studio = Studio(recipe, parts, run, count, Tally(progress, (len(rows) + 1) * count))
     own, others = sets_of(metrics, count, seed, studio.pairs)
-    reference_B3HW = studio.teacher(others, "reference")
-    prompts = [own.stream.prompt(i) for i in range(count)]
+    prompts, theirs = ([pairs.stream.prompt(i) for i in range(count)] for pairs in (own, others))
+    reference_B3HW = studio.teacher(others, "reference")[matches(prompts, theirs)]
     table: dict[str, Any] = {}
     halves: dict[str, float] = {}
 
@@ -124,8 +126,16 @@ def sets_of(
     metrics: Metrics, count: int, seed: int, pairs: Callable[[Sequence[str], int], Pairs]
 ) -> tuple[Pairs, Pairs]:
     """The two sets: that on which rows are drawn, and the reference. `pairs`: prompts, seed."""
-    own, others = (pairs(metrics.prompts(count, s), s) for s in (seed, seed + 1))
-    return own, others
+    prompts = metrics.prompts(count, seed)
+    return pairs(prompts, seed), pairs(prompts, seed + 1)
+
+
+def matches(prompts: Sequence[str], others: Sequence[str]) -> list[int]:
+    """Where each of `prompts` stands in `others`, which has the same in another order."""
+    places: dict[str, list[int]] = {}
+    for place, prompt in enumerate(others):
+        places.setdefault(prompt, []).append(place)
+    return [places[prompt].pop() for prompt in prompts]
 
 
 def summary(table: Mapping[str, Any], halves: Mapping[str, float]) -> dict[str, Any]:
@@ -151,21 +161,19 @@ def summary(table: Mapping[str, Any], halves: Mapping[str, float]) -> dict[str, 
 def steadiness(
     metrics: Metrics, own_B3HW: Tensor, prompts: Sequence[str], reference_B3HW: Tensor
 ) -> dict[str, float]:
-    """The floor from half as many pictures: either half of `own` against either of `reference`.
+    """The floor from half as many pictures: each half of `own` against its half of `reference`.
 
-    `floor_half_mean` and `floor_half_spread` (largest minus smallest of the four). A Fréchet
-    distance falls with the number of pictures, so the mean lies above the floor of the whole; the
-    spread bounds roughly how far another choice of pictures would move the floor.
+    `floor_half_mean` and `floor_half_spread` (their difference). A Fréchet distance falls with the
+    number of pictures, so the mean lies above the floor of the whole; the spread says roughly how
+    far another choice of pictures would move the floor.
     """
     half = len(own_B3HW) // 2
     if len(own_B3HW) < FEWEST:
         return {}
-    halves = (slice(0, half), slice(half, 2 * half))
     floors = []
-    for mine in halves:
-        for other in halves:
-            figures = metrics.figures(own_B3HW[mine], prompts[mine], reference_B3HW[other])
-            floors.append(figures.get(DISTANCE, math.nan))
+    for part in (slice(0, half), slice(half, 2 * half)):
+        figures = metrics.figures(own_B3HW[part], prompts[part], reference_B3HW[part])
+        floors.append(figures.get(DISTANCE, math.nan))
     if not all(map(math.isfinite, floors)):
         return {}
     return {

@@ -13,7 +13,7 @@ from distillkit_diffusers.presets import PRESETS, filled_in
 if TYPE_CHECKING:
     from distillkit import contracts
 
-SolverName = Literal["ddim", "euler", "euler-ancestral", "lcm", "lcm-shift", "tcd"]
+SolverName = Literal["ddim", "dpm++", "euler", "euler-ancestral", "lcm", "lcm-shift", "tcd"]
 Predicts = Literal["epsilon", "v_prediction", "sample"]
 Spacing = Literal["trailing", "leading", "linspace"]
 DType = Literal["float32", "bfloat16", "float16"]
@@ -44,11 +44,11 @@ class SDXLTeacherConfig(TeacherConfig):
     prediction: Predicts | None = None
     """What the UNet predicts; none: what the model's own scheduler says."""
     solver: SolverName = "ddim"
-    """ddim and euler are deterministic; the others draw fresh noise between their steps."""
+    """ddim, dpm++ (2M) and euler are deterministic; the others draw fresh noise between steps."""
     steps: int = Field(8, ge=1, le=1000)
     """Steps from x_T to x_0; `timesteps` has the say where it is given."""
     spacing: Spacing = "trailing"
-    """How ddim and both eulers spread their steps."""
+    """How ddim, dpm++ and both eulers spread their steps."""
     timesteps: tuple[Annotated[int, Field(ge=0, le=999)], ...] | None = None
     """The very timesteps, falling; lcm and euler only."""
     timestep_shift: int = Field(1000, ge=1, le=1000)

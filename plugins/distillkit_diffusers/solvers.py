@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from distillkit_diffusers.configs import SolverName, Spacing
 
 
-DETERMINISTIC = ("DDIMScheduler", "EulerDiscreteScheduler")
+DETERMINISTIC = ("DDIMScheduler", "DPMSolverMultistepScheduler", "EulerDiscreteScheduler")
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Solver:
     ) -> Tensor:
         """x_0 from x_T; `predict(x_t_BCHW, t_B)` is the network's output.
 
-        Picture b's fresh noise comes from `generators[b]`; DDIM and Euler draw nothing.
+        Picture b's fresh noise comes from `generators[b]`; DDIM, DPM++ and Euler draw nothing.
         """
         options: dict[str, Any] = {"return_dict": False}
         if type(self.scheduler).__name__ not in DETERMINISTIC:
@@ -93,6 +93,7 @@ def make_solver(
         return Solver(scheduler_of(diffusers.TCDScheduler, schedule), steps, eta=eta)
     kinds = {
         "ddim": diffusers.DDIMScheduler,
+        "dpm++": diffusers.DPMSolverMultistepScheduler,
         "euler": diffusers.EulerDiscreteScheduler,
         "euler-ancestral": diffusers.EulerAncestralDiscreteScheduler,
     }

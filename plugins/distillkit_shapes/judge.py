@@ -20,7 +20,7 @@ class Judge:
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        self._true: dict[int, Tensor] = {}
+        self._true: dict[tuple[str, ...], Tensor] = {}
 
     def prompts(self, count: int, seed: int) -> list[str]:
         """Captions that training never sees."""
@@ -33,13 +33,13 @@ class Judge:
 
         caption_accuracy: share of pictures in which the oracle finds all that the caption says.
         frechet_teacher, kid_teacher: distances to the teacher's pictures in the 64 features of
-        the world's own classifier (not Inception's: this is no FID). frechet_true: to as many
-        true pictures. sharpness_ratio: to the teacher's. extra_objects: share of pictures with
-        more objects than the caption says.
+        the world's own classifier (not Inception's: this is no FID). frechet_true: to fresh true
+        pictures of the same captions. sharpness_ratio: to the teacher's. extra_objects: share of
+        pictures with more objects than the caption says.
         """
         found = agreement(pictures_B3HW, codes_of(list(prompts)))
         own, teacher = features(pictures_B3HW), features(teacher_B3HW)
-        true = self._true_features(len(teacher_B3HW))
+        true = self._true_features(tuple(prompts))
         return {
             "caption_accuracy": found.captions,
             "frechet_teacher": frechet_distance(own, teacher),
@@ -51,9 +51,9 @@ class Judge:
             "extra_objects": found.extra_objects,
         }
 
-    def _true_features(self, count: int) -> Tensor:
-        """Features of `count` fresh true pictures of held-out captions; drawn once."""
-        if count not in self._true:
-            codes = codes_of(self.prompts(count, self.seed + 7))
-            self._true[count] = features(draw(codes, generator(self.seed, "true pictures")))
-        return self._true[count]
+    def _true_features(self, prompts: tuple[str, ...]) -> Tensor:
+        """Features of fresh true pictures of these captions; drawn once."""
+        if prompts not in self._true:
+            codes = codes_of(list(prompts))
+            self._true[prompts] = features(draw(codes, generator(self.seed, "true pictures")))
+        return self._true[prompts]

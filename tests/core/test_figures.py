@@ -92,14 +92,18 @@ def test_figures_of_a_run(tmp_path: Path) -> None:
         *("teacher", "start", "student_1", "student_2", "student_4", "student_1_only_4"),
         *("floor_frechet_teacher", "summary", "made_with"),
     ]
-    # Six rows, and four floors of halves.
+    # Six rows, and two floors of halves.
     pictures, prompts, reference = SPY.calls[0]
-    assert len(SPY.calls) == 10
+    assert len(SPY.calls) == 8
     assert pictures.shape == (20, 3, 8, 8)
     assert sorted(prompts) == sorted(f"held out 70 {i}" for i in range(20))
-    # The reference has other prompts and noise than the rows.
+    # The reference has the rows' prompts in the rows' order, and other noise.
     assert not torch.isclose(pictures, reference).all(dim=(1, 2, 3)).any()
-    assert all(torch.equal(call[2], reference) for call in [SPY.calls[0], *SPY.calls[5:]])
+    other = Pairs(WorldTeacher(), Stream(SPY.prompts(20, 70), 71))
+    ids = [next(i for i in range(20) if other.stream.prompt(i) == p) for p in prompts]
+    again = decode(other.teacher, other.sample(ids, other.x_T(ids), other.conditions(ids)))
+    torch.testing.assert_close(reference, again)
+    assert all(torch.equal(call[2], reference) for call in [SPY.calls[0], *SPY.calls[3:]])
     assert table["floor_frechet_teacher"] == table["teacher"]["frechet_teacher"] > 0
     assert table["start"]["pictures"] == 20
     assert table["start"]["sharpness_ratio"] is None
@@ -193,14 +197,11 @@ def test_summary_by_hand() -> None:
 
 
 def test_steadiness_by_hand() -> None:
-    """Halves of value 0 and 1, against halves of value 0 and 2: (0-0), (0-2), (1-0), (1-2) squared.
-
-    The mean of 0, 4, 1, 1 is 1.5; the largest minus the smallest is 4.
-    """
-    own, reference = torch.zeros(16, 3, 1, 1), torch.zeros(16, 3, 1, 1)
-    own[8:], reference[8:] = 1, 2
+    """Halves of value 0 and 1, against halves of value 1 and 4: distances 1 and 9."""
+    own, reference = torch.zeros(16, 3, 1, 1), torch.ones(16, 3, 1, 1)
+    own[8:], reference[8:] = 1, 4
     found = steadiness(WorldMetrics(), own, ["p"] * 16, reference)
-    assert found == {"floor_half_mean": 1.5, "floor_half_spread": 4.0}
+    assert found == {"floor_half_mean": 5.0, "floor_half_spread": 8.0}
     assert steadiness(WorldMetrics(), own[:15], ["p"] * 15, reference) == {}
 
 

@@ -57,15 +57,21 @@ def test_conditions_have_the_shapes_of_both_encoders(teacher: Any) -> None:
 
 @pytest.mark.parametrize("guidance", [1.0, 5.0])
 @pytest.mark.parametrize(
-    ("solver", "spacing"), [("ddim", "trailing"), ("euler", "trailing"), ("euler", "leading")]
+    ("solver", "spacing"),
+    [("ddim", "trailing"), ("dpm++", "trailing"), ("euler", "trailing"), ("euler", "leading")],
 )
 def test_samples_are_the_stock_pipelines(
     tiny_sdxl: Path, guidance: float, solver: Any, spacing: Any
 ) -> None:
-    from diffusers import DDIMScheduler, EulerDiscreteScheduler
+    import diffusers
 
     pipe = stock(tiny_sdxl)
-    kind = DDIMScheduler if solver == "ddim" else EulerDiscreteScheduler
+    kinds = {
+        "ddim": diffusers.DDIMScheduler,
+        "dpm++": diffusers.DPMSolverMultistepScheduler,
+        "euler": diffusers.EulerDiscreteScheduler,
+    }
+    kind = kinds[solver]
     extra = {"clip_sample": False} if solver == "ddim" else {}
     pipe.scheduler = kind.from_config(pipe.scheduler.config, timestep_spacing=spacing, **extra)
     x_T = noise(2)
@@ -93,6 +99,7 @@ def test_guidance_changes_the_sample(tiny_sdxl: Path, teacher: Any) -> None:
     ("options", "grid"),
     [
         ({"name": "ddim", "steps": 8}, [999, 874, 749, 624, 499, 374, 249, 124]),
+        ({"name": "dpm++", "steps": 8}, [999, 874, 749, 624, 499, 374, 249, 124]),
         ({"name": "euler", "steps": 4}, [999, 749, 499, 249]),
         ({"name": "lcm", "steps": 4}, [999, 759, 499, 259]),
         ({"name": "lcm", "steps": 1, "timesteps": (399,)}, [399]),
