@@ -66,16 +66,14 @@ def judge(
 ) -> list[dict[str, float]]:
     """Figures of the teacher in `out` for each (steps, guidance), said and returned.
 
-    `floor` is the Frechet distance between two sets of true pictures of their own captions.
+    `floor` is the Frechet distance between two sets of true pictures of the captions judged.
     """
     from diffusers import StableDiffusionXLPipeline
 
     forget_paths(out)
     pipe = StableDiffusionXLPipeline.from_pretrained(out, dtype=torch.float32)
     codes_NA = draw_scenes(count, generator(seed))
-    true, again = (
-        draw(draw_scenes(count, generator(seed + i)), generator(seed + i + 2)) for i in (1, 2)
-    )
+    true, again = (draw(codes_NA, generator(seed + i)) for i in (1, 2))
     known = WEIGHTS.exists()
     if known:
         floor = frechet_distance(features(true), features(again))
