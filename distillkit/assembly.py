@@ -23,7 +23,8 @@ from distillkit.contracts import (
 from distillkit.critics import Critics
 from distillkit.errors import UserError
 from distillkit.latents import Pairs
-from distillkit.players import Players, make_optimizer
+from distillkit.optimizers import make_optimizer
+from distillkit.players import Players
 from distillkit.plugins import installed
 from distillkit.randomness import key_to_seed
 from distillkit.recipe import Recipe
@@ -143,8 +144,10 @@ def make_players(recipe: Recipe, parts: Parts, accelerator: Any) -> Players:
     if parts.backbone is not None and parts.pool is not None:
         critics = Critics(parts.backbone, parts.pool, parts.teacher.schedule)
         others += [m for m in parts.backbone.modules() if _trains(m)]
-        for module in (*parts.backbone.modules(), parts.pool.heads):
+        for module in parts.backbone.modules():
             module.to(device)
+        if not run.heads_wait:
+            parts.pool.heads.to(device)
     heads = list(critics.pool.heads.parameters()) if critics else []
     beside = [p for m in others for p in m.to(device).parameters() if p.requires_grad]
     critic_optim = recipe.optim.critic or recipe.optim.student
@@ -152,6 +155,7 @@ def make_players(recipe: Recipe, parts: Parts, accelerator: Any) -> Players:
     taught = ((heads, critic_optim), (beside, others_optim))
     learns = [p for p in network.module.parameters() if p.requires_grad]
     return Players(
+        heads_wait=run.heads_wait,
         seed=run.seed,
         deal=Deal(run.batch, run.accumulate, accelerator.process_index, accelerator.num_processes),
         pairs=Pairs(parts.teacher, make_stream(recipe, parts), device),

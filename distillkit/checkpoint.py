@@ -81,13 +81,21 @@ def find_fault(path: Path) -> str | None:
 
 
 def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
-    """The optimizer's state as named tensors: `<place of the parameter>.<state>`."""
-    return {
-        f"{place}.{name}": value
-        for place, parameter in enumerate(_parameters(optimizer))
-        for name, value in optimizer.state.get(parameter, {}).items()
-        if isinstance(value, Tensor)
-    }
+    """The optimizer's state as named tensors: `<place of the parameter>.<state>`.
+
+    No two share memory, which safetensors refuses: bitsandbytes has one table for all parameters.
+    """
+    tensors: dict[str, Tensor] = {}
+    storages: set[int] = set()
+    for place, parameter in enumerate(_parameters(optimizer)):
+        for name, value in optimizer.state.get(parameter, {}).items():
+            if isinstance(value, int):
+                value = torch.tensor(value)
+            if isinstance(value, Tensor):
+                storage = value.untyped_storage().data_ptr()
+                tensors[f"{place}.{name}"] = value.clone() if storage in storages else value
+                storages.add(storage)
+    return tensors
 
 
 def load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
@@ -97,7 +105,10 @@ def load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
     for key, value in tensors.items():
         place, name = key.split(".", 1)
         parameter = parameters[int(place)]
-        optimizer.state[parameter][name] = value.clone().to(parameter.device)
+        # bitsandbytes counts its steps in whole numbers of Python, torch in tensors of float32.
+        counts = value.ndim == 0 and not value.is_floating_point()
+        kept = int(value) if counts else value.clone().to(parameter.device)
+        optimizer.state[parameter][name] = kept
 
 
 def forget(optimizer: Optimizer, parameters: Any) -> None:

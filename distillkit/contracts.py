@@ -47,7 +47,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class Window:
-    """Where a crop lies in the whole latent, in cells: corners per picture, one size for all."""
+    """Where a crop lies in the whole latent, in cells: corners a picture (on the CPU), one size."""
 
     top_B: Tensor
     left_B: Tensor

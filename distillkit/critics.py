@@ -137,13 +137,9 @@ class Judged(Pictures):
             tops.append(int(torch.randint(height - h + 1, (), generator=rng)))
             lefts.append(int(torch.randint(width - w + 1, (), generator=rng)))
             noises.append(torch.randn(channels, h, w, generator=rng))
-        device = self.real_BCHW.device
-        window = Window(
-            torch.tensor(tops, device=device),
-            torch.tensor(lefts, device=device),
-            *(h, w, height, width),
-        )
-        return window, torch.stack(noises).to(device)
+        # On the CPU: `crop` reads the corners, and a GPU would be waited for at each look.
+        window = Window(torch.tensor(tops), torch.tensor(lefts), *(h, w, height, width))
+        return window, torch.stack(noises).to(self.real_BCHW.device)
 
     def _features(self, x_0_BCHW: Tensor, sigma: float = 0.0) -> list[list[Tensor]]:
         """Features by look and level. Looks of one shape go through the backbone together."""

@@ -18,6 +18,7 @@ from distillkit.contracts import Refresh
 from distillkit.critics import Critics
 from distillkit.health import Outcome
 from distillkit.latents import Pairs
+from distillkit.optimizers import numbers
 from distillkit.recipe import AdamW
 from distillkit.stream import Deal
 from distillkit.student import Average, Student
@@ -45,6 +46,8 @@ class Players:
     """Networks beside the heads that train with the critics."""
     born_N: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     """Iteration after which each head was (re-)initialised."""
+    heads_wait: bool = False
+    """Whether heads that are not drawn wait in main memory."""
 
     @contextmanager
     def micro_batch(self, last: bool) -> Iterator[None]:
@@ -73,6 +76,27 @@ class Players:
             mean = self.accelerator.reduce(mine, "mean").tolist()
             outcome.critic, outcome.student = mean[:2]
             outcome.seen = [dict(zip(names, mean[2:], strict=True))]
+
+    @contextmanager
+    def seated(self, drawn: Sequence[int]) -> Iterator[None]:
+        """Inside, the drawn heads are on the device with their moments."""
+        if not self.heads_wait:
+            yield
+            return
+        self._move(drawn, self.accelerator.device)
+        try:
+            yield
+        finally:
+            self._move(drawn, "cpu")
+
+    def _move(self, heads: Sequence[int], device: Any) -> None:
+        if self.critics is None or self.critic_optimizer is None:
+            return
+        for head in heads:
+            self.critics.pool.heads[head].to(device)
+        for parameter in self.head_parameters(heads):
+            state = self.critic_optimizer.state.get(parameter, {})
+            state |= {n: v.to(device) for n, v in state.items() if isinstance(v, Tensor)}
 
     def head_parameters(self, heads: Sequence[int]) -> list[nn.Parameter]:
         """Parameters of these heads."""
@@ -126,15 +150,3 @@ class Players:
                 yield
         finally:
             network.module = wrapped
-
-
-def make_optimizer(*groups: tuple[Sequence[nn.Parameter], AdamW]) -> Optimizer:
-    """AdamW over groups of parameters; those without a gradient are passed over when it steps."""
-    filled = [(parameters, optim) for parameters, optim in groups if parameters]
-    groups_of = [{"params": parameters} | numbers(optim) for parameters, optim in filled]
-    return torch.optim.AdamW(groups_of, fused=True)
-
-
-def numbers(optim: AdamW) -> dict[str, Any]:
-    """What torch's AdamW takes for a group."""
-    return {"lr": optim.lr, "betas": optim.betas, "weight_decay": optim.weight_decay}

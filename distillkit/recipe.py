@@ -47,6 +47,9 @@ class AdamW(Config):
     """Decoupled weight decay a step, times lr."""
     clip: float | None = Field(None, gt=0)
     """Largest norm of the gradient; none leaves it as it is."""
+    bits: Literal[32, 8] = 32
+    """Bits of each moment. 8 takes a quarter of the memory, by bitsandbytes
+    (pip install 'distillkit[8bit]'); tensors with fewer than 4,096 values keep 32."""
 
 
 class Optim(Config):
@@ -63,6 +66,22 @@ class Optim(Config):
     beside the heads; none takes `critic`."""
     critic_updates: int = Field(1, ge=1)
     """Critic updates for each update of the student."""
+
+    @model_validator(mode="after")
+    def _bits_agree(self) -> Optim:
+        critic = self.critic or self.student
+        for field, one, other in (
+            ("warmup", self.warmup or self.student, self.student),
+            ("networks", self.networks or critic, critic),
+        ):
+            if one.bits != other.bits:
+                beside = "student" if field == "warmup" else "critic"
+                raise misfit(
+                    f"should be {other.bits}, as in `{beside}`: they share an optimizer",
+                    field,
+                    "bits",
+                )
+        return self
 
 
 class Samples(Config):
@@ -96,7 +115,9 @@ class Run(Config):
     seed: int = Field(0, ge=0)
     """Seed of everything that is drawn."""
     precision: Literal["no", "bf16", "fp16"] = "no"
-    """Mixed precision, as accelerate names it."""
+    """Mixed precision, as accelerate names it; weights that train stay in float32."""
+    heads_wait: bool = False
+    """Keep heads and their moments in main memory, and on the device only while they are drawn."""
     threads: int | None = Field(None, ge=1)
     """CPU threads of torch; none leaves torch's choice."""
     checkpoint_every: int = Field(500, ge=1)

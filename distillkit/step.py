@@ -27,23 +27,24 @@ def iterate(i: int, turn: Turn, players: Players) -> Outcome:
     if turn.trains_critic and players.critics is not None:
         panel = players.critics.pool.draw(deal.total, generator(seed, "panel", i))
 
-    for micro in range(deal.accumulate):
-        judges = panel.of(deal.rows(micro)) if panel else None
-        with players.micro_batch(last=micro + 1 == deal.accumulate):
-            pictures = show(players, turn, deal.positions(i, micro), judges)
-            if turn.trains_critic:
-                outcome.critic += players.backward(total(turn.terms, "critic", pictures))
-                outcome.see(pairwise_accuracy(pictures.for_critic()))
-            if turn.trains_student:
-                outcome.student += players.backward(total(turn.terms, "student", pictures))
-    players.agree(outcome)
-    outcome.check()
-
     drawn = panel.heads if panel else []
-    if turn.trains_critic:
-        players.step_critic(drawn, turn.terms)
-    if turn.trains_student:
-        players.step_student(turn)
+    with players.seated(drawn):
+        for micro in range(deal.accumulate):
+            judges = panel.of(deal.rows(micro)) if panel else None
+            with players.micro_batch(last=micro + 1 == deal.accumulate):
+                pictures = show(players, turn, deal.positions(i, micro), judges)
+                if turn.trains_critic:
+                    outcome.critic += players.backward(total(turn.terms, "critic", pictures))
+                    outcome.see(pairwise_accuracy(pictures.for_critic()))
+                if turn.trains_student:
+                    outcome.student += players.backward(total(turn.terms, "student", pictures))
+        players.agree(outcome)
+        outcome.check()
+
+        if turn.trains_critic:
+            players.step_critic(drawn, turn.terms)
+        if turn.trains_student:
+            players.step_student(turn)
     if turn.trains_critic and players.critics and players.refresh:
         age_N = i + 1 - players.born_N
         flushed = players.refresh.pick(i, age_N, generator(seed, "refresh", i))

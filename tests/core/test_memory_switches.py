@@ -1,0 +1,117 @@
+"""Switches that save memory and change nothing, or only what they say: heads that wait, 8 bits."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from distillkit.errors import UserError
+from distillkit.optimizers import make_optimizer, moments_bytes
+from distillkit.randomness import generator
+from distillkit.recipe import AdamW, Optim, Run
+from distillkit.step import iterate
+
+from .test_training import assert_same, everything, trainer
+from .world import world_recipe
+
+
+def test_heads_that_wait_train_as_heads_that_stay(tmp_path: Path) -> None:
+    stay = trainer(world_recipe(run=Run(batch=4)), tmp_path / "stay")
+    stay.train()
+    wait = trainer(world_recipe(run=Run(batch=4, heads_wait=True)), tmp_path / "wait")
+    wait.train()
+    assert_same(everything(stay), everything(wait))
+
+
+def test_the_drawn_heads_alone_visit_the_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is moved in an iteration: each drawn head to the device and back, with its moments."""
+    run = trainer(world_recipe(run=Run(batch=4, heads_wait=True)), tmp_path)
+    assert run.players.critics is not None
+    pool = run.players.critics.pool
+    numbers = {head: number for number, head in enumerate(pool.heads)}
+    moved: list[tuple[int, str]] = []
+    real = nn.Module.to
+
+    def seen(module: Any, *args: Any, **kwargs: Any) -> Any:
+        if module in numbers:
+            moved.append((numbers[module], str(args[0])))
+        return real(module, *args, **kwargs)
+
+    monkeypatch.setattr(nn.Module, "to", seen)
+    monkeypatch.setattr(type(run.accelerator), "device", "cpu:0")
+    drawn = pool.draw(4, generator(0, "panel", 0)).heads
+    iterate(0, run.timeline.turn(0), run.players)
+    assert moved == [(h, "cpu:0") for h in drawn] + [(h, "cpu") for h in drawn]
+    assert 0 < len(drawn) < len(pool.heads)
+
+
+def test_moments_take_what_is_said_of_them() -> None:
+    """32 bits: 8 bytes a value, and 4 for the count of steps."""
+    parameters = [nn.Parameter(torch.randn(n)) for n in (7, 5000)]
+    assert moments_bytes(parameters, AdamW(lr=1)) == 8 * 5007 + 2 * 4
+    assert _counted(parameters, AdamW(lr=1)) == 8 * 5007 + 2 * 4
+
+
+def test_8_bit_moments_take_what_is_said_of_them() -> None:
+    """bitsandbytes: tensors of 4,096 values and more take 2 bytes a value and 8 a block of 256."""
+    pytest.importorskip("bitsandbytes")
+    optim = AdamW(lr=1e-3, bits=8)
+    parameters = [nn.Parameter(torch.randn(n)) for n in (7, 4095, 4096, 5000)]
+    expected = 8 * (7 + 4095) + 2 * (4096 + 5000) + 8 * (16 + 20) + 2 * 1024
+    assert moments_bytes(parameters, optim) == expected
+    assert _counted(parameters, optim) == expected
+
+
+def _counted(parameters: list[nn.Parameter], optim: AdamW) -> int:
+    """Bytes of a real optimizer's state after a step; what two tensors share counts once."""
+    optimizer = make_optimizer((parameters, optim))
+    for p in parameters:
+        p.grad = torch.randn_like(p)
+    optimizer.step()
+    held = [v for state in optimizer.state.values() for v in state.values()]
+    storages = {t.untyped_storage()._cdata: t.nbytes for t in held if isinstance(t, torch.Tensor)}
+    return sum(storages.values())
+
+
+def test_8_bit_runs_resume_bit_for_bit(tmp_path: Path) -> None:
+    """Heads of more than 4,096 values a tensor, so that there is something in 8 bits."""
+    pytest.importorskip("bitsandbytes")
+    eight = AdamW(lr=1e-2, bits=8)
+    pool = {"type": "dynamic", "timesteps": [10], "heads_per_slot": 2, "width": 64, "depth": 1}
+    recipe = world_recipe(
+        pool=pool | {"zero_init": False},
+        optim=Optim(student=AdamW(lr=1e-3), critic=eight),
+        refinement={"type": "fixed", "steps": 1, "iterations": 8},
+        run=Run(batch=4, checkpoint_every=4, keep=9, heads_wait=True),
+    )
+    whole = trainer(recipe, tmp_path)
+    whole.train()
+    quantised = [k for k, v in everything(whole).items() if v.dtype == torch.uint8]
+    assert any(k.startswith("critic-optimizer.") for k in quantised)
+    for file in (tmp_path / "checkpoints" / "00000008").iterdir():
+        file.unlink()
+    again = trainer(recipe, tmp_path)
+    again.train(resume=True)
+    assert_same(everything(whole), everything(again))
+
+
+def test_8_bits_without_bitsandbytes_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("bitsandbytes", "bitsandbytes.optim"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UserError, match=r"pip install 'distillkit\[8bit\]', or set bits to 32"):
+        make_optimizer(([nn.Parameter(torch.zeros(3))], AdamW(lr=1, bits=8)))
+
+
+def test_players_that_share_an_optimizer_have_equal_bits() -> None:
+    one, other = AdamW(lr=1, bits=8), AdamW(lr=1)
+    with pytest.raises(ValueError, match="should be 32, as in `student`: they share an optimizer"):
+        Optim(student=other, warmup=one)
+    with pytest.raises(ValueError, match="should be 8, as in `critic`: they share an optimizer"):
+        Optim(student=other, critic=one, networks=other)
