@@ -120,11 +120,14 @@ def needed(parts: dict[str, int], accumulate: int) -> dict[str, int]:
 
 
 def first_one_step_turn(trainer: Trainer) -> tuple[int, Turn]:
-    """The first iteration in which both players train, on a one-step roll-out."""
+    """The first iteration in which both players train, on a one-step roll-out.
+
+    Where a phase begins there, the student's moments are new: one iteration's cost, not of each.
+    """
     for i in range(trainer.timeline.start, len(trainer.timeline)):
         turn = trainer.timeline.turn(i)
         if turn.trains_student and turn.trains_critic and turn.steps == 1:
-            return i, turn
+            return i, replace(turn, fresh=False)
     raise SystemExit("this recipe has no iteration in which both players train on one step")
 
 

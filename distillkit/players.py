@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -128,16 +128,16 @@ class Players:
         optimizer, module = self.student_optimizer, self.student.network.module
         if turn.fresh:
             optimizer.state.clear()
-        self._clip(list(module.parameters()), turn.optim)
+        self._clip(module.parameters(), turn.optim)
         optimizer.param_groups[0].update(numbers(turn.optim))
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
-            self.average.update(self.accelerator.unwrap_model(module))
+            self.average.update()
 
-    def _clip(self, parameters: list[nn.Parameter], optim: AdamW) -> None:
-        if optim.clip is not None and parameters:
-            self.accelerator.clip_grad_norm_(parameters, optim.clip)
+    def _clip(self, parameters: Iterable[nn.Parameter], optim: AdamW) -> None:
+        if optim.clip is not None and (some := list(parameters)):
+            self.accelerator.clip_grad_norm_(some, optim.clip)
 
     @contextmanager
     def published(self) -> Iterator[None]:

@@ -71,13 +71,16 @@ class Average:
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.weights = {name: p.detach().float().clone() for name, p in module.named_parameters()}
+        own = dict(module.named_parameters())
+        self.weights = {name: p.detach().float().clone() for name, p in own.items()}
+        # Kept, since to find them in the module takes as long as the arithmetic.
+        self._pairs = [(self.weights[name], p) for name, p in own.items()]
 
     @torch.no_grad()
-    def update(self, module: nn.Module) -> None:
+    def update(self) -> None:
         """average <- decay * average + (1 - decay) * weights."""
-        for name, p in module.named_parameters():
-            self.weights[name].lerp_(p.detach().float(), 1 - self.decay)
+        for average, p in self._pairs:
+            average.lerp_(p.float(), 1 - self.decay)
 
     @contextmanager
     def worn_by(self, module: nn.Module) -> Iterator[None]:

@@ -108,8 +108,8 @@ def test_running_average_by_hand() -> None:
     nn.init.constant_(module.weight, 1.0)
     average = Average(module, decay=0.9)
     nn.init.constant_(module.weight, 2.0)
-    average.update(module)
-    average.update(module)
+    average.update()
+    average.update()
     assert float(average.weights["weight"]) == pytest.approx(1.19)
     with average.worn_by(module):
         assert float(module.weight) == pytest.approx(1.19)
