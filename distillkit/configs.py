@@ -16,6 +16,7 @@ the part's parameters, its `build` makes the part. Importing a config must not i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -40,11 +41,26 @@ class ComponentConfig(Config):
     socket: ClassVar[str]
     type: Any
     """Name of the part, as `distillkit plugins list` shows it."""
+    saves_memory: ClassVar[Mapping[str, Any]] = {}
+    """Fields that save memory, with the values that do, in the order in which `distillkit plan`
+    should try them."""
+    trains_less: ClassVar[Mapping[str, Any]] = {}
+    """The same for fields that let less of the network train: they are tried last."""
 
     @classmethod
     def name(cls) -> str:
         """The one value that `type` takes."""
         return str(cls.model_fields["type"].default)
+
+    def outline(self, *args: Any) -> Any:
+        """What `build` makes of the same arguments, in true size, for `distillkit plan`.
+
+        It reads no weights: networks may be on torch's meta device, where tensors have shapes and
+        no data. Without a method of its own a part is built as it is and moved there, which suits
+        all that is small. A teacher may have `resting()`: the networks that its calls bring to the
+        device and take away again.
+        """
+        return self.build(*args)  # type: ignore[attr-defined]
 
 
 class TeacherConfig(ComponentConfig):
@@ -101,6 +117,8 @@ class LossConfig(ComponentConfig):
     """A term of the players' losses."""
 
     socket: ClassVar[str] = "loss"
+    paired: ClassVar[bool] = False
+    """Whether it compares each picture with the teacher's of the same x_T."""
     weight: float = Field(1.0, ge=0)
     """Factor of this term in both players' sums."""
 

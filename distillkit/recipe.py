@@ -92,6 +92,10 @@ class Samples(Config):
     cache: str | None = None
     """Folder that keeps the samples; made if it is missing. `package:NAME/folder` lies in an
     installed package. None samples anew each iteration."""
+    noise: Literal["teacher", "fresh"] = "teacher"
+    """Where the student starts after its warm-up: from the teacher's x_T, or from noise that is
+    drawn anew for every picture, so that it can't learn a few thousand samples by heart. Losses
+    that compare picture with picture need the teacher's."""
     dtype: Literal["float32", "float16"] = "float32"
     """Number format in the cache. float16 takes half the disk, and rounds: cached and online runs
     then differ by that."""
@@ -174,6 +178,10 @@ class Recipe(Config):
             raise misfit("needs a `pool` whose heads it could work on", *loc)
         if self.warmup.student and not self.warmup.losses:
             raise misfit("needs `losses`, such as [{type: regression}]", "warmup", "student")
+        for n, loss in enumerate(self.losses):
+            if loss.paired and self.samples.noise == "fresh":
+                said = "compares pictures of one x_T, which `samples.noise: fresh` does not give it"
+                raise misfit(said, "losses", str(n))
         if self.samples.cache is not None and self.samples.count is None:
             raise misfit("needs `count`: how many samples to keep", "samples", "cache")
         return self

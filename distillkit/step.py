@@ -55,11 +55,14 @@ def iterate(i: int, turn: Turn, players: Players) -> Outcome:
 
 
 def show(players: Players, turn: Turn, positions: range, panel: Panel | None) -> Pictures:
-    """The teacher's and the student's pictures for the same prompts and noise x_T."""
+    """The teacher's and the student's pictures for the same prompts, and the same x_T if asked."""
     pairs, student = players.pairs, players.student
     ids = [pairs.stream.sample_id(p) for p in positions]
     cond, x_T_BCHW = pairs.conditions(ids), pairs.x_T(ids)
     real_BCHW = pairs.x_0(ids, x_T_BCHW, cond)
+    if turn.fresh_noise:
+        shape = x_T_BCHW.shape[1:]
+        x_T_BCHW = noise(shape, players.seed, "fresh x_T", positions).to(x_T_BCHW.device)
     shape = (turn.steps - 1, *x_T_BCHW.shape[1:])
     renoise_SBCHW = noise(shape, players.seed, "renoise", positions).transpose(0, 1)
     with nullcontext() if turn.trains_student else torch.no_grad():

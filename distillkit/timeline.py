@@ -34,6 +34,8 @@ class Turn:
     """Whether the student's optimizer starts anew with this turn."""
     ends_stage: bool
     """Whether a snapshot of the student is due after this turn."""
+    fresh_noise: bool = False
+    """Whether the student starts from noise of its own, and not from the teacher's."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,27 @@ class Timeline:
         alone = recipe.optim.warmup or recipe.optim.student
         if iteration < warmup.student:
             return Turn(
-                STUDENT_WARMUP, self.warmup_losses, True, False, 1, alone, iteration == 0, False
+                phase=STUDENT_WARMUP,
+                terms=self.warmup_losses,
+                trains_student=True,
+                trains_critic=False,
+                steps=1,
+                optim=alone,
+                fresh=iteration == 0,
+                ends_stage=False,
             )
+        fresh_noise = recipe.samples.noise == "fresh"
         if iteration < self.start:
             return Turn(
-                CRITIC_WARMUP, self.losses, False, True, 1, recipe.optim.student, False, False
+                phase=CRITIC_WARMUP,
+                terms=self.losses,
+                trains_student=False,
+                trains_critic=True,
+                steps=1,
+                fresh_noise=fresh_noise,
+                optim=recipe.optim.student,
+                fresh=False,
+                ends_stage=False,
             )
         i = iteration - self.start
         stage = self.refinement.stage(i)
@@ -74,6 +92,7 @@ class Timeline:
             trains_student=(i + 1) % recipe.optim.critic_updates == 0,
             trains_critic=True,
             steps=self.refinement.steps(i, generator(recipe.run.seed, "steps", i)),
+            fresh_noise=fresh_noise,
             optim=recipe.optim.student,
             fresh=i == 0,
             ends_stage=last,

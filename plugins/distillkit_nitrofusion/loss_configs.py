@@ -7,7 +7,7 @@ means another (`hinge`).
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -90,9 +90,13 @@ class PaperLiteral(Adversarial):
 
 
 class Regression(LossConfig):
-    """Distance to the teacher's sample from the same noise: a warm-up for the student alone."""
+    """Distance to the teacher's sample from the same noise, for roll-outs of one step.
+
+    A warm-up for the student alone, or an anchor beside an adversarial loss.
+    """
 
     type: Literal["regression"] = "regression"
+    paired: ClassVar[bool] = True
     norm: Literal["mse", "pseudo-huber"] = "mse"
     """Mean squared error, or the pseudo-Huber distance, which forgives outlying pictures."""
     c: float = Field(0.00054, gt=0)

@@ -1,6 +1,7 @@
 """Regression on the teacher's samples: warm-up for a student without one-step weights.
 
 The paper starts from one-step weights (section 3.1); DMD2 (Yin et al. 2024) warms up like this.
+Beside an adversarial loss it is an anchor, as the distillation term of ADD (Sauer et al. 2023).
 Legend: B batch, C channels, H, W latent cells.
 """
 
@@ -31,7 +32,11 @@ def pseudo_huber(fake_BCHW: Tensor, real_BCHW: Tensor, c: float) -> Tensor:
 
 
 class RegressionLoss:
-    """The student's distance to the teacher's sample from the same x_T; no critic takes part."""
+    """The student's distance to the teacher's sample from the same x_T; no critic takes part.
+
+    It speaks of single steps alone: between the steps of a longer roll-out there is fresh noise,
+    to which the teacher's sample is one answer of many, and their mean is blurred.
+    """
 
     def __init__(self, distance: Callable[[Tensor, Tensor], Tensor]) -> None:
         self.distance = distance
@@ -39,8 +44,10 @@ class RegressionLoss:
     def critic(self, exhibit: Exhibit) -> None:
         """Says nothing of the critics."""
 
-    def student(self, exhibit: Exhibit) -> Tensor:
-        """Scalar for the student."""
+    def student(self, exhibit: Exhibit) -> Tensor | None:
+        """Scalar for the student; nothing where it took more than one step."""
+        if exhibit.steps > 1:
+            return None
         return self.distance(exhibit.fake_BCHW, exhibit.real_BCHW)
 
     def after_critic_step(self, heads: Sequence[nn.Module]) -> None:

@@ -19,9 +19,9 @@ from distillkit.assembly import build_parts, make_accelerator
 from distillkit.configs import LossConfig
 from distillkit.errors import UserError
 from distillkit.health import Diverged, Outcome
-from distillkit.recipe import AdamW, Optim, Recipe, Run, Warmup
+from distillkit.recipe import AdamW, Optim, Recipe, Run, Samples, Warmup
 from distillkit.runfolder import RunFolder, read_log
-from distillkit.step import iterate
+from distillkit.step import iterate, show
 from distillkit.trainer import Stopped, Trainer, Watcher
 
 from .world import world_recipe
@@ -134,6 +134,29 @@ def test_undrawn_heads_have_no_gradient_and_do_not_change(tmp_path: Path) -> Non
 def _steps_taken(optimizer: Any, head: Any) -> int:
     taken = optimizer.state.get(next(head.parameters()), {}).get("step", 0)
     return int(taken)
+
+
+def test_fresh_noise_leaves_the_warmup_and_the_teachers_pictures_as_they_are(
+    tmp_path: Path,
+) -> None:
+    samples = Samples(count=4, cache=str(tmp_path / "cache"), noise="fresh")
+    warmup = Warmup(student=1, losses=[{"type": "regression"}], critic=1)
+    run = trainer(world_recipe(samples=samples, warmup=warmup), tmp_path / "run")
+    run.train()
+    players, once, again = run.players, range(4), range(4, 8)
+    shown = {
+        (i, first): show(players, run.timeline.turn(i), positions, None)
+        for i in range(3)
+        for first, positions in ((True, once), (False, again))
+    }
+    ids = [players.pairs.stream.sample_id(p) for p in once]
+    assert torch.equal(shown[0, True].x_T_BCHW, players.pairs.x_T(ids))
+    assert torch.equal(shown[0, True].real_BCHW, shown[2, True].real_BCHW)
+    for i in (1, 2):  # critic warm-up, and the game
+        drawn = torch.cat([shown[i, True].x_T_BCHW, shown[i, False].x_T_BCHW])
+        # The second epoch over the same four samples starts elsewhere.
+        assert len(drawn.flatten(1).unique(dim=0)) == 8
+        assert not torch.isclose(drawn[:4], shown[0, True].x_T_BCHW).all(dim=(1, 2, 3)).any()
 
 
 def test_refreshed_heads_start_without_moments_and_with_age_zero(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,12 +11,15 @@ from torch import Tensor, nn
 
 from distillkit.contracts import Verdict
 from distillkit.errors import UserError
+from distillkit.recipe_file import RecipeError, load_recipe
 from distillkit_nitrofusion import loss_configs
 from distillkit_nitrofusion.plugin import distillkit_register_losses
 
 
 class MadeUpExhibit:
     """Two heads: one with two patches, one with one. Counts what it is asked for."""
+
+    steps = 1
 
     def __init__(self) -> None:
         self.asked: list[object] = []
@@ -132,6 +136,20 @@ def test_regression_is_the_students_alone() -> None:
     assert value.item() == 6.25
     assert exhibit.fake_BCHW.grad[0, 0, 0, 0].item() == 1.5
     assert exhibit.asked == []
+
+
+def test_regression_says_nothing_of_longer_roll_outs() -> None:
+    exhibit = MadeUpExhibit()
+    exhibit.steps = 2
+    assert build(loss_configs.Regression()).student(exhibit) is None
+
+
+def test_regression_needs_the_teachers_noise() -> None:
+    recipe = Path(__file__).parents[2] / "recipes" / "nitro_shapes.yaml"
+    flags = ["samples.noise=fresh", "losses=[{type: hinge}, {type: regression}]"]
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(str(recipe), flags)
+    assert "losses.1: compares pictures of one x_T" in str(caught.value)
 
 
 def test_pseudo_huber() -> None:
