@@ -35,7 +35,7 @@ $(STAMP): pyproject.toml constraints.txt
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		torch hatchling editables
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--no-build-isolation --editable '.[dev,lora]'
+		--no-build-isolation --editable '.[dev,lora,datasets]'
 	$(BIN)/distillkit schema -o recipes/recipe.schema.json > /dev/null
 	touch $@
 

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from distillkit.configs import PromptsConfig
 from distillkit.hookspecs import hookimpl
+from distillkit.prompt_tables import DatasetPrompts, ParquetPrompts
 from distillkit.prompts import JsonlPrompts, ListPrompts, TextPrompts
 
 
 @hookimpl
 def distillkit_register_prompts() -> list[type[PromptsConfig]]:
-    return [ListPrompts, TextPrompts, JsonlPrompts]
+    return [ListPrompts, TextPrompts, JsonlPrompts, ParquetPrompts, DatasetPrompts]
 
 
 @hookimpl

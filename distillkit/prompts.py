@@ -14,6 +14,7 @@ from pydantic import Field, StringConstraints
 from distillkit.configs import PromptsConfig
 from distillkit.contracts import PromptSource
 from distillkit.errors import UserError
+from distillkit.sieve import SievedPrompts
 
 Prompt = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
@@ -29,7 +30,7 @@ class ListPrompts(PromptsConfig):
         return self.prompts
 
 
-class TextPrompts(PromptsConfig):
+class TextPrompts(SievedPrompts):
     """A text file with one prompt a line."""
 
     type: Literal["text"] = "text"
@@ -37,10 +38,10 @@ class TextPrompts(PromptsConfig):
     """The file, UTF-8; relative to the working directory. Blank lines are passed over."""
 
     def build(self) -> PromptSource:
-        return _not_empty([line for _, line in _lines(self.path)], self.path)
+        return self.sieve((line for _, line in _lines(self.path)), self.path)
 
 
-class JsonlPrompts(PromptsConfig):
+class JsonlPrompts(SievedPrompts):
     """A file with one JSON object a line, of which one field is the prompt."""
 
     type: Literal["jsonl"] = "jsonl"
@@ -50,8 +51,8 @@ class JsonlPrompts(PromptsConfig):
     """The field that holds the prompt."""
 
     def build(self) -> PromptSource:
-        prompts = [self._prompt(number, line) for number, line in _lines(self.path)]
-        return _not_empty(prompts, self.path)
+        prompts = (self._prompt(number, line) for number, line in _lines(self.path))
+        return self.sieve(prompts, self.path)
 
     def _prompt(self, number: int, line: str) -> str:
         where = f"{self.path}:{number}"
@@ -81,9 +82,3 @@ def _lines(path: str) -> list[tuple[int, str]]:
         raise UserError(f"{path}: can't read the prompts: {reason}") from None
     lines = enumerate(text.split("\n"), start=1)
     return [(number, line.strip()) for number, line in lines if line.strip()]
-
-
-def _not_empty(prompts: list[str], path: str) -> list[str]:
-    if not prompts:
-        raise UserError(f"{path}: holds no prompts")
-    return prompts

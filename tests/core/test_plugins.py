@@ -205,7 +205,8 @@ def test_a_plugin_that_cannot_be_imported_is_reported(
     assert reasons["dk_absent"] == f"importing dk_absent failed: {failed} 'dk_absent'"
     assert "SyntaxError: invalid syntax" in reasons["dk_syntax"]
     assert reasons["dk_exits"] == "importing dk_exits failed: SystemExit: 3"
-    assert [entry.name for entry in found.registry.entries()] == ["jsonl", "list", "text"]
+    names = [entry.name for entry in found.registry.entries()]
+    assert names == ["dataset", "jsonl", "list", "parquet", "text"]
 
 
 def test_disabled_plugins_are_left_out_and_not_imported() -> None:
