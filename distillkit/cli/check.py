@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+from distillkit.cli._options import Changes, RecipeName
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
 
 def check(
-    recipe: Annotated[str, typer.Argument(help="A recipe's file, or a name of `recipes list`.")],
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="A.B=C", help="Change a field; can be given many times."),
-    ] = None,
+    recipe: RecipeName,
+    set_: Changes = None,
 ) -> None:
     """Validate a recipe and show what it says, or everything that is wrong with it."""
     from rich.table import Table

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+from distillkit.cli._options import Changes, RecipeName
 
 if TYPE_CHECKING:
     from distillkit.cache import SampleCache
@@ -16,11 +16,8 @@ if TYPE_CHECKING:
 
 
 def precompute(
-    recipe: Annotated[str, typer.Argument(help="A recipe's file, or a name of `recipes list`.")],
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="A.B=C", help="Change a field; can be given many times."),
-    ] = None,
+    recipe: RecipeName,
+    set_: Changes = None,
 ) -> None:
     """Fill the recipe's cache: what training reads, and what its figures are measured against.
 

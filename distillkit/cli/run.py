@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from distillkit.cli._options import Changes, RecipeName
+
 if TYPE_CHECKING:
     from distillkit.players import Players
     from distillkit.progress import Terminal
@@ -18,11 +20,8 @@ if TYPE_CHECKING:
 
 
 def run(
-    recipe: Annotated[str, typer.Argument(help="A recipe's file, or a name of `recipes list`.")],
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="A.B=C", help="Change a field; can be given many times."),
-    ] = None,
+    recipe: RecipeName,
+    set_: Changes = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run.", show_default="runs/RECIPE-TIME")
     ] = None,

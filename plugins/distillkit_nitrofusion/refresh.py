@@ -4,34 +4,38 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
 
 
-def how_many(fraction: float, heads: int) -> int:
-    """The share as a number of heads, rounded half up: 1 % of 480 is 5 (section 4).
+def due(iteration: int, every: int, fraction: float, heads: int) -> int:
+    """Heads to replace after every `every`-th iteration (the first is 0), none after the others.
 
-    At least one while the fraction is above 0, so that a small pool is refreshed too.
+    The fraction rounded half up: 1 % of 480 is 5 (section 4). At least one while it is above 0, so
+    that a small pool is refreshed too.
     """
-    return max(math.floor(fraction * heads + 0.5), 1) if fraction > 0 else 0
+    if (iteration + 1) % every or not fraction:
+        return 0
+    return max(math.floor(fraction * heads + 0.5), 1)
 
 
+@dataclass(frozen=True)
 class RandomRefresh:
     """Any head is replaced with the same chance (section 3.3)."""
 
-    def __init__(self, fraction: float, every: int) -> None:
-        self.fraction = fraction
-        self.every = every
+    fraction: float
+    every: int
 
     def pick(self, iteration: int, age_N: Tensor, generator: Generator) -> Sequence[int]:
-        """Distinct heads, after every `every`-th iteration (the first iteration is 0)."""
-        if (iteration + 1) % self.every:
-            return []
+        """Distinct heads, as many as are due."""
+        count = due(iteration, self.every, self.fraction, len(age_N))
         order_N = torch.randperm(len(age_N), generator=generator)
-        return sorted(order_N[: how_many(self.fraction, len(age_N))].tolist())
+        return sorted(order_N[:count].tolist())
 
 
+@dataclass(frozen=True)
 class OldestRefresh:
     """The heads that have served longest are replaced; the generator decides between equals.
 
@@ -39,17 +43,15 @@ class OldestRefresh:
     1 / fraction refreshes.
     """
 
-    def __init__(self, fraction: float, every: int) -> None:
-        self.fraction = fraction
-        self.every = every
+    fraction: float
+    every: int
 
     def pick(self, iteration: int, age_N: Tensor, generator: Generator) -> Sequence[int]:
-        """Distinct heads, after every `every`-th iteration (the first iteration is 0)."""
-        if (iteration + 1) % self.every:
-            return []
+        """Distinct heads, as many as are due."""
+        count = due(iteration, self.every, self.fraction, len(age_N))
         order_N = torch.randperm(len(age_N), generator=generator)
         by_age_N = torch.sort(age_N.cpu()[order_N], descending=True, stable=True).indices
-        return sorted(order_N[by_age_N[: how_many(self.fraction, len(age_N))]].tolist())
+        return sorted(order_N[by_age_N[:count]].tolist())
 
 
 class NeverRefresh:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from distillkit_nitrofusion.configs import NeverRefresh, OldestRefresh, RandomRefresh
-from distillkit_nitrofusion.refresh import how_many
+from distillkit_nitrofusion.refresh import due
 
 AGES = torch.zeros(480, dtype=torch.int64)
 
@@ -21,7 +21,8 @@ def seeded(seed: int) -> torch.Generator:
 )
 def test_how_many(fraction: float, heads: int, expected: int) -> None:
     """4.8 -> 5; 1.2 -> 1; 2.5 -> 3 (half up); 0.12 -> 1 (at least one); none; all."""
-    assert how_many(fraction, heads) == expected
+    assert due(0, 1, fraction, heads) == expected
+    assert due(0, 2, fraction, heads) == 0
 
 
 @pytest.mark.parametrize("config", [RandomRefresh(), OldestRefresh()])
