@@ -75,10 +75,13 @@ def build_parts(recipe: Recipe) -> Parts:
     return parts
 
 
-def build_part(config: ComponentConfig, *args: Any) -> Any:
-    """What the config builds. A plugin's exception becomes a sentence that names the plugin."""
+def build_part(config: ComponentConfig, *args: Any, outline: bool = False) -> Any:
+    """What the config builds. A plugin's exception becomes a sentence that names the plugin.
+
+    `outline`: without weights, for `distillkit plan`.
+    """
     try:
-        return config.build(*args)  # type: ignore[attr-defined]
+        return (config.outline if outline else config.build)(*args)  # type: ignore[attr-defined]
     except UserError:
         raise
     except Exception as error:

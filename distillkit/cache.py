@@ -141,7 +141,7 @@ def figures_cache(recipe: Recipe, pairs: Pairs, count: int) -> SampleCache | Non
 def identity(recipe: Recipe, pairs: Pairs) -> dict[str, Any]:
     """What samples depend on: teacher and weights, prompts and seed; and the cache's format."""
     return {
-        "teacher": recipe.teacher.model_dump(mode="json"),
+        "teacher": recipe.teacher.model_dump(mode="json", exclude=set(recipe.teacher.same_result)),
         "weights": weights_digest(pairs.teacher),
         "prompts": prompts_digest(pairs.stream.prompts),
         "seed": pairs.stream.seed,

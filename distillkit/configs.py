@@ -16,7 +16,7 @@ the part's parameters, its `build` makes the part. Importing a config must not i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -46,6 +46,8 @@ class ComponentConfig(Config):
     should try them."""
     trains_less: ClassVar[Mapping[str, Any]] = {}
     """The same for fields that let less of the network train: they are tried last."""
+    same_result: ClassVar[Collection[str]] = ()
+    """Fields that change memory or speed alone: samples in a cache do not depend on them."""
 
     @classmethod
     def name(cls) -> str:

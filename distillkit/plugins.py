@@ -29,6 +29,8 @@ HOOKS: dict[str, type[ComponentConfig]] = {
 }
 """Hook -> the class whose subclasses it returns, as its signature says."""
 RECIPES = hookspecs.distillkit_register_recipes.__name__
+TAKEN = {"name", "socket", "build", "outline", "saves_memory", "trains_less", "same_result"}
+"""What a config's own names mean; no field may hide them."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,7 @@ def _flaw(config: Any, base: type[ComponentConfig]) -> str:
         return f"which is no class: a hook returns subclasses of {base.__name__}"
     if not issubclass(config, base) or config is base:
         return f"which is not a subclass of {base.__name__}"
-    if taken := {"name", "socket", "build"} & config.model_fields.keys():
+    if taken := TAKEN & config.model_fields.keys():
         return f"which has a field `{min(taken)}`: that word is taken, choose another"
     name = config.model_fields["type"].default
     if not isinstance(name, str) or get_args(config.model_fields["type"].annotation) != (name,):

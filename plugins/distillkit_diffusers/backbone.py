@@ -53,10 +53,18 @@ class Encoder(nn.Module):
 class UNetEncoder:
     """Fulfils `distillkit.contracts.Backbone`: ten maps for SDXL, its UNet's up path never runs."""
 
-    def __init__(self, unet: Any, vae_factor: int, say_where: bool = True) -> None:
+    def __init__(
+        self,
+        unet: Any,
+        vae_factor: int,
+        say_where: bool = True,
+        gradient_checkpointing: bool = False,
+    ) -> None:
         """`say_where`: the size and crop ids tell where a local view lies in the picture."""
         if unet.config.addition_embed_type != "text_time" or unet.mid_block is None:
             raise UserError("backbone unet-encoder: the UNet is not of the SDXL family")
+        if gradient_checkpointing:
+            unet.enable_gradient_checkpointing()  # a teacher that shares it runs without gradients
         self.encoder = Encoder(unet).eval().requires_grad_(False)
         self.channels = level_channels(unet.config)
         self.vae_factor = vae_factor

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+import copy
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -17,6 +19,7 @@ SolverName = Literal["ddim", "dpm++", "euler", "euler-ancestral", "lcm", "lcm-sh
 Predicts = Literal["epsilon", "v_prediction", "sample"]
 Spacing = Literal["trailing", "leading", "linspace"]
 DType = Literal["float32", "bfloat16", "float16"]
+Waits = Literal["text_encoders", "vae"]
 
 
 class SDXLTeacherConfig(TeacherConfig):
@@ -57,6 +60,18 @@ class SDXLTeacherConfig(TeacherConfig):
     """For tcd: share of fresh noise between its steps."""
     guidance: float = Field(0.0, ge=0)
     """Classifier-free guidance; up to 1 the null condition is never run."""
+    waits: tuple[Waits, ...] = ()
+    """Networks that wait in main memory and are on the device only while they work. With
+    `samples.conditions` the text encoders do not work again once the cache is filled."""
+    vae_tiling: bool = False
+    """Decode picture by picture in overlapping tiles: less memory for previews and figures, and
+    seams that are blended."""
+    saves_memory: ClassVar[dict[str, Any]] = {
+        "dtype": "bfloat16",
+        "vae_tiling": True,
+        "waits": ("text_encoders", "vae"),
+    }
+    same_result: ClassVar[tuple[str, ...]] = ("waits", "vae_tiling")
 
     @model_validator(mode="before")
     @classmethod
@@ -102,7 +117,17 @@ class SDXLTeacherConfig(TeacherConfig):
             timestep_shift=self.timestep_shift,
             eta=self.eta,
             guidance=self.guidance,
+            waits=self.waits,
+            vae_tiling=self.vae_tiling,
         )
+
+    def outline(self) -> contracts.Teacher:
+        from distillkit_diffusers.outline import outline_teacher
+
+        fields = self.model_dump(
+            exclude={"type", "preset", "variant", "unet", "lora", "lora_strength"}
+        )
+        return outline_teacher(fields.pop("model"), **fields)
 
 
 class UNetEncoderConfig(BackboneConfig):
@@ -115,6 +140,9 @@ class UNetEncoderConfig(BackboneConfig):
     """For `of: base`: a UNet file or folder, or a pipeline folder; or owner/repo/file."""
     window_ids: Literal["crop", "constant"] = "crop"
     """Whether SDXL's size and crop ids tell where a local view lies, or always say "all of it"."""
+    gradient_checkpointing: bool = False
+    """Less memory for the gradient on its way through the backbone, for one more pass of it."""
+    saves_memory: ClassVar[dict[str, Any]] = {"gradient_checkpointing": True}
 
     @model_validator(mode="after")
     def _base_has_a_model(self) -> UNetEncoderConfig:
@@ -123,14 +151,25 @@ class UNetEncoderConfig(BackboneConfig):
         return self
 
     def build(self, teacher: contracts.Teacher) -> contracts.Backbone:
+        from distillkit_diffusers.loading import load_unet
+
+        def own(unet: Any) -> Any:
+            return load_unet(str(self.model), unet, "backbone.model", unet.dtype)
+
+        return self._on(teacher, own)
+
+    def outline(self, teacher: contracts.Teacher) -> contracts.Backbone:
+        return self._on(teacher, copy.deepcopy)
+
+    def _on(self, teacher: contracts.Teacher, own: Callable[[Any], Any]) -> contracts.Backbone:
+        """`own`: a UNet of the backbone's own, of the given one's sizes."""
         from distillkit_diffusers.backbone import UNetEncoder
-        from distillkit_diffusers.loading import load_unet, sdxl_teacher
+        from distillkit_diffusers.loading import sdxl_teacher
 
         family = sdxl_teacher(teacher, "backbone unet-encoder")
-        unet = family.denoiser.module
-        if self.model is not None:
-            unet = load_unet(self.model, like=unet, field="backbone.model", dtype=unet.dtype)
-        return UNetEncoder(unet, family.vae_factor, self.window_ids == "crop")
+        unet = family.denoiser.module if self.model is None else own(family.denoiser.module)
+        says_where = self.window_ids == "crop"
+        return UNetEncoder(unet, family.vae_factor, says_where, self.gradient_checkpointing)
 
 
 class UNetStudentConfig(StudentConfig):
@@ -142,7 +181,7 @@ class UNetStudentConfig(StudentConfig):
     LoRA (fused onto the teacher's UNet); also owner/repo/file."""
     train: Literal["full", "lora"] = "full"
     """`full`: every weight, in float32. `lora`: small matrices beside frozen weights, which are the
-    teacher's own tensors where `start` is `teacher`."""
+    teacher's own tensors where `start` is `teacher`, and else have its number format."""
     rank: int = Field(64, ge=1)
     """For `train: lora`: rank of its matrices."""
     targets: tuple[str, ...] = Field(
@@ -154,17 +193,31 @@ class UNetStudentConfig(StudentConfig):
     """Less memory for activations, for about a third more compute."""
     publish_dtype: DType = "float32"
     """Number format of the UNet in the published folder."""
+    saves_memory: ClassVar[dict[str, Any]] = {"gradient_checkpointing": True}
+    trains_less: ClassVar[dict[str, Any]] = {"train": "lora"}
 
     def build(self, teacher: contracts.Teacher) -> contracts.StudentNetwork:
-        from distillkit_diffusers.loading import load_start, sdxl_teacher
+        from distillkit_diffusers.loading import load_start
+
+        return self._on(teacher, lambda unet: load_start(self.start, unet, self.timestep_shift))
+
+    def outline(self, teacher: contracts.Teacher) -> contracts.StudentNetwork:
+        return self._on(teacher, lambda unet: copy.deepcopy(unet).float())
+
+    def _on(
+        self, teacher: contracts.Teacher, started: Callable[[Any], Any]
+    ) -> contracts.StudentNetwork:
+        """`started`: a UNet of its own that a student starts from, of the given one's sizes."""
+        from distillkit_diffusers.loading import sdxl_teacher
         from distillkit_diffusers.lora_unet import LoRAUNet
         from distillkit_diffusers.student import UNetStudent, trainable_copy
 
         family = sdxl_teacher(teacher, "student unet")
         unet = family.denoiser.module
         if self.start != "teacher":
-            unet = load_start(self.start, unet, self.timestep_shift)
+            unet = started(unet)
         if self.train == "lora":
+            unet = unet.to(family.denoiser.module.dtype)
             module = LoRAUNet(unet, self.rank, self.targets, self.gradient_checkpointing)
         else:
             module = trainable_copy(unet, self.start == "teacher", self.gradient_checkpointing)

@@ -21,7 +21,7 @@ from distillkit_diffusers.teacher import SDXLTeacher
 from distillkit_diffusers.weights import keys_of, put_weights
 
 if TYPE_CHECKING:
-    from distillkit_diffusers.configs import DType, Predicts, SolverName, Spacing
+    from distillkit_diffusers.configs import DType, Predicts, SolverName, Spacing, Waits
 
 
 def load_teacher(
@@ -42,6 +42,8 @@ def load_teacher(
     lora_strength: float = 1.0,
     vae: str | None = None,
     config: str | None = None,
+    waits: tuple[Waits, ...] = (),
+    vae_tiling: bool = False,
 ) -> SDXLTeacher:
     """A teacher from a folder, a single file or a hub id; arguments as in `SDXLTeacherConfig`.
 
@@ -70,7 +72,7 @@ def load_teacher(
     schedule = pipe.scheduler.config
     made = make_solver(solver, schedule, steps, spacing, timesteps, timestep_shift, eta)
     source = str(paths["teacher.model"]) if unet or lora else None
-    return SDXLTeacher(pipe, made, guidance, source, variant)
+    return SDXLTeacher(pipe, made, guidance, source, variant, waits, vae_tiling)
 
 
 def sdxl_teacher(teacher: object, who: str) -> SDXLTeacher:

@@ -61,11 +61,11 @@ class Solver:
             options["generator"] = list(generators)
         if self.eta is not None:
             options["eta"] = self.eta
-        timesteps = self.grid(x_T_BCHW.device)
+        timesteps = self.grid()  # on the CPU, where the schedulers read their tables
         x_BCHW = x_T_BCHW * self.scheduler.init_noise_sigma
         for t in timesteps:
             x_t_BCHW = self.scheduler.scale_model_input(x_BCHW, t)
-            output_BCHW = predict(x_t_BCHW, t.expand(len(x_BCHW)))
+            output_BCHW = predict(x_t_BCHW, t.expand(len(x_BCHW)).to(x_BCHW.device))
             x_BCHW = self.scheduler.step(output_BCHW, t, x_BCHW, **options)[0]
         return x_BCHW
 

@@ -5,7 +5,8 @@ Legend: B batch, C latent channels, H, W latent cells, L tokens, D context units
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from distillkit_diffusers.denoiser import UNetDenoiser
 
 if TYPE_CHECKING:
     from distillkit.contracts import Denoiser
+    from distillkit_diffusers.configs import Waits
     from distillkit_diffusers.solvers import Solver
 
 
@@ -33,6 +35,10 @@ class SDXLTeacher:
     """Where the pipeline's own UNet lies, if a LoRA or another UNet changed it here."""
     variant: str | None = None
     """Of the weight files there."""
+    waits: tuple[Waits, ...] = ()
+    """Networks that are on the device only while they work."""
+    vae_tiling: bool = False
+    """Whether pictures are decoded one by one, in tiles."""
 
     def __post_init__(self) -> None:
         pipe = self.pipe
@@ -43,17 +49,25 @@ class SDXLTeacher:
         self.schedule = NoiseSchedule(pipe.scheduler.alphas_cumprod.float())
         self.vae_factor = int(pipe.vae_scale_factor)
         prediction = pipe.scheduler.config.prediction_type
+        self.device: Any = "cpu"
+        if self.vae_tiling:
+            pipe.vae.enable_slicing()
+            pipe.vae.enable_tiling()
+            # diffusers' tiles are as large as the pictures that the VAE was made for.
+            pipe.vae.tile_latent_min_size = max(1, pipe.unet.config.sample_size // 2)
+            pipe.vae.tile_sample_min_size = pipe.vae.tile_latent_min_size * self.vae_factor
         self.denoiser: Denoiser = UNetDenoiser(pipe.unet, prediction, self.vae_factor)
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> Condition:
         """The condition of each prompt, from both text encoders."""
-        prompt_BLD, _, pooled_BP, _ = self.pipe.encode_prompt(
-            list(prompts),
-            device=self.pipe.text_encoder.device,
-            num_images_per_prompt=1,
-            do_classifier_free_guidance=False,
-        )
+        with self._brought("text_encoders"):
+            prompt_BLD, _, pooled_BP, _ = self.pipe.encode_prompt(
+                list(prompts),
+                device=self.pipe.text_encoder.device,
+                num_images_per_prompt=1,
+                do_classifier_free_guidance=False,
+            )
         return Condition({"prompt": prompt_BLD, "pooled": pooled_BP})
 
     def null(self, count: int) -> Condition:
@@ -91,14 +105,39 @@ class SDXLTeacher:
     def decode(self, x_0_BCHW: Tensor) -> Tensor:
         """Pictures (B, 3, height, width) in [0, 1], float32."""
         vae = self.pipe.vae
-        z_BCHW = (x_0_BCHW / vae.config.scaling_factor).to(vae.device, vae.dtype)
-        pictures_B3HW = vae.decode(z_BCHW, return_dict=False)[0]
+        with self._brought("vae"):
+            z_BCHW = (x_0_BCHW / vae.config.scaling_factor).to(vae.device, vae.dtype)
+            pictures_B3HW = vae.decode(z_BCHW, return_dict=False)[0]
         return (pictures_B3HW.float() / 2 + 0.5).clamp(0, 1)
 
     def to(self, device: Any) -> None:
-        """Move every network."""
+        """Move every network but those that wait."""
+        self.device = device
+        resting = self.resting()
         for module in self.modules():
-            module.to(device)
+            if not any(module is other for other in resting):
+                module.to(device)
+
+    def resting(self) -> Sequence[nn.Module]:
+        """Networks that wait in main memory until they work."""
+        return [module for name in self.waits for module in self._named(name)]
+
+    def _named(self, name: Waits) -> list[nn.Module]:
+        pipe = self.pipe
+        return [pipe.vae] if name == "vae" else [pipe.text_encoder, pipe.text_encoder_2]
+
+    @contextmanager
+    def _brought(self, name: Waits) -> Iterator[None]:
+        """Inside, the networks of that name are on the device."""
+        waiting = [(m, next(m.parameters()).device) for m in self._named(name)]
+        waiting = waiting if name in self.waits else []
+        for module, _ in waiting:
+            module.to(self.device)
+        try:
+            yield
+        finally:
+            for module, place in waiting:
+                module.to(place)
 
     def modules(self) -> Sequence[nn.Module]:
         """UNet, both text encoders, VAE."""

@@ -14,7 +14,12 @@ from distillkit.errors import UserError
 from distillkit_nitrofusion.views import check_name, view
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Generator
+
     from distillkit import contracts
+    from distillkit_nitrofusion.heads import PatchHead
 
 
 def distinct(values: list[Any]) -> list[Any]:
@@ -69,9 +74,34 @@ class Compartments(PoolConfig):
     """Start a head's last projection at zero: a new head tells the student nothing before it has
     learned. False starts it at random (our choice)."""
 
-    def pool(self, channels: tuple[int, ...], seed: int, heads_per_slot: int) -> contracts.Pool:
-        """The pool with that many heads in each slot."""
+    @property
+    def in_a_slot(self) -> int:
+        """Heads in each slot."""
+        return 1
+
+    def build(self, channels: tuple[int, ...], seed: int) -> contracts.Pool:
         from distillkit_nitrofusion.heads import make_head
+
+        return self._pool(
+            channels,
+            seed,
+            lambda level, generator: make_head(
+                channels[level], self.width, self.depth, self.zero_init, generator
+            ),
+        )
+
+    def outline(self, channels: tuple[int, ...], seed: int) -> contracts.Pool:
+        from distillkit_nitrofusion.heads import blank_head
+
+        return self._pool(
+            channels,
+            seed,
+            lambda level, _: blank_head(channels[level], self.width, self.depth, self.zero_init),
+        )
+
+    def _pool(
+        self, channels: tuple[int, ...], seed: int, make_head: Callable[[int, Generator], PatchHead]
+    ) -> contracts.Pool:
         from distillkit_nitrofusion.pool import CompartmentPool
 
         levels = range(len(channels)) if self.levels is None else self.levels
@@ -84,11 +114,9 @@ class Compartments(PoolConfig):
             views=[view(name, self.crop) for name in self.views],
             timesteps=self.timesteps,
             levels=levels,
-            heads_per_slot=heads_per_slot,
+            heads_per_slot=self.in_a_slot,
             one_timestep=self.draw == "one",
-            make_head=lambda level, generator: make_head(
-                channels[level], self.width, self.depth, self.zero_init, generator
-            ),
+            make_head=make_head,
             seed=seed,
         )
 
@@ -100,8 +128,9 @@ class DynamicPool(Compartments):
     heads_per_slot: int = Field(4, ge=1)
     """Heads in a slot: 4 with 3 views, 4 timesteps and 10 levels make the paper's 480."""
 
-    def build(self, channels: tuple[int, ...], seed: int) -> contracts.Pool:
-        return self.pool(channels, seed, self.heads_per_slot)
+    @property
+    def in_a_slot(self) -> int:
+        return self.heads_per_slot
 
 
 class StaticPool(Compartments):
@@ -112,9 +141,6 @@ class StaticPool(Compartments):
     """
 
     type: Literal["static"] = "static"
-
-    def build(self, channels: tuple[int, ...], seed: int) -> contracts.Pool:
-        return self.pool(channels, seed, heads_per_slot=1)
 
 
 # ---------------------------------------------------------------- refresh policies

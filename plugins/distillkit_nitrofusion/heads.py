@@ -76,12 +76,17 @@ def draw_weight(weight: Tensor, generator: Generator) -> None:
     weight.copy_(torch.randn(weight.shape, generator=generator) * fan_in**-0.5)
 
 
+def blank_head(channels: int, width: int, depth: int, zero_init: bool) -> PatchHead:
+    """A head on the meta device: shapes without weights."""
+    with torch.device("meta"):
+        return PatchHead(channels, width, depth, zero_init)
+
+
 def make_head(
     channels: int, width: int, depth: int, zero_init: bool, generator: Generator
 ) -> PatchHead:
     """A head with weights from the generator; torch's global generator is not touched."""
-    with torch.device("meta"):
-        head = PatchHead(channels, width, depth, zero_init)
+    head = blank_head(channels, width, depth, zero_init)
     head.to_empty(device="cpu")
     head.initialise(generator)
     return head

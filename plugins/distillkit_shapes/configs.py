@@ -32,6 +32,14 @@ class ShapesTeacher(TeacherConfig):
             TEACHER, solver=self.solver, steps=self.steps, guidance=self.guidance, dtype="float32"
         )
 
+    def outline(self) -> contracts.Teacher:
+        from distillkit_diffusers.outline import outline_teacher
+        from distillkit_shapes.build import TEACHER
+
+        return outline_teacher(
+            TEACHER, solver=self.solver, steps=self.steps, guidance=self.guidance
+        )
+
 
 class ShapesPrompts(PromptsConfig):
     """Captions of random scenes, without those that are held out for the figures."""

@@ -1,0 +1,141 @@
+"""`distillkit plan RECIPE`: what it takes before anything is loaded, and which cards hold it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from distillkit.plan import Plan
+    from distillkit.savings import Way
+
+
+def plan(
+    recipe: Annotated[str, typer.Argument(help="A recipe's file, or a name of `recipes list`.")],
+    gpu_memory: Annotated[
+        float | None,
+        typer.Option(min=1, help="Memory of your card in GB.", show_default="24, 40, 48 and 80"),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="A.B=C", help="Change a field; can be given many times."),
+    ] = None,
+) -> None:
+    """Parameters, memory and FLOPs by part, without weights; which cards hold it, and with what."""
+    from distillkit.cli._console import console
+    from distillkit.recipe_file import load_recipe
+
+    given = list(set_ or ())
+    loaded = load_recipe(recipe, given)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+    from distillkit.plan import CARDS, make_plan
+    from distillkit.savings import ways
+
+    made = make_plan(loaded.recipe)
+    out = console()
+    for table in (parts_table(made), peak_table(made), flops_table(made)):
+        out.print(table, "")
+    cards = (gpu_memory,) if gpu_memory is not None else CARDS
+    for card, way in ways(lambda sets: load_recipe(recipe, given + list(sets)).recipe, cards, made):
+        for line in verdict(card, way, made, recipe, given):
+            out.print(line)
+
+
+def gib(size: float) -> str:
+    """Bytes as GiB."""
+    return f"{size / 2**30:,.2f}" if size else "-"
+
+
+def parts_table(made: Plan) -> Table:
+    """What each part has on the device."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, title="On the device, GiB", title_justify="left")
+    table.add_column("part")
+    for column in ("parameters, M", "weights", "gradients", "moments"):
+        table.add_column(column, justify="right")
+    for part in made.parts:
+        sizes = (part.weights, part.gradients, part.optimizer)
+        if any(sizes):
+            table.add_row(part.name, f"{part.parameters / 1e6:,.1f}", *map(gib, sizes))
+    return table
+
+
+def peak_table(made: Plan) -> Table:
+    """What makes the peak."""
+    rows = [
+        ("weights and averages", sum(part.weights for part in made.parts)),
+        ("gradients", sum(part.gradients for part in made.parts)),
+        ("moments", sum(part.optimizer for part in made.parts)),
+        *((f"activations: {name}", size) for name, size in made.activations.items()),
+        ("peak of a run, estimated", made.peak),
+    ]
+    if made.waiting:
+        rows.append(("in main memory, waiting", made.waiting))
+    return _two_columns("Peak, GiB", [(name, gib(size)) for name, size in rows if size > 2**20])
+
+
+def flops_table(made: Plan) -> Table:
+    """What an iteration computes."""
+    whole = sum(made.flops.values())
+    rows = [(name, f"{f / 1e12:,.3f}  {f / whole:6.1%}") for name, f in made.flops.items()]
+    rows.append(("iteration with a one-step roll-out", f"{whole / 1e12:,.3f}  100.0%"))
+    if made.rollout:
+        rows.append(("longer roll-outs, mean of the run", f"{made.rollout / 1e12:+,.3f}        "))
+    return _two_columns("An iteration, TFLOP", rows)
+
+
+def _two_columns(title: str, rows: Sequence[tuple[str, str]]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, show_header=False, title=title, title_justify="left")
+    table.add_column()
+    table.add_column(justify="right")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def verdict(
+    card: float, way: Way | None, made: Plan, recipe: str, given: Sequence[str]
+) -> Sequence[str]:
+    """Whether a card holds it, and the lines that make it do so."""
+    from distillkit.recipe_yaml import dump
+
+    if way is None:
+        return [f"{card:g} GB: does not fit, whatever is turned on"]
+    if not way.sets:
+        return [f"{card:g} GB: fits as it is ({gib(made.peak)} GiB)"]
+    flags = " ".join(f"--set {shlex.quote(text)}" for text in [*given, *way.sets])
+    lines = dump(_nested(way.sets, way.plan)).rstrip().splitlines()
+    missing = any("bits=8" in text for text in way.sets) and find_spec("bitsandbytes") is None
+    return [
+        f"{card:g} GB: fits ({gib(way.plan.peak)} GiB) with these lines in the recipe:",
+        *(f"    {line}" for line in lines),
+        f"  or: distillkit run {shlex.quote(recipe)} {flags}",
+        *(["  8 bits need: pip install 'distillkit[8bit]'"] if missing else []),
+    ]
+
+
+def _nested(sets: Sequence[str], way: Plan) -> dict[str, Any]:
+    """`a.b=c` as a mapping with the values of the recipe that has them."""
+    whole = way.recipe.model_dump()
+    shown: dict[str, Any] = {}
+    for text in sets:
+        names = text.partition("=")[0].split(".")
+        value: Any = whole
+        for name in names:
+            value = value[name]
+        inner: dict[str, Any] = shown
+        for name in names[:-1]:
+            inner = inner.setdefault(name, {})
+        inner[names[-1]] = value
+    return shown

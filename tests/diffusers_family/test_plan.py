@@ -1,0 +1,246 @@
+"""A plan says what a run takes: its bytes are those of the objects that a run builds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from distillkit.assembly import build_parts, make_players, make_timeline
+from distillkit.metering import Meter
+from distillkit.plan import GIB, Plan, make_plan, usable
+from distillkit.players import Players
+from distillkit.recipe import Recipe
+from distillkit.recipe_file import load_recipe
+from distillkit.savings import ways
+from distillkit.step import iterate, show
+
+RECIPE = """\
+prompts: {{type: list, prompts: [a ring, two bars]}}
+teacher: {{type: sdxl, model: {model}, dtype: float32, steps: 2}}
+student: {{type: unet, start: teacher, rank: 2, timestep_shift: 500}}
+backbone: {{type: unet-encoder}}
+pool: {{type: dynamic, timesteps: [10, 500], heads_per_slot: 2, width: 64, depth: 1}}
+losses: [{{type: hinge}}]
+refinement: {{type: bottom-up, stages: {{1: 2, 2: 2}}}}
+optim: {{student: {{lr: 1.0e-2}}, critic: {{lr: 1.0e-2}}}}
+run: {{batch: 2, accumulate: 2, threads: 1}}
+"""
+SWITCHES = [
+    (),
+    ("student.train=lora",),
+    ("student.ema=0.9", "backbone.gradient_checkpointing=true"),
+    ("run.heads_wait=true", "student.gradient_checkpointing=true"),
+    ("teacher.dtype=bfloat16", "teacher.waits=[text_encoders, vae]"),
+]
+
+
+@pytest.fixture
+def file(tiny_sdxl: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(RECIPE.format(model=tiny_sdxl))
+    return path
+
+
+def players_of(recipe: Recipe) -> Players:
+    return make_players(recipe, build_parts(recipe), Accelerator(cpu=True))
+
+
+def size(tensors: Sequence[Tensor]) -> int:
+    return sum({t.untyped_storage()._cdata: t.nbytes for t in tensors}.values())
+
+
+def tensors_of(*modules: nn.Module) -> list[Tensor]:
+    return [t for m in modules for t in (*m.parameters(), *m.buffers())]
+
+
+@pytest.mark.parametrize("sets", SWITCHES, ids=lambda sets: " ".join(sets) or "none")
+def test_bytes_of_the_plan_are_those_of_the_real_players(file: Path, sets: Sequence[str]) -> None:
+    """Counted: weights; gradients as they arrive; the moments after a step of the optimizers."""
+    recipe = load_recipe(file, sets).recipe
+    plan, players = make_plan(recipe), players_of(recipe)
+    assert players.critics is not None
+    pool, teacher, module = players.critics.pool, players.pairs.teacher, players.student.network
+    gradients: dict[int, Tensor] = {}
+    for p in (*module.module.parameters(), *pool.heads.parameters()):
+        if p.requires_grad:
+            p.register_post_accumulate_grad_hook(lambda p: gradients.update({id(p): p.grad}))
+    iterate(0, make_timeline(recipe, build_parts(recipe)).turn(0), players)
+    moments = players.student_optimizer.state, players.critic_optimizer.state  # type: ignore[union-attr]
+    stepped, drawn = ([t for s in state.values() for t in s.values()] for state in moments)
+    parts = {part.name: part for part in plan.parts}
+    student, heads = parts["student"], parts["heads"]
+
+    own = [p for p in module.module.parameters() if p.requires_grad]
+    mine, theirs = ([gradients[id(p)] for p in group if id(p) in gradients]
+                    for group in (own, list(pool.heads.parameters())))  # fmt: skip
+    assert (student.gradients, heads.gradients) == (size(mine), size(theirs))
+    assert student.optimizer == size(stepped)
+    assert student.weights == size(tensors_of(module.module))
+    seated = [h for h in pool.heads if any(id(p) in gradients for p in h.parameters())]
+    assert 0 < len(seated) < len(pool.heads)
+    waits = recipe.run.heads_wait
+    assert heads.weights == size(tensors_of(*(seated if waits else pool.heads)))
+    assert heads.optimizer == size(drawn) * (1 if waits else len(pool.heads) // len(seated))
+    resting = list(teacher.resting())  # type: ignore[attr-defined]
+    there = [m for m in teacher.modules() if m not in resting]
+    assert parts["teacher"].weights == size(tensors_of(*there))
+    idle = [h for h in pool.heads if waits and h not in seated]
+    assert plan.waiting == size(tensors_of(*resting, *idle))
+    if recipe.student.ema:
+        assert players.average is not None
+        kept = list(players.average.weights.values())
+        assert parts["running average"].weights == size(kept)
+
+
+@pytest.mark.parametrize("sets", [(), ("student.train=lora",)])
+def test_the_students_activations_are_what_autograd_saves(file: Path, sets: Sequence[str]) -> None:
+    """Against torch's own hooks on real tensors, without the parameters; within a tenth."""
+    recipe = load_recipe(file, sets).recipe
+    players = players_of(recipe)
+    parts = [*players.pairs.teacher.modules(), players.student.network.module]
+    weights = {t.untyped_storage()._cdata for t in tensors_of(*parts)}
+    saved: dict[int, Tensor] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        if tensor.untyped_storage()._cdata not in weights:
+            saved[tensor.untyped_storage()._cdata] = tensor
+        return tensor
+
+    turn = make_timeline(recipe, build_parts(recipe)).turn(0)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        show(players, turn, range(2), None)
+    counted = sum(t.untyped_storage().nbytes() for t in saved.values())
+    assert make_plan(recipe).student_graph == pytest.approx(counted, rel=0.1)
+
+
+@pytest.mark.parametrize("sets", [(), ("student.gradient_checkpointing=true",)])
+def test_the_peak_is_that_of_a_real_iteration(
+    file: Path, sets: Sequence[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every storage on the CPU in a real iteration; moments, which come last, are left out."""
+    recipe = load_recipe(file, sets).recipe
+    players, plan = players_of(recipe), make_plan(recipe)
+    turn = make_timeline(recipe, build_parts(recipe)).turn(0)
+    for step in ("step_critic", "step_student"):
+        monkeypatch.setattr(players, step, lambda *_: None)
+    assert players.critics is not None
+    heads = players.critics.pool.heads
+    modules = [*players.pairs.teacher.modules(), players.student.network.module, heads]
+    meter = Meter("cpu")
+    meter.own("weights", tensors_of(*modules))
+    with meter:
+        iterate(0, turn, players)
+    moments = sum(part.optimizer for part in plan.parts)
+    assert plan.peak - moments == pytest.approx(sum(meter.peak.values()), rel=0.1)
+
+
+def test_each_switch_lowers_what_it_says(file: Path) -> None:
+    plan = make_plan(load_recipe(file).recipe)
+
+    def after(*sets: str) -> Plan:
+        return make_plan(load_recipe(file, sets).recipe)
+
+    def sums(made: Plan) -> tuple[int, ...]:
+        parts = made.parts
+        kinds = ("weights", "gradients", "optimizer")
+        return tuple(sum(getattr(part, kind) for part in parts) for kind in kinds)
+
+    def activations(made: Plan) -> int:
+        return sum(made.activations.values())
+
+    assert activations(after("student.gradient_checkpointing=true")) < activations(plan)
+    assert activations(after("backbone.gradient_checkpointing=true")) < activations(plan)
+    half = after("run.precision=bf16")
+    assert half.activations["student: forward"] < plan.activations["student: forward"]
+    assert sums(half) == sums(plan)
+    lora, lighter = sums(after("student.train=lora")), sums(plan)
+    assert all(a < b for a, b in zip(lora, lighter, strict=True))
+    eight = sums(after("optim.student.bits=8", "optim.critic.bits=8"))
+    assert eight[:2] == lighter[:2]
+    assert eight[2] < 0.7 * lighter[2]
+    halves = after("run.batch=1", "run.accumulate=4")
+    assert halves.student_graph == pytest.approx(plan.student_graph / 2, rel=0.05)
+    assert halves.flops["student: forward"] == plan.flops["student: forward"]
+
+
+def test_a_card_that_is_too_small_gets_lines_that_make_it_fit(file: Path) -> None:
+    """The first switch is enough for a card a little smaller than what the recipe takes."""
+    plan = make_plan(load_recipe(file).recipe)
+    offset = (usable(1) - usable(0)) / GIB
+    card = (plan.peak * 0.9 - usable(0)) / GIB / offset
+    assert not plan.fits(card)
+    asked: list[Sequence[str]] = []
+
+    def load(sets: Sequence[str]) -> Recipe:
+        asked.append(sets)
+        return load_recipe(file, sets).recipe
+
+    import distillkit.savings as savings
+
+    before, savings.LEAST = savings.LEAST, 1.0
+    try:
+        [(_, way), (_, none)] = ways(load, (card, 0.5), plan)
+    finally:
+        savings.LEAST = before
+    assert way is not None
+    assert way.plan.fits(card)
+    assert make_plan(load_recipe(file, way.sets).recipe).peak == way.plan.peak
+    assert asked[0] == ["run.precision=bf16"]
+    assert none is None
+
+
+def test_the_backbones_checkpoints_change_no_gradient(file: Path) -> None:
+    gradients = []
+    for sets in ((), ("backbone.gradient_checkpointing=true",)):
+        players = players_of(load_recipe(file, sets).recipe)
+        assert players.critics is not None
+        backbone, teacher = players.critics.backbone, players.pairs.teacher
+        x = torch.randn(2, *teacher.latent_shape, generator=torch.Generator().manual_seed(0))
+        x.requires_grad_()
+        corner = torch.zeros(2, dtype=torch.int64)
+        from distillkit.contracts import Window
+
+        window = Window(corner, corner, *(x.shape[-2:] * 2))
+        cond = teacher.null(2)
+        maps = backbone.features(x, torch.tensor([10, 500]), cond, window)
+        sum(m.square().sum() for m in maps).backward()  # type: ignore[union-attr]
+        gradients.append(x.grad)
+    assert torch.equal(*gradients)  # type: ignore[arg-type]
+
+
+def test_networks_that_wait_go_back_after_their_work(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = load_recipe(file, ["teacher.waits=[text_encoders, vae]"]).recipe
+    teacher: Any = build_parts(recipe).teacher
+    moves: list[tuple[str, str]] = []
+    real = nn.Module.to
+
+    def seen(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        moves.append((type(module).__name__, str(args[0])))
+        return real(module, *args, **kwargs)
+
+    monkeypatch.setattr(nn.Module, "to", seen)
+    teacher.to("cpu:0")
+    assert [name for name, _ in moves] == ["UNet2DConditionModel"]
+    moves.clear()
+    texts = {"CLIPTextModel", "CLIPTextModelWithProjection"}
+    teacher.encode(["a ring"])
+    assert {name for name, place in moves if place == "cpu:0"} >= texts
+    assert {name for name, place in moves[-2:] if place == "cpu"} == texts
+
+
+def test_tiles_take_less_memory_and_draw_the_same_size(file: Path) -> None:
+    whole = make_plan(load_recipe(file).recipe).rehearsed.decoding
+    tiled = load_recipe(file, ["teacher.vae_tiling=true"]).recipe
+    assert make_plan(tiled).rehearsed.decoding < whole
+    teacher = build_parts(tiled).teacher
+    plain = build_parts(load_recipe(file).recipe).teacher
+    x = torch.randn(2, *teacher.latent_shape, generator=torch.Generator().manual_seed(0))
+    assert teacher.decode(x).shape == plain.decode(x).shape
