@@ -24,7 +24,7 @@ from distillkit.recipe_file import load_recipe
 from distillkit.runfolder import RunFolder
 from distillkit.stream import Stream
 from distillkit.student import MAX_STEPS, Student, load_weights
-from distillkit.transfer import agreed_shift
+from distillkit.transfer import agreed_shift, shift_of
 
 if TYPE_CHECKING:
     from distillkit.configs import TeacherConfig
@@ -151,7 +151,8 @@ def sample(
         raise UserError(f"--steps {steps}: a student draws in 1 to {MAX_STEPS} steps")
     if count < 1:
         raise UserError(f"--count {count}: at least 1 picture")
-    if unet is None and shift is None:
+    published = not RunFolder(Path(source)).recipe.is_file() and shift_of(Path(source)) is not None
+    if unet is None and shift is None and not published:
         recipe, parts, student = load_student(Path(source), snapshot)
         teacher, batch = parts.teacher, recipe.run.batch
         student.network.module.to(_device())
@@ -176,7 +177,7 @@ def open_model(
         raise UserError(f"{model} is a run, which has its own UNet and shift: leave both out")
     if shift is not None and not 1 <= shift <= 1000:
         raise UserError(f"--shift {shift}: 1 to 1000, such as 250 for NitroSD-Realism")
-    shift = shift if unet is None else agreed_shift(Path(unet), shift)
+    shift = agreed_shift(Path(unet or model), shift)
     if shift is None:
         raise UserError(
             f"--unet {unet}: the file does not say its timestep shift, without which the weights "

@@ -98,15 +98,31 @@ def agreed_shift(path: Path, given: int | None) -> int | None:
 
 
 def shift_of(path: Path) -> int | None:
-    """The timestep shift that a safetensors file says it goes with, if it says one."""
+    """The timestep shift that weights say they go with, if they say one.
+
+    `path`: a safetensors file, or a published folder, whose shifted scheduler has it.
+    """
     from safetensors import SafetensorError, safe_open
 
+    if path.is_dir():
+        return _shift_in(path)
     try:
         with safe_open(path, "pt") as file:
             said = (file.metadata() or {}).get(SHIFT_KEY, "")
     except (OSError, SafetensorError):
         return None  # no such file, or none of this kind: whoever reads the weights says so
     return int(said) if said.isdecimal() else None
+
+
+def _shift_in(folder: Path) -> int | None:
+    for config in sorted(folder.glob("*/scheduler_config.json")):
+        try:
+            said = json.loads(config.read_text(encoding="utf-8")).get("shifted_timestep")
+        except (OSError, ValueError):
+            continue  # whoever loads the folder says what is wrong with it
+        if isinstance(said, int):
+            return said
+    return None
 
 
 @contextmanager

@@ -25,9 +25,12 @@ def export(
     base: Annotated[
         str | None, typer.Option(help="UNet or pipeline that a LoRA is made for.")
     ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Of a diffusers folder: stock, or shifted (remote code).")
+    ] = None,
 ) -> None:
     """Write a run's student in a form that other software loads."""
-    options = {"dtype": dtype, "rank": rank, "base": base}
+    options = {"dtype": dtype, "rank": rank, "base": base, "scheduler": scheduler}
     config = choose(to, {name: value for name, value in options.items() if value is not None})
 
     from distillkit.cli._console import console

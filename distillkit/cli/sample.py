@@ -10,7 +10,7 @@ import typer
 
 def sample(
     run: Annotated[
-        str, typer.Argument(help="A run folder; with --unet or --shift: a pipeline or checkpoint.")
+        str, typer.Argument(help="A run, or a published folder; with --unet or --shift: any model.")
     ],
     prompt: Annotated[str, typer.Argument(help="What to draw.")],
     out: Annotated[Path, typer.Option(help="The PNG to write.")],

@@ -20,11 +20,14 @@ class DiffusersFolder(ExporterConfig):
     type: Literal["diffusers"] = "diffusers"
     dtype: Short | None = None
     """Number format of the UNet; none takes the recipe's `publish_dtype`."""
+    scheduler: Literal["stock", "shifted"] = "stock"
+    """`stock`: LCMScheduler, which needs no trust and is told its one timestep. `shifted`: ours,
+    from the folder: one to four steps, for those who load with `trust_remote_code=True`."""
 
     def build(self) -> exchange.Exporter:
         from distillkit_diffusers.exporters import FolderExporter
 
-        return FolderExporter(self.dtype)
+        return FolderExporter(self.dtype, self.scheduler == "shifted")
 
 
 class UNetFile(ExporterConfig):

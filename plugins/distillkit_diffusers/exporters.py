@@ -32,15 +32,17 @@ class FolderExporter:
     """Fulfils `distillkit.exchange.Exporter`: a StableDiffusionXLPipeline folder."""
 
     dtype: Short | None
+    remote_code: bool = False
+    """Whether our scheduler is the pipeline's own, for `trust_remote_code=True`."""
     suffix: str = ""
 
     def export(self, network: StudentNetwork, timestep_shift: int, path: Path) -> Sequence[str]:
         student = sdxl_student(network, "diffusers")
         if self.dtype is None:
-            student.publish(path, timestep_shift)
+            student.publish(path, timestep_shift, self.remote_code)
         else:
             unet = student.unet(DTYPES[self.dtype])
-            publish_pipeline(student.teacher.pipe, unet, path, timestep_shift)
+            publish_pipeline(student.teacher.pipe, unet, path, timestep_shift, self.remote_code)
         return ["a diffusers pipeline; README.md in it shows one to four steps"]
 
 

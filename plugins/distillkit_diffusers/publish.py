@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,22 @@ image = pipe("a lighthouse at dawn", num_inference_steps=4, guidance_scale=0).im
 ```
 """
 
+REMOTE = """\
+# A Stable Diffusion XL model for one to four steps
+
+Made with distillkit. The UNet is run at a shifted timestep, floor(t * {shift} / 1000), and without
+guidance. The scheduler that does it lies in `scheduler/`; diffusers runs it where it is trusted.
+
+```python
+import torch
+from diffusers import DiffusionPipeline
+
+folder = "."  # this folder
+pipe = DiffusionPipeline.from_pretrained(folder, dtype=torch.{dtype}, trust_remote_code=True)
+image = pipe("a lighthouse at dawn", num_inference_steps=4, guidance_scale=0).images[0]
+```
+"""
+
 COMFY = """\
 {name}: timestep shift {shift}. Weights and shift belong together.
 
@@ -61,10 +78,14 @@ to four steps take the scheduler that `distillkit export RUN --to diffusers` put
 """
 
 
-def publish_pipeline(pipe: Any, unet: Any, folder: Path, shift: int) -> None:
+def publish_pipeline(
+    pipe: Any, unet: Any, folder: Path, shift: int, remote_code: bool = False
+) -> None:
     """Write `pipe` with `unet` as its UNet, in the UNet's number format; whole or not at all.
 
-    An earlier publication in the same folder is replaced; any other folder is left alone.
+    Its scheduler is the stock one, or with `remote_code` ours, which diffusers runs for those who
+    load with `trust_remote_code=True`. An earlier publication in the same folder is replaced; any
+    other folder is left alone.
     """
     folder = Path(folder)
     ours = (folder / "model_index.json").is_file()
@@ -73,7 +94,7 @@ def publish_pipeline(pipe: Any, unet: Any, folder: Path, shift: int) -> None:
     with appearing(folder) as part:
         part.mkdir()
         try:
-            _write(pipe, unet, part, shift)
+            _write(pipe, unet, part, shift, remote_code)
         except SafetensorError as error:  # the library's way to report a full disk
             raise OSError(str(error)) from error
 
@@ -83,7 +104,7 @@ def shift_page(name: str, folder: str, shift: int) -> str:
     return COMFY.format(name=name, folder=folder, shift=shift, one_step=999 * shift // 1000)
 
 
-def _write(pipe: Any, unet: Any, folder: Path, shift: int) -> None:
+def _write(pipe: Any, unet: Any, folder: Path, shift: int, remote_code: bool) -> None:
     from diffusers import LCMScheduler
 
     from distillkit_diffusers import timestep_shift_lcm
@@ -105,16 +126,26 @@ def _write(pipe: Any, unet: Any, folder: Path, shift: int) -> None:
         )
         published.save_pretrained(folder, safe_serialization=True)
     _restore_prefix(folder / "text_encoder" / "model.safetensors")
-    shifted.save_pretrained(folder / SHIFT_FOLDER)
-    shutil.copy(timestep_shift_lcm.__file__, folder / SHIFT_FOLDER)
+    for place in (SHIFT_FOLDER, "scheduler") if remote_code else (SHIFT_FOLDER,):
+        shifted.save_pretrained(folder / place)
+        shutil.copy(timestep_shift_lcm.__file__, folder / place)
+    if remote_code:
+        _name_our_scheduler(folder / "model_index.json")
     shifted.set_timesteps(1)
-    page = README.format(
+    page = (REMOTE if remote_code else README).format(
         shift=shift,
         shift_folder=SHIFT_FOLDER,
         dtype=str(unet.dtype).removeprefix("torch."),
         one_step=int(shifted.timesteps[0]),
     )
     (folder / "README.md").write_text(page, encoding="utf-8")
+
+
+def _name_our_scheduler(index: Path) -> None:
+    """Diffusers looks for `scheduler/timestep_shift_lcm.py` where the index says this."""
+    parts = json.loads(index.read_text(encoding="utf-8"))
+    parts["scheduler"] = ["timestep_shift_lcm", "TimestepShiftLCMScheduler"]
+    index.write_text(json.dumps(parts, indent=2) + "\n", encoding="utf-8")
 
 
 def _restore_prefix(path: Path) -> None:

@@ -50,9 +50,10 @@ class UNetStudent:
         )
         return twin.eval().requires_grad_(False)
 
-    def publish(self, folder: Path, timestep_shift: int) -> None:
+    def publish(self, folder: Path, timestep_shift: int, remote_code: bool = False) -> None:
         """Write a StableDiffusionXLPipeline folder of the teacher's parts and this UNet."""
-        publish_pipeline(self.teacher.pipe, self.unet(self._dtype), folder, timestep_shift)
+        unet = self.unet(self._dtype)
+        publish_pipeline(self.teacher.pipe, unet, folder, timestep_shift, remote_code)
 
 
 def trainable_copy(unet: Any, copied: bool, gradient_checkpointing: bool) -> Any:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,10 @@ from safetensors.torch import load_file, save_file
 from distillkit.cli import main
 from distillkit.disk import save_tensors
 from distillkit.errors import UserError
+from distillkit.randomness import key_to_seed
+from distillkit.randomness import noise as noise_of
 from distillkit.runfolder import RunFolder
+from distillkit.sampling import sample
 from distillkit.student import Student
 from distillkit_diffusers.configs import UNetStudentConfig
 from distillkit_diffusers.exporters import (
@@ -26,7 +32,7 @@ from distillkit_diffusers.layout import find_unet, unet_names, vae_names, what_i
 from distillkit_diffusers.loading import load_teacher
 from distillkit_diffusers.lora import extract
 
-from .conftest import noise
+from .conftest import SIDE, noise
 
 PROMPTS = ["a red ring", "two blue bars"]
 SHIFT = 250
@@ -288,3 +294,58 @@ def test_a_file_is_told_by_its_names() -> None:
     assert what_is(["lora_unet_mid.lora_down.weight"]) == "a LoRA"
     assert what_is(["text_model.final_layer_norm.bias"]) == "a text encoder"
     assert what_is(["x"]) == "something else"
+
+
+STOCK = """
+import sys
+sys.modules["distillkit"] = sys.modules["distillkit_diffusers"] = None  # not to be imported
+import torch
+from diffusers import DiffusionPipeline
+from safetensors.torch import load_file, save_file
+
+folder, noise, seed, steps, out = sys.argv[1:]
+pipe = DiffusionPipeline.from_pretrained(folder, dtype=torch.float32, trust_remote_code=True)
+images = pipe(
+    "a red ring",
+    latents=load_file(noise)["x_T"],
+    num_inference_steps=int(steps),
+    guidance_scale=0,
+    generator=torch.Generator().manual_seed(int(seed)),
+    output_type="pt",
+).images
+save_file({"images": images.contiguous()}, out, {"scheduler": type(pipe.scheduler).__module__})
+"""
+
+
+@pytest.mark.parametrize("scheduler", ["stock", "shifted"])
+def test_a_published_folder_is_sampled_with_the_shift_it_says(
+    run: Path, tmp_path: Path, scheduler: str
+) -> None:
+    """The run's own picture; and, where the scheduler is remote code, diffusers' alone too.
+
+    The noise of every step is drawn from one generator, so its seed is all that diffusers needs.
+    """
+    folder, steps, seed = tmp_path / "published", 4, 3
+    words = ("export", run, "--to", "diffusers", "--dtype", "fp32", "--scheduler", scheduler)
+    assert command(*words, "--out", folder) == 0
+    expected = sample(str(run), "a red ring", steps, seed)
+    found = sample(str(folder), "a red ring", steps, seed)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+    with pytest.raises(UserError, match="weights go with timestep shift 250"):
+        sample(str(folder), "a red ring", steps, seed, shift=500)
+    if scheduler == "stock":
+        return
+    x_T = noise_of((4, SIDE, SIDE), seed, "x_T", [0])
+    save_file({"x_T": x_T}, tmp_path / "x_T.safetensors")
+    script, images = tmp_path / "stock.py", tmp_path / "images.safetensors"
+    script.write_text(STOCK)
+    renoise = str(key_to_seed(seed, "renoise", 0))
+    args = [folder, tmp_path / "x_T.safetensors", renoise, str(steps), images]
+    env = {**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, script, *args], env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    with safe_open(images, "pt") as file:
+        assert "timestep_shift_lcm" in file.metadata()["scheduler"]
+    torch.testing.assert_close(load_file(images)["images"], expected, rtol=0, atol=1e-4)
