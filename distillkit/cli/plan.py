@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from distillkit.cli._options import Changes, RecipeName
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -18,15 +20,12 @@ if TYPE_CHECKING:
 
 
 def plan(
-    recipe: Annotated[str, typer.Argument(help="A recipe's file, or a name of `recipes list`.")],
+    recipe: RecipeName,
     gpu_memory: Annotated[
         float | None,
         typer.Option(min=1, help="Memory of your card in GB.", show_default="24, 40, 48 and 80"),
     ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="A.B=C", help="Change a field; can be given many times."),
-    ] = None,
+    set_: Changes = None,
 ) -> None:
     """Parameters, memory and FLOPs by part, without weights; which cards hold it, and with what."""
     from distillkit.cli._console import console

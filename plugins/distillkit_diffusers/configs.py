@@ -11,15 +11,10 @@ from pydantic import Field, model_validator
 from distillkit.configs import BackboneConfig, StudentConfig, TeacherConfig
 from distillkit.errors import did_you_mean
 from distillkit_diffusers.presets import PRESETS, filled_in
+from distillkit_diffusers.words import DType, Predicts, SolverName, Spacing, Waits
 
 if TYPE_CHECKING:
     from distillkit import contracts
-
-SolverName = Literal["ddim", "dpm++", "euler", "euler-ancestral", "lcm", "lcm-shift", "tcd"]
-Predicts = Literal["epsilon", "v_prediction", "sample"]
-Spacing = Literal["trailing", "leading", "linspace"]
-DType = Literal["float32", "bfloat16", "float16"]
-Waits = Literal["text_encoders", "vae"]
 
 
 class SDXLTeacherConfig(TeacherConfig):
@@ -121,13 +116,14 @@ class SDXLTeacherConfig(TeacherConfig):
             vae_tiling=self.vae_tiling,
         )
 
-    def outline(self) -> contracts.Teacher:
+    def outline(self, device: str = "meta") -> contracts.Teacher:
+        """`device`: where the networks are made; other than on meta they have random weights."""
         from distillkit_diffusers.outline import outline_teacher
 
         fields = self.model_dump(
             exclude={"type", "preset", "variant", "unet", "lora", "lora_strength"}
         )
-        return outline_teacher(fields.pop("model"), **fields)
+        return outline_teacher(fields.pop("model"), **fields, device=device)
 
 
 class UNetEncoderConfig(BackboneConfig):
@@ -210,14 +206,14 @@ class UNetStudentConfig(StudentConfig):
         """`started`: a UNet of its own that a student starts from, of the given one's sizes."""
         from distillkit_diffusers.loading import sdxl_teacher
         from distillkit_diffusers.lora_unet import LoRAUNet
-        from distillkit_diffusers.student import UNetStudent, trainable_copy
+        from distillkit_diffusers.student import UNetStudent, convert, trainable_copy
 
         family = sdxl_teacher(teacher, "student unet")
         unet = family.denoiser.module
         if self.start != "teacher":
             unet = started(unet)
         if self.train == "lora":
-            unet = unet.to(family.denoiser.module.dtype)
+            unet = convert(unet, family.denoiser.module.dtype)
             module = LoRAUNet(unet, self.rank, self.targets, self.gradient_checkpointing)
         else:
             module = trainable_copy(unet, self.start == "teacher", self.gradient_checkpointing)

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from distillkit.configs import ExporterConfig, LayoutConfig
+from distillkit_diffusers.words import Short
 
 if TYPE_CHECKING:
     from distillkit import exchange
-
-Short = Literal["fp16", "bf16", "fp32"]
 
 
 class DiffusersFolder(ExporterConfig):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from distillkit.contracts import StudentNetwork
-    from distillkit_diffusers.export_configs import Short
+    from distillkit_diffusers.words import Short
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 

@@ -21,7 +21,7 @@ from distillkit_diffusers.teacher import SDXLTeacher
 from distillkit_diffusers.weights import keys_of, put_weights
 
 if TYPE_CHECKING:
-    from distillkit_diffusers.configs import DType, Predicts, SolverName, Spacing, Waits
+    from distillkit_diffusers.words import DType, Predicts, SolverName, Spacing, Waits
 
 
 def load_teacher(

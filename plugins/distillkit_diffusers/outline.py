@@ -14,10 +14,11 @@ import torch
 
 from distillkit_diffusers.sdxl_files import SDXL_FILES, tokenizers
 from distillkit_diffusers.solvers import make_solver
+from distillkit_diffusers.student import convert
 from distillkit_diffusers.teacher import SDXLTeacher
 
 if TYPE_CHECKING:
-    from distillkit_diffusers.configs import DType, Predicts, SolverName, Spacing, Waits
+    from distillkit_diffusers.words import DType, Predicts, SolverName, Spacing, Waits
 
 
 def outline_teacher(
@@ -92,7 +93,7 @@ def _network(name: str, folder: Path, dtype: Any, device: str) -> Any:
                 "text_encoder_2": transformers.CLIPTextModelWithProjection,
             }
             made = kinds[name](transformers.CLIPTextConfig(**config))
-    return torch.nn.Module.to(made, dtype)  # diffusers' own `to` would advise against it
+    return convert(made, dtype)
 
 
 def _words(folder: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import torch
 from torch import Generator, Tensor
 
 if TYPE_CHECKING:
-    from distillkit_diffusers.configs import SolverName, Spacing
+    from distillkit_diffusers.words import SolverName, Spacing
 
 
 DETERMINISTIC = ("DDIMScheduler", "DPMSolverMultistepScheduler", "EulerDiscreteScheduler")

@@ -18,8 +18,8 @@ from distillkit_diffusers.publish import publish_pipeline
 
 if TYPE_CHECKING:
     from distillkit.contracts import Condition
-    from distillkit_diffusers.configs import DType
     from distillkit_diffusers.teacher import SDXLTeacher
+    from distillkit_diffusers.words import DType
 
 
 class UNetStudent:
@@ -54,6 +54,11 @@ class UNetStudent:
         """Write a StableDiffusionXLPipeline folder of the teacher's parts and this UNet."""
         unet = self.unet(self._dtype)
         publish_pipeline(self.teacher.pipe, unet, folder, timestep_shift, remote_code)
+
+
+def convert(module: Any, dtype: Any) -> Any:
+    """The module in another number format, without the advice of diffusers' own `to`."""
+    return torch.nn.Module.to(module, dtype)
 
 
 def trainable_copy(unet: Any, copied: bool, gradient_checkpointing: bool) -> Any:

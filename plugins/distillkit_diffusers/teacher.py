@@ -19,8 +19,8 @@ from distillkit_diffusers.denoiser import UNetDenoiser
 
 if TYPE_CHECKING:
     from distillkit.contracts import Denoiser
-    from distillkit_diffusers.configs import Waits
     from distillkit_diffusers.solvers import Solver
+    from distillkit_diffusers.words import Waits
 
 
 @dataclass
