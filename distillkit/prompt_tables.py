@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from distillkit.contracts import PromptSource
 from distillkit.errors import UserError, did_you_mean
 from distillkit.sieve import SievedPrompts
+
+if TYPE_CHECKING:
+    from distillkit.contracts import PromptSource
 
 
 class ParquetPrompts(SievedPrompts):

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
 from distillkit.configs import PromptsConfig
-from distillkit.contracts import PromptSource
 from distillkit.errors import UserError
 from distillkit.sieve import SievedPrompts
+
+if TYPE_CHECKING:
+    from distillkit.contracts import PromptSource
 
 Prompt = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 

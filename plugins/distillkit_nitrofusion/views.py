@@ -6,8 +6,12 @@ know no prompt, so they judge coherence alone; that is what works against Janus 
 
 from __future__ import annotations
 
-from distillkit.contracts import View
+from typing import TYPE_CHECKING
+
 from distillkit.errors import did_you_mean
+
+if TYPE_CHECKING:
+    from distillkit.contracts import View
 
 NAMES = ("global-cond", "global-uncond", "local-cond", "local-uncond")
 """Every view that a recipe can name."""
@@ -23,5 +27,7 @@ def check_name(name: str) -> str:
 
 def view(name: str, crop: float) -> View:
     """The view of that name; `crop` is the side of local ones, as a share of the latent's side."""
+    from distillkit.contracts import View
+
     scale, told = check_name(name).split("-")
     return View(name, crop=crop if scale == "local" else 1.0, conditional=told == "cond")
