@@ -1,0 +1,264 @@
+"""NitroFusion's iteration on SDXL at its true size, with random weights: memory and speed.
+
+    python benchmarks/sdxl_gpu.py [--out sdxl_gpu.json]
+
+On one GPU: for the recipe as it is, without its memory switches, with torch.compile, with moments
+of 8 bits, and with a LoRA student: peak memory by part beside what `distillkit plan` says, seconds
+an iteration, and the share of the bf16 peak that this card reaches in a large matrix product.
+`--tiny` takes a small model of the same classes, on a CPU too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import time
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from rich.table import Table
+
+from distillkit.assembly import Parts, build_part, freeze, make_players, make_timeline
+from distillkit.cli._console import console
+from distillkit.metering import Meter
+from distillkit.plan import GIB, Plan, make_plan
+from distillkit.players import Players
+from distillkit.recipe import Recipe
+from distillkit.recipe_file import load_recipe
+from distillkit.rehearsal import first_full_turn
+from distillkit.step import iterate
+
+RECIPE = Path(__file__).parents[1] / "recipes" / "nitro_vibrant.yaml"
+ITERATION = ["run.batch=5", "run.accumulate=2"]
+"""The paper's batch; two micro-batches, so that gradients are there while a graph is."""
+OFF = [
+    "run.heads_wait=false",
+    "backbone.gradient_checkpointing=false",
+    "student.gradient_checkpointing=false",
+    "teacher.waits=[]",
+]
+LORA = ["student.train=lora", "teacher.waits=[text_encoders,vae]"]
+VARIANTS: dict[str, tuple[list[str], bool]] = {
+    "the recipe": ([], False),
+    "compiled": ([], True),
+    "without its switches": (OFF, False),
+    "moments of 8 bits": (["optim.student.bits=8"], False),
+    "LoRA": (LORA, False),
+    "LoRA, compiled": (LORA, True),
+}
+"""What is set on top, and whether networks are compiled."""
+
+
+def tiny() -> list[str]:
+    """The shapes world's sizes, for a CPU."""
+    from distillkit_shapes.build import TEACHER
+
+    fields = {"teacher.model": TEACHER, "teacher.dtype": "float32", "run.precision": "no"}
+    return [f"{name}={value}" for name, value in fields.items()] + ["run.batch=2", "pool.width=16"]
+
+
+def random_parts(recipe: Recipe, device: str) -> Parts:
+    """The parts of the recipe at their true sizes, with random weights."""
+    teacher: Any = recipe.teacher.outline(device)
+    freeze(teacher.modules())
+    network = build_part(recipe.student, teacher, outline=True)
+    parts = Parts(teacher, network, ["a lighthouse at dawn", "a red fox in the snow"])
+    assert recipe.backbone is not None
+    assert recipe.pool is not None
+    parts.backbone = build_part(recipe.backbone, teacher, outline=True)
+    parts.pool = build_part(recipe.pool, parts.backbone.channels, 0)
+    parts.refresh = build_part(recipe.refresh) if recipe.refresh else None
+    parts.losses = [(c.weight, build_part(c, teacher, network)) for c in recipe.losses]
+    return parts
+
+
+class Memory:
+    """Bytes of tensors on the device: torch's own count on CUDA, a meter's elsewhere."""
+
+    def __init__(self, device: str) -> None:
+        self.cuda = device == "cuda"
+        self.meter = Meter(device)
+
+    def now(self, players: Players) -> int:
+        """Bytes of what is there between two iterations."""
+        if self.cuda:
+            torch.cuda.synchronize()
+            return torch.cuda.memory_allocated()
+        return sum({t.untyped_storage()._cdata: t.nbytes for t in _held(players)}.values())
+
+    def peak(self, players: Players, call: Callable[[], Any]) -> int:
+        """Most bytes at a moment of the call."""
+        if self.cuda:
+            torch.cuda.reset_peak_memory_stats()
+            call()
+            torch.cuda.synchronize()
+            return torch.cuda.max_memory_allocated()
+        self.meter.own("there before", _held(players))
+        self.meter.restart()
+        with self.meter:
+            call()
+        return sum(self.meter.peak.values())
+
+
+def _held(players: Players) -> list[torch.Tensor]:
+    """What would be on a device between two iterations, that is without what waits."""
+    assert players.critics is not None
+    teacher: Any = players.pairs.teacher
+    resting = list(teacher.resting())
+    modules = [m for m in teacher.modules() if m not in resting]
+    modules += [players.student.network.module, *players.critics.backbone.modules()]
+    optimizers = [players.student_optimizer]
+    if not players.heads_wait and players.critic_optimizer is not None:
+        modules.append(players.critics.pool.heads)
+        optimizers.append(players.critic_optimizer)
+    states = [t for o in optimizers for s in o.state.values() for t in s.values()]
+    held = [t for m in modules for t in (*m.parameters(), *m.buffers())]
+    return held + [t for t in states if isinstance(t, torch.Tensor)]
+
+
+def settle(players: Players) -> None:
+    """Moments for every head, as when each has been drawn once; a step without gradient."""
+    assert players.critics is not None
+    assert players.critic_optimizer is not None
+    for p in players.critics.pool.heads.parameters():
+        p.grad = torch.zeros_like(p)
+    players.critic_optimizer.step()
+    players.critic_optimizer.zero_grad(set_to_none=True)
+
+
+def measure(recipe: Recipe, device: str, compiled: bool, repeats: int) -> dict[str, Any]:
+    """Build, run two iterations for warming up, then one for its peak and some for their time."""
+    plan = make_plan(recipe)
+    accelerator = Accelerator(mixed_precision=recipe.run.precision, cpu=device == "cpu")
+    parts = random_parts(recipe, device)
+    players = make_players(recipe, parts, accelerator)
+    if compiled:
+        assert parts.backbone is not None
+        for module in (*parts.backbone.modules(), parts.teacher.denoiser.module):
+            module.compile()
+        parts.network.module.compile()
+    number, turn = first_full_turn(make_timeline(recipe, parts))
+    memory = Memory(device)
+    weights = memory.now(players)
+    settle(players)
+    for i in range(2):
+        iterate(number + i, turn, players)
+    moments = memory.now(players) - weights
+    peak = memory.peak(players, lambda: iterate(number + 2, turn, players))
+    began = time.perf_counter()
+    for i in range(repeats):
+        iterate(number + 3 + i, turn, players)
+    if device == "cuda":
+        torch.cuda.synchronize()
+    seconds = (time.perf_counter() - began) / repeats
+    return beside(plan, {"weights": weights, "moments": moments, "peak": peak}) | {
+        "seconds": seconds,
+        "pictures_per_second": recipe.run.batch * recipe.run.accumulate / seconds,
+        "flops": sum(plan.flops.values()),
+        "flops_per_second": sum(plan.flops.values()) / seconds,
+    }
+
+
+def beside(plan: Plan, measured: dict[str, int]) -> dict[str, Any]:
+    """Measured bytes beside the plan's; the rest of a peak are gradients and activations."""
+    planned = {
+        "weights": sum(part.weights for part in plan.parts) + plan.activations.get(BESIDE, 0),
+        "moments": sum(part.optimizer for part in plan.parts),
+        "peak": plan.peak,
+    }
+    for sizes in (planned, measured):
+        sizes["gradients and activations"] = sizes["peak"] - sizes["weights"] - sizes["moments"]
+    return {"planned": planned, "measured": measured, "ratio": planned["peak"] / measured["peak"]}
+
+
+BESIDE = "weights beside"
+
+
+def matmul_flops(device: str, side: int) -> float:
+    """FLOP/s of a square bf16 matrix product: the peak that this machine reaches."""
+    a, b = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
+    best = 0.0
+    for _ in range(10):
+        began = time.perf_counter()
+        for _ in range(5):
+            a @ b
+        if device == "cuda":
+            torch.cuda.synchronize()
+        best = max(best, 5 * 2 * side**3 / (time.perf_counter() - began))
+    return best
+
+
+def show(result: dict[str, Any]) -> Table:
+    """A row a variant."""
+    table = Table(title=f"{result['device']}: bf16 peak {result['matmul'] / 1e12:.1f} TFLOP/s")
+    table.add_column("variant")
+    columns = ("weights", "moments", "gradients, activations", "peak", "plan/measured")
+    for column in (*columns, "s/iteration", "pictures/s", "of bf16 peak"):
+        table.add_column(column, justify="right")
+    for name, row in result["variants"].items():
+        if "error" in row:
+            table.add_row(name, row["error"])
+            continue
+        planned, measured = row["planned"], row["measured"]
+        sizes = [
+            f"{planned[k] / GIB:.2f} / {measured[k] / GIB:.2f}"
+            for k in ("weights", "moments", "gradients and activations", "peak")
+        ]
+        share = f"{row['flops_per_second'] / result['matmul']:.0%}"
+        speed = (f"{row['seconds']:.2f}", f"{row['pictures_per_second']:.2f}", share)
+        table.add_row(name, *sizes, f"{row['ratio']:.3f}", *speed)
+    table.caption = "GiB: planned / measured"
+    return table
+
+
+def run(sets: Sequence[str], device: str, only: Sequence[str], repeats: int) -> dict[str, Any]:
+    """All variants, one after the other; one that does not fit is a row that says so."""
+    name = torch.cuda.get_device_name() if device == "cuda" else "CPU"
+    result: dict[str, Any] = {
+        "device": name,
+        "torch": torch.__version__,
+        "matmul": matmul_flops(device, 8192 if device == "cuda" else 256),
+        "variants": {},
+    }
+    for variant, (more, compiled) in VARIANTS.items():
+        if only and variant not in only:
+            continue
+        if any("bits=8" in text for text in more) and find_spec("bitsandbytes") is None:
+            result["variants"][variant] = {"error": "needs bitsandbytes"}
+            continue
+        try:
+            recipe = load_recipe(RECIPE, [*ITERATION, *sets, *more]).recipe
+            result["variants"][variant] = measure(recipe, device, compiled, repeats)
+        except torch.OutOfMemoryError:
+            result["variants"][variant] = {"error": "out of memory"}
+        gc.collect()
+        if device == "cuda":
+            torch.cuda.empty_cache()
+    return result
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """The command."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--tiny", action="store_true", help="a small model; works on a CPU")
+    options.add_argument("--set", action="append", default=[], metavar="A.B=C")
+    options.add_argument("--only", action="append", default=[], choices=list(VARIANTS))
+    options.add_argument("--repeats", type=int, default=3)
+    options.add_argument("--out", type=Path, default=Path("sdxl_gpu.json"))
+    given = options.parse_args(words)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu" and not given.tiny:
+        raise SystemExit("SDXL at its true size needs a GPU; --tiny runs a small model on a CPU")
+    sets = [*(tiny() if given.tiny else []), *given.set]
+    result = run(sets, device, given.only, given.repeats)
+    console().print(show(result))
+    given.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
