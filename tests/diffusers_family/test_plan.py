@@ -138,6 +138,7 @@ def test_the_peak_is_that_of_a_real_iteration(
         iterate(0, turn, players)
     moments = sum(part.optimizer for part in plan.parts)
     assert plan.peak - moments == pytest.approx(sum(meter.peak.values()), rel=0.1)
+    assert sum(plan.flops.values()) == pytest.approx(sum(meter.flops.values()), rel=0.05)
 
 
 def test_each_switch_lowers_what_it_says(file: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from distillkit.cli import main
 from distillkit.plan import make_plan
 from distillkit.recipe_file import load_recipe
+from distillkit.testing.runs import recipe as example_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 LORA_IN_24 = ("student.train=lora", "student.start=teacher", "teacher.waits=[text_encoders,vae]")
@@ -42,6 +43,26 @@ def test_a_lora_student_of_sdxl_fits_in_24_gb() -> None:
     plan = make_plan(load_recipe(RECIPES / "nitro_vibrant.yaml", LORA_IN_24).recipe)
     assert plan.recipe.run.batch == 5
     assert plan.fits(24)
+
+
+@pytest.mark.parametrize("name", ["dmd2_shapes", "ladd_shapes", "nitro_shapes"])
+def test_every_other_recipe_has_a_plan(name: str) -> None:
+    """DMD2's fake score is as large as the student, and has a gradient and moments of its own."""
+    plan = make_plan(load_recipe(RECIPES / f"{name}.yaml").recipe)
+    parts = {part.name: part for part in plan.parts}
+    student, score = parts["student"], parts["losses' networks"]
+    assert plan.fits(24)
+    assert student.optimizer >= 2 * student.weights > 0
+    expected = student.parameters if name.startswith("dmd2") else 0
+    assert score.parameters == expected
+    assert score.gradients == 4 * expected
+
+
+def test_parts_without_an_outline_have_a_plan() -> None:
+    """The examples build in full: 256 weights in the student, two moments and a count each."""
+    plan = make_plan(example_recipe())
+    student = next(part for part in plan.parts if part.name == "student")
+    assert (student.parameters, student.weights, student.optimizer) == (256, 1024, 2056)
 
 
 def test_the_command_shows_parts_peak_and_cards(capsys: pytest.CaptureFixture[str]) -> None:
