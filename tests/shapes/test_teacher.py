@@ -11,7 +11,7 @@ from distillkit_shapes import build
 from distillkit_shapes.scenes import draw_scenes, vocabulary
 
 MEGABYTE = 1_000_000
-BOUND = 0.8
+BOUND = 0.88
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def test_autoencoder_keeps_pictures(pipe: Any) -> None:
 
 
 def test_teacher_draws_what_its_captions_say(pipe: Any) -> None:
-    """64 captions at 8 steps and guidance 2: the shipped weights' share is a few points above."""
+    """64 captions at 8 steps and guidance 2. The shipped weights follow 95 % of 1,000."""
     from distillkit_shapes.oracle import agreement
     from distillkit_shapes.train.judge import sample
 

@@ -2,7 +2,7 @@
 
 The stages in order: vae, text, features, unet, decoder, judge. DIR becomes the pipeline's folder,
 features.safetensors is written beside it, caches and checkpoints go to --work. The defaults take
-about 140 minutes on two free CPU cores; a budget is wall clock, so a busy machine trains less.
+about 220 minutes on two free CPU cores; a budget is wall clock, so a busy machine trains less.
 
 The shipped weights were made on two CPU cores that other work shared (hence fewer samples than
 the same minutes give on free ones), by these runs:
@@ -13,6 +13,7 @@ the same minutes give on free ones), by these runs:
     --stage features --minutes 6
     --stage unet --minutes 82 (the first 36 with a quarter of GRID and without CLEAREST)
     --stage decoder --minutes 45, beside it
+    --stage unet --resume --minutes 160 (MIX in the last 46; 518,000 samples in all)
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import torch
 from distillkit_shapes import build
 
 STAGES = ("vae", "text", "features", "unet", "decoder", "judge")
-MINUTES = {"vae": 19.0, "text": 1.0, "features": 2.0, "unet": 95.0, "decoder": 15.0, "judge": 0.0}
+MINUTES = {"vae": 19.0, "text": 1.0, "features": 2.0, "unet": 160.0, "decoder": 15.0, "judge": 0.0}
 """Budget of each stage on two CPU cores."""
 
 

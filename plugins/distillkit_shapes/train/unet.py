@@ -16,7 +16,7 @@ import torch
 from torch import Generator, Tensor
 
 from distillkit_shapes import build
-from distillkit_shapes.scenes import captions
+from distillkit_shapes.scenes import captions, draw_scenes
 
 from .data import (
     Clock,
@@ -34,6 +34,8 @@ from .text import Encoders
 SCENES = 80_000
 SHARES = (0.58, 0.15, 0.13, 0.14)
 """How often training meets each of scenes.KINDS: several objects more often than the world has."""
+MIX = (0.40, 0.28, 0.17, 0.15)
+"""How often an iteration meets each of them: those more often that are learnt last."""
 GRID = (999, 874, 749, 624, 499, 374, 249, 124)
 """The eight timesteps at which the teacher is sampled; half of training meets them."""
 HEAVIEST = 10.0
@@ -65,6 +67,15 @@ def cached_latents(out: Path, work: Path) -> tuple[Tensor, Tensor]:
     ids_2NL, z_NZhw = torch.load(path)
     say(f"latents: {tuple(z_NZhw.shape)} std {z_NZhw[:5000].float().std():.3f}")
     return ids_2NL, z_NZhw
+
+
+def row_weights() -> Tensor:
+    """weight_N of the cached scenes, by which their kinds are met as MIX says."""
+    parts = [
+        draw_scenes(2000, generator(3000 + part), SHARES)[:, 0] for part in range(SCENES // 2000)
+    ]
+    kind_N = torch.cat(parts)
+    return (torch.tensor(MIX) / kind_N.bincount(minlength=len(MIX)))[kind_N]
 
 
 @dataclass
@@ -109,6 +120,7 @@ class Tools:
     encoders: Encoders
     ids_2NL: Tensor
     z_NZhw: Tensor
+    weight_N: Tensor
     abar_T: Tensor
     rank: int
     ranks: int
@@ -206,7 +218,7 @@ def iterate(state: State, tools: Tools, batch: int, rate: float) -> float:
     source = generator(10_000_000 + state.step * tools.ranks + tools.rank)
     for group in state.optim.param_groups:
         group["lr"] = rate
-    rows = torch.randint(tools.z_NZhw.shape[0], (batch,), generator=source)
+    rows = torch.multinomial(tools.weight_N, batch, replacement=True, generator=source)
     z_NZhw = tools.z_NZhw[rows].float()
     loss = loss_of(state.unet, tools, tools.ids_2NL[:, rows], z_NZhw, source)
     state.optim.zero_grad()
@@ -237,7 +249,8 @@ def train_unet(
         state.load(path)
     ids_2NL, z_NZhw = cached_latents(out, work)
     abar_T = build.scheduler().alphas_cumprod
-    tools = Tools(Encoders(load_parts(out, TEXT)), ids_2NL, z_NZhw, abar_T, rank, ranks)
+    encoders = Encoders(load_parts(out, TEXT))
+    tools = Tools(encoders, ids_2NL, z_NZhw, row_weights(), abar_T, rank, ranks)
     clock, recent, mark = Clock(minutes, state.spent), 0.0, time.monotonic()
     exported = saved = state.spent
     while state.spent < clock.limit:
