@@ -81,7 +81,8 @@ class StudentConfig(ComponentConfig):
     timestep_shift: int = Field(1000, ge=1, le=1000)
     """The student is run at floor(t * shift / 1000): 250 Realism, 500 Vibrant, 1000 no shift."""
     ema: float = Field(0.0, ge=0, lt=1)
-    """Decay of the running average of the weights that is published; 0 publishes the last ones."""
+    """Decay of the running average of the weights that is published, reached as the run gets older;
+    0 publishes the last weights."""
 
     def build(self, teacher: contracts.Teacher) -> contracts.StudentNetwork:
         raise NotImplementedError

@@ -30,6 +30,7 @@ def collect(players: Players, watch: Watch) -> State:
     }
     if players.average is not None:
         state["average"] = players.average.weights
+        state["progress"]["averaged"] = players.average.updates
     if players.critics is not None:
         state["heads"] = players.critics.pool.heads.state_dict()
     for place, module in enumerate(players.others):
@@ -49,6 +50,7 @@ def restore(players: Players, watch: Watch, state: Mapping[str, dict[str, Tensor
     if players.average is not None:
         for name, weight in players.average.weights.items():
             weight.copy_(state["average"][name])
+        players.average.updates.copy_(state["progress"]["averaged"])
     if players.critics is not None:
         players.critics.pool.heads.load_state_dict(state["heads"])
     for place, module in enumerate(players.others):

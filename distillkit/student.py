@@ -67,10 +67,15 @@ class Student:
 
 
 class Average:
-    """Exponential running average of a module's parameters, in float32."""
+    """Exponential running average of a module's parameters, in float32.
+
+    Its memory grows with its age, so that what a run began with is soon forgotten: after n updates
+    the decay is min(decay, (1 + n) / (10 + n)).
+    """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
+        self.updates = torch.zeros((), dtype=torch.int64)
         own = dict(module.named_parameters())
         self.weights = {name: p.detach().float().clone() for name, p in own.items()}
         # Kept, since to find them in the module takes as long as the arithmetic.
@@ -78,9 +83,12 @@ class Average:
 
     @torch.no_grad()
     def update(self) -> None:
-        """average <- decay * average + (1 - decay) * weights."""
+        """average <- d * average + (1 - d) * weights, d the decay at this age."""
+        age = int(self.updates)
+        decay = min(self.decay, (1 + age) / (10 + age))
         for average, p in self._pairs:
-            average.lerp_(p.float(), 1 - self.decay)
+            average.lerp_(p.float(), 1 - decay)
+        self.updates += 1
 
     @contextmanager
     def worn_by(self, module: nn.Module) -> Iterator[None]:

@@ -103,14 +103,14 @@ def test_roll_out_of_two_steps_by_hand() -> None:
 
 
 def test_running_average_by_hand() -> None:
-    """0.9 * 1 + 0.1 * 2 = 1.1, then 0.9 * 1.1 + 0.1 * 2 = 1.19."""
+    """Decay 1/10 at first: 0.1 * 1 + 0.9 * 2 = 1.9; then 0.15, not 2/11: 0.15 * 1.9 + 0.85 * 2."""
     module = nn.Linear(1, 1)
     nn.init.constant_(module.weight, 1.0)
-    average = Average(module, decay=0.9)
+    average = Average(module, decay=0.15)
     nn.init.constant_(module.weight, 2.0)
     average.update()
     average.update()
-    assert float(average.weights["weight"]) == pytest.approx(1.19)
+    assert float(average.weights["weight"]) == pytest.approx(1.985)
     with average.worn_by(module):
-        assert float(module.weight) == pytest.approx(1.19)
+        assert float(module.weight) == pytest.approx(1.985)
     assert float(module.weight) == 2.0
