@@ -23,7 +23,7 @@ from distillkit.contracts import Condition, Teacher
 from distillkit.disk import save_tensors, write_text
 from distillkit.errors import UserError
 from distillkit.latents import Pairs
-from distillkit.recipe import Recipe
+from distillkit.recipe import Recipe, Samples
 
 MOST_PROMPTS = 100_000
 """Prompts that a cache's identity covers; a longer list is told apart by its length as well."""
@@ -176,6 +176,11 @@ def cache_folder(name: str) -> Path:
         return Path(str(files(package))) / inside
     except ModuleNotFoundError:
         raise UserError(f"samples.cache: there is no package {package!r} for {name!r}") from None
+
+
+def is_shipped(samples: Samples) -> bool:
+    """Whether the cache lies in an installed package: a run puts no set of figures into it."""
+    return samples.cache is not None and samples.cache.startswith("package:")
 
 
 def _capped(recipe: Recipe, cache: SampleCache, pairs: Pairs) -> SampleCache:

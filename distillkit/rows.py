@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from distillkit.assembly import Parts
-from distillkit.cache import figures_cache
+from distillkit.cache import figures_cache, is_shipped
 from distillkit.contracts import Refinement
 from distillkit.grids import MOST, save_image, sheet, square
 from distillkit.latents import Pairs
@@ -134,8 +134,13 @@ class Studio:
         return torch.cat(parts)
 
     def teacher(self, pairs: Pairs, label: str) -> Tensor:
-        """The teacher's pictures of a set, from the cache where the recipe has one."""
+        """The teacher's pictures of a set, from the cache where the recipe has one.
+
+        A set that a package does not bring is sampled here and not kept.
+        """
         cache = figures_cache(self.recipe, pairs, self.count)
+        if cache is not None and cache.missing() and is_shipped(self.recipe.samples):
+            cache = None
         if cache is not None:
             for shard in cache.fill(pairs, cache.missing()):
                 self.tally.progress(f"{label}'s samples", shard.stop, self.count, "")

@@ -14,7 +14,7 @@ from rich.console import Console
 from torch import Tensor
 
 from distillkit.assembly import Parts, build_parts
-from distillkit.cache import figures_cache
+from distillkit.cache import cache_folder, figures_cache
 from distillkit.configs import MetricsConfig
 from distillkit.disk import save_tensors
 from distillkit.figures import evaluate, extremes, figures_table, show, steadiness, summary
@@ -151,6 +151,17 @@ def test_teacher_samples_are_taken_from_the_cache(
 
     monkeypatch.setattr(WorldTeacher, "sample", refuse)
     assert evaluate(recipe, parts, run) == first == online
+
+
+def test_a_set_that_a_package_does_not_bring_is_not_put_into_it(tmp_path: Path) -> None:
+    inside = "package:distillkit_nitrofusion/no-samples"
+    recipe = world_recipe(
+        metrics=WorldMetricsConfig(pictures=20), samples=Samples(batch=8, count=10, cache=inside)
+    )
+    parts, run = finished(tmp_path, recipe)
+    online = evaluate(recipe.model_copy(update={"samples": Samples(batch=8)}), parts, run)
+    assert evaluate(recipe, parts, run) == online
+    assert not cache_folder(inside).exists()
 
 
 def test_other_figures_get_another_cache_folder(tmp_path: Path) -> None:
