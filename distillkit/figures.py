@@ -7,7 +7,8 @@ student's pictures would be paired with the teacher's: chance that they share wo
 quality, and the teacher's own distance would be zero. As it is, that distance is the floor, below
 which no student can be expected to come. Had they other captions, most of the distance would be
 that between the captions: of 1,000 true pictures of the shapes world each, two sets lie 0.94
-(standard deviation 0.09) apart with other captions, and 0.17 (0.02) with the same.
+(standard deviation 0.09) apart with other captions, and 0.17 (0.02) with the same
+(`benchmarks/floor.py`).
 
 Legend: B pictures of a set, H, W pixels.
 """
