@@ -28,6 +28,7 @@ from distillkit.players import Players
 from distillkit.plugins import installed
 from distillkit.randomness import key_to_seed
 from distillkit.recipe import Recipe
+from distillkit.sharding import spread
 from distillkit.stream import Deal, Stream
 from distillkit.student import Average, Student
 from distillkit.timeline import Terms, Timeline
@@ -141,8 +142,9 @@ def make_players(recipe: Recipe, parts: Parts, accelerator: Any) -> Players:
     parts.teacher.to(device)
     network = parts.network
     network.module.to(device)
-    average = Average(network.module, recipe.student.ema) if recipe.student.ema else None
-    network.module = accelerator.prepare(network.module)
+    network.module = spread(network.module, accelerator, run.parallel)
+    bare = accelerator.unwrap_model(network.module)
+    average = Average(bare, recipe.student.ema) if recipe.student.ema else None
     critics, others = None, list(parts.loss_modules)
     if parts.backbone is not None and parts.pool is not None:
         critics = Critics(parts.backbone, parts.pool, parts.teacher.schedule)

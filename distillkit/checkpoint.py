@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from distillkit.disk import appearing, sha256, write_tensors
+from distillkit.sharding import like, whole
 
 Parts = Mapping[str, Mapping[str, Tensor]]
 """Tensors by part and name."""
@@ -84,6 +85,7 @@ def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
     """The optimizer's state as named tensors: `<place of the parameter>.<state>`.
 
     No two share memory, which safetensors refuses: bitsandbytes has one table for all parameters.
+    All processes must call it: it puts shards together.
     """
     tensors: dict[str, Tensor] = {}
     storages: set[int] = set()
@@ -92,6 +94,7 @@ def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
             if isinstance(value, int):
                 value = torch.tensor(value)
             if isinstance(value, Tensor):
+                value = whole(value)
                 storage = value.untyped_storage().data_ptr()
                 tensors[f"{place}.{name}"] = value.clone() if storage in storages else value
                 storages.add(storage)
@@ -107,7 +110,7 @@ def load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
         parameter = parameters[int(place)]
         # bitsandbytes counts its steps in whole numbers of Python, torch in tensors of float32.
         counts = value.ndim == 0 and not value.is_floating_point()
-        kept = int(value) if counts else value.clone().to(parameter.device)
+        kept = int(value) if counts else like(parameter, value.clone())
         optimizer.state[parameter][name] = kept
 
 

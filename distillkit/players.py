@@ -20,6 +20,7 @@ from distillkit.health import Outcome
 from distillkit.latents import Pairs
 from distillkit.optimizers import numbers
 from distillkit.recipe import AdamW
+from distillkit.sharding import summing
 from distillkit.stream import Deal
 from distillkit.student import Average, Student
 from distillkit.timeline import Terms, Turn
@@ -53,12 +54,8 @@ class Players:
     def micro_batch(self, last: bool) -> Iterator[None]:
         """Precision as the recipe says; ranks exchange gradients in the last micro-batch alone."""
         module = self.student.network.module
-        with self.accelerator.autocast():
-            if last:
-                yield
-            else:
-                with self.accelerator.no_sync(module):
-                    yield
+        with self.accelerator.autocast(), summing(module, self.accelerator, last):
+            yield
 
     def backward(self, loss: Tensor) -> float:
         """Add a micro-batch's share of the gradient; returns its share of the loss."""

@@ -118,8 +118,10 @@ class Run(Config):
     """Micro-batches an iteration; one iteration is one step of both optimizers."""
     seed: int = Field(0, ge=0)
     """Seed of everything that is drawn."""
-    precision: Literal["no", "bf16", "fp16"] = "no"
+    precision: Literal["no", "bf16"] = "no"
     """Mixed precision, as accelerate names it; weights that train stay in float32."""
+    parallel: Literal["ddp", "fsdp2"] = "ddp"
+    """With several processes: a copy of the student on each, or a shard of it (FSDP2)."""
     heads_wait: bool = False
     """Keep heads and their moments in main memory, and on the device only while they are drawn."""
     threads: int | None = Field(None, ge=1)
@@ -182,6 +184,9 @@ class Recipe(Config):
             if loss.paired and self.samples.noise == "fresh":
                 said = "compares pictures of one x_T, which `samples.noise: fresh` does not give it"
                 raise misfit(said, "losses", str(n))
+        if self.run.parallel == "fsdp2" and self.optim.student.bits == 8:
+            said = "cuts the moments into shards, which 8 bits do not allow; leave `bits` at 32"
+            raise misfit(said, "run", "parallel")
         if self.samples.cache is not None and self.samples.count is None:
             raise misfit("needs `count`: how many samples to keep", "samples", "cache")
         return self

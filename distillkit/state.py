@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from distillkit.checkpoint import load_optimizer, optimizer_tensors
+from distillkit.sharding import all_whole, fill
 from distillkit.student import load_weights
 
 if TYPE_CHECKING:
@@ -21,15 +22,16 @@ State = dict[str, dict[str, Tensor]]
 def collect(players: Players, watch: Watch) -> State:
     """Weights, running average, heads and their ages, moments, and the watch's memory.
 
+    All processes must call it: it puts a student together that is cut into shards.
     RNG and data position are missing on purpose: both are functions of the iteration's number.
     """
     state: State = {
-        "student": dict(_student(players).named_parameters()),
+        "student": all_whole(dict(_student(players).named_parameters())),
         "student-optimizer": optimizer_tensors(players.student_optimizer),
         "progress": {"watch": watch.state, "born": players.born_N},
     }
     if players.average is not None:
-        state["average"] = players.average.weights
+        state["average"] = all_whole(players.average.weights)
         state["progress"]["averaged"] = players.average.updates
     if players.critics is not None:
         state["heads"] = players.critics.pool.heads.state_dict()
@@ -49,7 +51,7 @@ def restore(players: Players, watch: Watch, state: Mapping[str, dict[str, Tensor
     players.born_N.copy_(state["progress"]["born"])
     if players.average is not None:
         for name, weight in players.average.weights.items():
-            weight.copy_(state["average"][name])
+            fill(weight, state["average"][name])
         players.average.updates.copy_(state["progress"]["averaged"])
     if players.critics is not None:
         players.critics.pool.heads.load_state_dict(state["heads"])
@@ -60,10 +62,13 @@ def restore(players: Players, watch: Watch, state: Mapping[str, dict[str, Tensor
 
 
 def published_weights(players: Players) -> dict[str, Tensor]:
-    """The weights that count: the running average, or without one the student's own."""
+    """The weights that count: the running average, or without one the student's own.
+
+    All processes must call it.
+    """
     if players.average is not None:
-        return dict(players.average.weights)
-    return {name: p.detach() for name, p in _student(players).named_parameters()}
+        return all_whole(players.average.weights)
+    return all_whole({name: p.detach() for name, p in _student(players).named_parameters()})
 
 
 def _student(players: Players) -> torch.nn.Module:

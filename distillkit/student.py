@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from distillkit.sharding import fill
+
 if TYPE_CHECKING:
     from distillkit.contracts import Condition, StudentNetwork
     from distillkit.noising import NoiseSchedule
@@ -105,4 +107,4 @@ class Average:
 def load_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:
     """Copy `weights` into the module's parameters of the same names; all must be there."""
     for name, p in module.named_parameters():
-        p.copy_(weights[name])
+        fill(p, weights[name])

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from distillkit import state
-from distillkit.assembly import Parts, make_players, make_timeline
+from distillkit.assembly import Parts, build_part, make_players, make_timeline
 from distillkit.cache import SampleCache, training_cache
 from distillkit.checkpoint import Checkpoints
 from distillkit.disk import save_tensors
@@ -19,7 +19,10 @@ from distillkit.latents import Pairs
 from distillkit.players import Players
 from distillkit.recipe import Recipe
 from distillkit.runfolder import RunFolder
+from distillkit.sampling import wear
+from distillkit.sharding import is_sharded
 from distillkit.step import iterate
+from distillkit.student import Student
 from distillkit.timeline import Timeline
 
 
@@ -58,7 +61,7 @@ class Trainer:
     accelerator: Any
     watcher: Watcher
     preview: Callable[[Players, int], None] | None = None
-    """Draws a preview after an iteration; None draws none."""
+    """Draws a preview after an iteration, on all processes; None draws none."""
 
     def __post_init__(self) -> None:
         run = self.recipe.run
@@ -97,16 +100,30 @@ class Trainer:
         self.watcher.iteration(i, len(self.timeline), outcome, seconds)
         if turn.ends_stage:
             self._snapshot(turn.phase)
-        if self.preview and main and (i + 1) % self.recipe.run.preview_every == 0:
+        if self.preview and (i + 1) % self.recipe.run.preview_every == 0:
             self.preview(self.players, i + 1)
 
+    def alone(self) -> Student:
+        """The finished student with its published weights, for this process without the others."""
+        network, recipe = self.players.student.network, self.recipe
+        if is_sharded(network.module):
+            network = build_part(recipe.student, self.parts.teacher)
+            network.module.to(self.accelerator.device).requires_grad_(False)
+        else:
+            network.module = self.accelerator.unwrap_model(network.module)
+        student = replace(self.players.student, network=network)
+        wear(student, self.folder.snapshot(self.timeline.turn(len(self.timeline) - 1).phase))
+        return student
+
     def _snapshot(self, name: str) -> None:
+        weights = state.published_weights(self.players)
         if self.accelerator.is_main_process:
-            save_tensors(self.folder.snapshot(name), state.published_weights(self.players))
+            save_tensors(self.folder.snapshot(name), weights)
 
     def _checkpoint(self, iteration: int) -> None:
+        collected = state.collect(self.players, self.watch)
         if self.accelerator.is_main_process:
-            self.checkpoints.save(iteration, state.collect(self.players, self.watch))
+            self.checkpoints.save(iteration, collected)
         self.accelerator.wait_for_everyone()
 
     def _resume(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,10 +42,10 @@ def run(
     trainer, terminal = open_trainer(loaded, folder, resume)
     try:
         with terminal.bar:
-            players = trainer.train(resume)
+            trainer.train(resume)
             trainer.accelerator.end_training()
             if trainer.accelerator.is_main_process:
-                finish(trainer, players, terminal)
+                finish(trainer, terminal)
     except Stopped as stopped:
         terminal.say(f"\nStopped; saved after iteration {stopped.iteration}. Go on with")
         terminal.say(f"  distillkit run {recipe} --out {folder.path} --resume")
@@ -106,21 +107,24 @@ def open_trainer(loaded: LoadedRecipe, folder: RunFolder, resume: bool) -> tuple
 
     def preview(players: Players, iteration: int) -> None:
         with players.published():
-            save_image(previews.image(players.student), folder.previews / f"{iteration:08d}.png")
+            image = previews.image(players.student)
+        if accelerator.is_main_process:
+            save_image(image, folder.previews / f"{iteration:08d}.png")
 
     return Trainer(loaded.recipe, folder, parts, accelerator, terminal, preview), terminal
 
 
-def finish(trainer: Trainer, players: Players, terminal: Terminal) -> None:
+def finish(trainer: Trainer, terminal: Terminal) -> None:
     """Publish the student, take the figures, write the report."""
     from distillkit.disk import appearing
     from distillkit.figures import evaluate
     from distillkit.report import write_report
 
-    network = players.student.network
-    with players.published(), appearing(trainer.folder.student) as temporary:
-        network.publish(temporary, players.student.timestep_shift)
-    evaluate(trainer.recipe, trainer.parts, trainer.folder, terminal.count)
+    student = trainer.alone()
+    with appearing(trainer.folder.student) as temporary:
+        student.network.publish(temporary, student.timestep_shift)
+    parts = replace(trainer.parts, network=student.network)
+    evaluate(trainer.recipe, parts, trainer.folder, terminal.count)
     write_report(trainer.folder)
 
 

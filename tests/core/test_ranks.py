@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,9 @@ def train(folder: Path, processes: int, batch: int, *extra: str) -> list[dict[st
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert f"ranks: {processes}" in done.stdout
+    shares = [float(share) for share in re.findall(r"holds (\S+) of the student", done.stdout)]
+    assert len(shares) == (processes if "fsdp2" in extra and processes > 1 else 0)
+    assert all(share < 0.75 for share in shares)
     return [load_file(folder / f"rank{rank}.safetensors") for rank in range(processes)]
 
 
@@ -42,4 +46,16 @@ def test_two_processes_equal_one_with_the_same_global_batch(tmp_path: Path) -> N
     # A checkpoint of two processes goes on in one, and the other way round.
     [from_two] = train(tmp_path / "two", 1, 8, "--resume", "--stages", "3,4")
     from_one, _ = train(tmp_path / "one", 2, 4, "--resume", "--stages", "3,4")
+    assert_close(from_two, from_one)
+
+
+def test_shards_equal_copies(tmp_path: Path) -> None:
+    """FSDP2: the student's weights, moments and average are cut over both processes."""
+    shards = ("--parallel", "fsdp2")
+    [whole] = train(tmp_path / "one", 1, 8)
+    first, second = train(tmp_path / "two", 2, 2, "--accumulate", "2", *shards)
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+    assert_close(whole, first)
+    [from_two] = train(tmp_path / "two", 1, 8, "--resume", "--stages", "3,4", *shards)
+    from_one, _ = train(tmp_path / "one", 2, 4, "--resume", "--stages", "3,4", *shards)
     assert_close(from_two, from_one)

@@ -15,6 +15,7 @@ from distillkit import state
 from distillkit.assembly import build_parts
 from distillkit.recipe import AdamW, Optim, Run
 from distillkit.runfolder import RunFolder
+from distillkit.sharding import is_sharded
 from distillkit.trainer import Trainer, Watcher
 from tests.core.world import world_recipe
 
@@ -23,19 +24,28 @@ def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("folder", type=Path)
     options.add_argument("--batch", type=int, default=4)
+    options.add_argument("--accumulate", type=int, default=1)
     options.add_argument("--stages", default="3,2", help="iterations of 1 and of 4 steps")
     options.add_argument("--every", type=int, default=500, help="iterations between checkpoints")
+    options.add_argument("--parallel", default="ddp")
+    options.add_argument("--precision", default="no")
     options.add_argument("--resume", action="store_true")
     given = options.parse_args()
     one, four = map(int, given.stages.split(","))
     smooth = {"betas": (0.9, 0.99)}
     recipe = world_recipe(
-        run=Run(batch=given.batch, checkpoint_every=given.every),
+        run=Run(
+            batch=given.batch,
+            accumulate=given.accumulate,
+            checkpoint_every=given.every,
+            parallel=given.parallel,
+            precision=given.precision,
+        ),
         optim=Optim(student=AdamW(lr=1e-3, **smooth), critic=AdamW(lr=1e-3, **smooth)),
         losses=[{"type": "least-squares"}],  # hinge leaves biases a gradient of rounding alone
         refinement={"type": "bottom-up", "stages": {1: one, 4: four}},
     )
-    accelerator = Accelerator(cpu=True)
+    accelerator = Accelerator(cpu=True, mixed_precision=given.precision)
     parts = build_parts(recipe)
     trainer = Trainer(recipe, RunFolder(given.folder), parts, accelerator, Watcher())
     trainer.train(given.resume)
@@ -43,6 +53,10 @@ def main() -> None:
     flat = {f"{part}.{k}": v.detach().clone() for part, ts in ended.items() for k, v in ts.items()}
     save_file(flat, given.folder / f"rank{accelerator.process_index}.safetensors")
     print("ranks:", accelerator.num_processes)
+    network = trainer.players.student.network.module
+    if is_sharded(network):
+        held = sum(p.to_local().numel() for p in network.parameters())
+        print(f"holds {held / sum(p.numel() for p in network.parameters()):.2f} of the student")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,104 @@
+"""Several processes: the student copied to each (DDP), or cut into shards over them (FSDP2).
+
+With shards, weights, gradients, moments and running average of the student are `DTensor`s: each
+process holds one slice along the first dimension, and a block is whole only while it is run. Heads,
+teacher and backbone stay whole on every process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from distillkit.errors import UserError
+
+FORMATS = {"no": None, "bf16": torch.bfloat16}
+
+
+def spread(module: nn.Module, accelerator: Any, parallel: str) -> nn.Module:
+    """The student's network for as many processes as there are; alone it stays as it is.
+
+    `parallel` is `ddp` or `fsdp2`. Raises `UserError` where shards can't be had.
+    """
+    if parallel == "ddp" or accelerator.num_processes == 1:
+        return cast("nn.Module", accelerator.prepare(module))
+    if any(not p.requires_grad for p in module.parameters()):
+        raise UserError(
+            "run.parallel: fsdp2 cuts up a student that trains as a whole; this one shares frozen "
+            "weights with the teacher (a LoRA), and is small: leave it at ddp"
+        )
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+    # Gathered and computed in 16 bits, summed and kept in 32.
+    dtype = FORMATS[accelerator.mixed_precision]
+    policy = MixedPrecisionPolicy(
+        dtype, torch.float32 if dtype else None, cast_forward_inputs=False
+    )
+    for block in _blocks(module):
+        fully_shard(block, mp_policy=policy)
+    return cast("nn.Module", fully_shard(module, mp_policy=policy))
+
+
+def is_sharded(module: nn.Module) -> bool:
+    """Whether a process holds a slice of the weights only, so that all must run it together."""
+    return any(_is_cut(p) for p in module.parameters())
+
+
+@contextmanager
+def summing(module: nn.Module, accelerator: Any, last: bool) -> Iterator[None]:
+    """Inside, a backward pass exchanges gradients between processes if it is the `last` one."""
+    if is_sharded(module):
+        cast("Any", module).set_requires_gradient_sync(last)
+        yield
+    elif last:
+        yield
+    else:
+        with accelerator.no_sync(module):
+            yield
+
+
+def all_whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`whole` of each tensor."""
+    return {name: whole(tensor) for name, tensor in tensors.items()}
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor with its shards put together, on the CPU; one without shards as it is.
+
+    All processes must call it.
+    """
+    return cast("Tensor", cast("Any", tensor).full_tensor()).cpu() if _is_cut(tensor) else tensor
+
+
+@torch.no_grad()
+def fill(target: Tensor, values: Tensor) -> None:
+    """Copy `values`, whole, into `target`, which may be cut into shards."""
+    target.copy_(like(target, values))
+
+
+def like(target: Tensor, values: Tensor) -> Tensor:
+    """`values`, whole on every process, on the device of `target` and cut as it is."""
+    values = values.to(target.device)
+    if not _is_cut(target) or values.shape != target.shape:
+        return values
+    from torch.distributed.tensor import distribute_tensor
+
+    cut = cast("Any", target)
+    return distribute_tensor(values, cut.device_mesh, cut.placements, src_data_rank=None)
+
+
+def _is_cut(tensor: Tensor) -> bool:
+    return hasattr(tensor, "full_tensor")
+
+
+def _blocks(module: nn.Module) -> Iterator[nn.Module]:
+    """The outermost entries of the module's lists: the stages of a UNet, the layers of a DiT."""
+    for child in module.children():
+        if isinstance(child, nn.ModuleList):
+            yield from child
+        else:
+            yield from _blocks(child)
