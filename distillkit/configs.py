@@ -84,6 +84,12 @@ class StudentConfig(ComponentConfig):
     """Decay of the running average of the weights that is published, reached as the run gets older;
     0 publishes the last weights."""
 
+    @property
+    def can_shard(self) -> bool:
+        """Whether the network may be cut up over processes: all that it runs with are parameters
+        of its module, each in one place."""
+        return True
+
     def build(self, teacher: contracts.Teacher) -> contracts.StudentNetwork:
         raise NotImplementedError
 

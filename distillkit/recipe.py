@@ -187,6 +187,9 @@ class Recipe(Config):
         if self.run.parallel == "fsdp2" and self.optim.student.bits == 8:
             said = "cuts the moments into shards, which 8 bits do not allow; leave `bits` at 32"
             raise misfit(said, "run", "parallel")
+        if self.run.parallel == "fsdp2" and not self.student.can_shard:
+            said = "needs a student that trains whole; this one is small, and `ddp` does for it"
+            raise misfit(said, "run", "parallel")
         if self.samples.cache is not None and self.samples.count is None:
             raise misfit("needs `count`: how many samples to keep", "samples", "cache")
         return self

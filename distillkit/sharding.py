@@ -14,23 +14,16 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from distillkit.errors import UserError
-
 FORMATS = {"no": None, "bf16": torch.bfloat16}
 
 
 def spread(module: nn.Module, accelerator: Any, parallel: str) -> nn.Module:
     """The student's network for as many processes as there are; alone it stays as it is.
 
-    `parallel` is `ddp` or `fsdp2`. Raises `UserError` where shards can't be had.
+    `parallel` is `ddp` or `fsdp2`.
     """
     if parallel == "ddp" or accelerator.num_processes == 1:
         return cast("nn.Module", accelerator.prepare(module))
-    if any(not p.requires_grad for p in module.parameters()):
-        raise UserError(
-            "run.parallel: fsdp2 cuts up a student that trains as a whole; this one shares frozen "
-            "weights with the teacher (a LoRA), and is small: leave it at ddp"
-        )
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
     # Gathered and computed in 16 bits, summed and kept in 32.

@@ -192,6 +192,10 @@ class UNetStudentConfig(StudentConfig):
     saves_memory: ClassVar[dict[str, Any]] = {"gradient_checkpointing": True}
     trains_less: ClassVar[dict[str, Any]] = {"train": "lora"}
 
+    @property
+    def can_shard(self) -> bool:
+        return self.train == "full"
+
     def build(self, teacher: contracts.Teacher) -> contracts.StudentNetwork:
         from distillkit_diffusers.loading import load_start
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from distillkit.errors import UserError
-from distillkit.recipe_file import load_recipe
+from distillkit.recipe_file import RecipeError, load_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -50,3 +50,17 @@ def test_names_are_registered_without_torch() -> None:
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "sdxl unet unet-encoder set()"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("student.train=lora", "needs a student that trains whole"),
+        ("optim.student.bits=8", "which 8 bits do not allow"),
+    ],
+)
+def test_what_can_not_be_cut_into_shards_is_refused(change: str, said: str) -> None:
+    changes = ["run.parallel=fsdp2", change]
+    with pytest.raises(RecipeError, match=rf"run\.parallel.*{said}"):
+        load_recipe(RECIPES / "nitro_vibrant.yaml", changes)
+    assert load_recipe(RECIPES / "nitro_vibrant.yaml", changes[:1]).recipe.run.parallel == "fsdp2"
