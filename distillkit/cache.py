@@ -94,7 +94,8 @@ class SampleCache:
     def _rows(self, name: str, ids: Sequence[int]) -> Tensor:
         places = [divmod(i, self.batch) for i in ids]
         rows = [self._shard(n).get_slice(name)[row : row + 1] for n, row in places]
-        return torch.cat(rows).float()
+        # In float32 first: under autocast the CPU joins no rows of float16.
+        return torch.cat([row.float() for row in rows])
 
     def _shard(self, number: int) -> Any:
         """The shard's open file: memory-mapped, so that only the rows asked for are read."""

@@ -265,7 +265,8 @@ def test_a_precision_that_accelerate_refuses_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("fresh_accelerate")
 def test_bf16_trains_both_players_and_keeps_float32_weights(tmp_path: Path) -> None:
-    recipe = world_recipe(run=Run(batch=4, precision="bf16"))
+    samples = Samples(count=4, cache=str(tmp_path / "cache"), dtype="float16")
+    recipe = world_recipe(run=Run(batch=4, precision="bf16"), samples=samples)
     parts = build_parts(recipe)
     before = {k: v.clone() for k, v in parts.network.module.state_dict().items()}
     accelerator = Accelerator(cpu=True, mixed_precision="bf16")
