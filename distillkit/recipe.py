@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -52,12 +53,25 @@ class AdamW(Config):
     (pip install 'distillkit[8bit]'); tensors with fewer than 4,096 values keep 32."""
 
 
+class StudentAdamW(AdamW):
+    """AdamW for the student, whose step size may fall."""
+
+    lr_end: float = Field(1.0, ge=0, le=1)
+    """Share of `lr` that is left at the end of the warm-up, or of the last stage; it gets there
+    along half a cosine. 1 keeps `lr`."""
+
+    def at(self, done: float) -> StudentAdamW:
+        """The same with the step size when `done` (0 to 1) of its time is over."""
+        left = self.lr_end + (1 - self.lr_end) * (1 + math.cos(math.pi * done)) / 2
+        return self.model_copy(update={"lr": self.lr * left})
+
+
 class Optim(Config):
     """How the players learn."""
 
-    student: AdamW
+    student: StudentAdamW
     """The student's optimizer."""
-    warmup: AdamW | None = None
+    warmup: StudentAdamW | None = None
     """The student's optimizer during its warm-up; none takes `student`."""
     critic: AdamW | None = None
     """The heads' optimizer; none takes `student`."""

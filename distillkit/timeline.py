@@ -66,7 +66,7 @@ class Timeline:
                 trains_student=True,
                 trains_critic=False,
                 steps=1,
-                optim=alone,
+                optim=alone.at(iteration / warmup.student),
                 fresh=iteration == 0,
                 ends_stage=False,
             )
@@ -93,7 +93,7 @@ class Timeline:
             trains_critic=True,
             steps=self.refinement.steps(i, generator(recipe.run.seed, "steps", i)),
             fresh_noise=fresh_noise,
-            optim=recipe.optim.student,
+            optim=recipe.optim.student.at(i / self.refinement.iterations),
             fresh=i == 0,
             ends_stage=last,
         )

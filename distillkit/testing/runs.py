@@ -22,7 +22,7 @@ from distillkit.examples.teacher import ExampleTeacherConfig
 from distillkit.health import Watch
 from distillkit.players import Players
 from distillkit.randomness import generator
-from distillkit.recipe import AdamW, Optim, Recipe, Run
+from distillkit.recipe import AdamW, Optim, Recipe, Run, StudentAdamW
 from distillkit.registry import Origin, Registry
 from distillkit.step import iterate
 from distillkit.testing.findings import Findings, fail_with, same, weights_of
@@ -47,7 +47,7 @@ def recipe(*parts: ComponentConfig, **fields: Any) -> Recipe:
     losses = [part for part in parts if isinstance(part, LossConfig)]
     said |= {
         "losses": losses or [ExampleLossConfig()],
-        "optim": Optim(student=AdamW(lr=1e-3), critic=AdamW(lr=1e-2)),
+        "optim": Optim(student=StudentAdamW(lr=1e-3), critic=AdamW(lr=1e-2)),
         "run": Run(batch=2),
     }
     return Recipe(**said | fields)

@@ -13,7 +13,7 @@ from torch import nn
 from distillkit.errors import UserError
 from distillkit.optimizers import make_optimizer, moments_bytes
 from distillkit.randomness import generator
-from distillkit.recipe import AdamW, Optim, Run
+from distillkit.recipe import AdamW, Optim, Run, StudentAdamW
 from distillkit.step import iterate
 
 from .test_training import assert_same, everything, trainer
@@ -87,7 +87,7 @@ def test_8_bit_runs_resume_bit_for_bit(tmp_path: Path) -> None:
     pool = {"type": "dynamic", "timesteps": [10], "heads_per_slot": 2, "width": 64, "depth": 1}
     recipe = world_recipe(
         pool=pool | {"zero_init": False},
-        optim=Optim(student=AdamW(lr=1e-3), critic=eight),
+        optim=Optim(student=StudentAdamW(lr=1e-3), critic=eight),
         refinement={"type": "fixed", "steps": 1, "iterations": 8},
         run=Run(batch=4, checkpoint_every=4, keep=9, heads_wait=True),
     )
@@ -110,7 +110,7 @@ def test_8_bits_without_bitsandbytes_is_a_sentence(monkeypatch: pytest.MonkeyPat
 
 
 def test_players_that_share_an_optimizer_have_equal_bits() -> None:
-    one, other = AdamW(lr=1, bits=8), AdamW(lr=1)
+    one, other = StudentAdamW(lr=1, bits=8), StudentAdamW(lr=1)
     with pytest.raises(ValueError, match="should be 32, as in `student`: they share an optimizer"):
         Optim(student=other, warmup=one)
     with pytest.raises(ValueError, match="should be 8, as in `critic`: they share an optimizer"):

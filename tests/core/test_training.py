@@ -19,7 +19,7 @@ from distillkit.assembly import build_parts, make_accelerator
 from distillkit.configs import LossConfig
 from distillkit.errors import UserError
 from distillkit.health import Diverged, Outcome
-from distillkit.recipe import AdamW, Optim, Recipe, Run, Samples, Warmup
+from distillkit.recipe import AdamW, Optim, Recipe, Run, Samples, StudentAdamW, Warmup
 from distillkit.runfolder import RunFolder, read_log
 from distillkit.step import iterate, show
 from distillkit.trainer import Stopped, Trainer, Watcher
@@ -187,7 +187,7 @@ def test_accumulated_micro_batches_equal_one_batch_for_both_players(tmp_path: Pa
     """
     moments = {}
     adam = {"betas": (0.9, 0.99)}
-    optim = Optim(student=AdamW(lr=1e-3, clip=1.0, **adam), critic=AdamW(lr=1e-2, **adam))
+    optim = Optim(student=StudentAdamW(lr=1e-3, clip=1.0, **adam), critic=AdamW(lr=1e-2, **adam))
     for run in (Run(batch=8), Run(batch=4, accumulate=2)):
         one = trainer(world_recipe(run=run, optim=optim, refresh=None), tmp_path)
         iterate(19, one.timeline.turn(19), one.players)
@@ -219,7 +219,7 @@ def test_critics_that_always_win_stop_the_run() -> None:
     from distillkit.health import Watch
     from distillkit.timeline import Turn
 
-    turn = Turn("1-step", [], True, True, 1, AdamW(lr=1e-3), False, False)
+    turn = Turn("1-step", [], True, True, 1, StudentAdamW(lr=1e-3), False, False)
     watch, won = Watch(), Outcome(turn, seen=[{"global-cond t10": 1.0}])
     for _ in range(400):
         watch.see(won)
@@ -234,12 +234,31 @@ def see_often(watch: Any, outcome: Outcome) -> None:
 
 
 def test_student_trains_every_nth_iteration_when_critics_update_more_often(tmp_path: Path) -> None:
-    optim = Optim(student=AdamW(lr=1e-3), critic=AdamW(lr=1e-2), critic_updates=4)
+    optim = Optim(student=StudentAdamW(lr=1e-3), critic=AdamW(lr=1e-2), critic_updates=4)
     run = trainer(world_recipe(optim=optim), tmp_path)
     run.train()
     rows = read_log(tmp_path / "log.jsonl")
     assert [r["iteration"] for r in rows if r["student"] is not None] == [3, 7, 11, 15, 19]
     assert all(r["critic"] is not None for r in rows)
+
+
+def test_the_students_step_size_falls_along_half_a_cosine(tmp_path: Path) -> None:
+    falls = {"lr": 1e-2, "lr_end": 0.2}
+    optim = Optim(
+        student=StudentAdamW(**falls), warmup=StudentAdamW(lr=1e-3), critic=AdamW(lr=1e-2)
+    )
+    warmup = Warmup(student=2, losses=[{"type": "regression"}])
+    run = trainer(world_recipe(optim=optim, warmup=warmup), tmp_path)
+    start, end = run.timeline.start, len(run.timeline)
+    assert [run.timeline.turn(i).optim.lr for i in (0, 1)] == [1e-3, 1e-3]
+    middle = start + (end - start) // 2
+    assert (end - start) % 2 == 0
+    assert run.timeline.turn(start).optim.lr == 1e-2
+    assert run.timeline.turn(middle).optim.lr == pytest.approx(0.6e-2)  # halfway to 0.2
+    assert 0.2e-2 < run.timeline.turn(end - 1).optim.lr < 0.25e-2
+    run.train()
+    [group] = run.players.student_optimizer.param_groups
+    assert group["lr"] == run.timeline.turn(end - 1).optim.lr
 
 
 def test_a_tracker_that_is_not_installed_is_named(tmp_path: Path) -> None:
@@ -311,7 +330,7 @@ class GuessConfig(LossConfig):
 
 def test_a_loss_may_own_a_network_and_need_no_critics(tmp_path: Path) -> None:
     """A first Adam step is lr long: the loss's network moves by optim.networks.lr = 0.5."""
-    optim = Optim(student=AdamW(lr=1e-3), networks=AdamW(lr=0.5), critic_updates=2)
+    optim = Optim(student=StudentAdamW(lr=1e-3), networks=AdamW(lr=0.5), critic_updates=2)
     recipe = world_recipe(losses=[GuessConfig()], pool=None, backbone=None, refresh=None)
     recipe = recipe.model_copy(update={"optim": optim})
     whole = trainer(recipe, tmp_path / "whole")

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from distillkit import state
 from distillkit.assembly import build_parts
-from distillkit.recipe import AdamW, Optim, Run
+from distillkit.recipe import AdamW, Optim, Run, StudentAdamW
 from distillkit.runfolder import RunFolder
 from distillkit.sharding import is_sharded
 from distillkit.trainer import Trainer, Watcher
@@ -41,7 +41,7 @@ def main() -> None:
             parallel=given.parallel,
             precision=given.precision,
         ),
-        optim=Optim(student=AdamW(lr=1e-3, **smooth), critic=AdamW(lr=1e-3, **smooth)),
+        optim=Optim(student=StudentAdamW(lr=1e-3, **smooth), critic=AdamW(lr=1e-3, **smooth)),
         losses=[{"type": "least-squares"}],  # hinge leaves biases a gradient of rounding alone
         refinement={"type": "bottom-up", "stages": {1: one, 4: four}},
     )

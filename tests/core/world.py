@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from distillkit.configs import BackboneConfig, MetricsConfig, StudentConfig, TeacherConfig
 from distillkit.contracts import Condition, Window
 from distillkit.noising import NoiseSchedule
-from distillkit.recipe import AdamW, Optim, Recipe, Run
+from distillkit.recipe import AdamW, Optim, Recipe, Run, StudentAdamW
 
 SHAPE = (4, 8, 8)
 
@@ -158,7 +158,7 @@ def world_recipe(**changes: Any) -> Recipe:
         "refresh": {"type": "random", "fraction": 0.1},
         "losses": [{"type": "hinge"}],
         "refinement": {"type": "bottom-up", "stages": {1: 8, 2: 6, 4: 6}},
-        "optim": Optim(student=AdamW(lr=1e-3), critic=AdamW(lr=1e-2, weight_decay=0.1)),
+        "optim": Optim(student=StudentAdamW(lr=1e-3), critic=AdamW(lr=1e-2, weight_decay=0.1)),
         "run": Run(batch=4, checkpoint_every=10),
     }
     return Recipe(**parts | changes)

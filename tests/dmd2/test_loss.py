@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from distillkit.contracts import Condition
 from distillkit.critics import Pictures
-from distillkit.recipe import AdamW, Optim
+from distillkit.recipe import AdamW, Optim, StudentAdamW
 from distillkit.runfolder import read_log
 from distillkit_dmd2.loss import DistributionMatching
 from tests.core.test_training import everything, trainer
@@ -83,7 +83,10 @@ def test_fake_score_learns_and_student_gets_no_gradient_from_that() -> None:
 
 def test_a_run_with_five_critic_updates_a_student_update_and_a_gan_term(tmp_path: Path) -> None:
     optim = Optim(
-        student=AdamW(lr=1e-3), critic=AdamW(lr=1e-2), networks=AdamW(lr=1e-3), critic_updates=5
+        student=StudentAdamW(lr=1e-3),
+        critic=AdamW(lr=1e-2),
+        networks=AdamW(lr=1e-3),
+        critic_updates=5,
     )
     losses = [{"type": "distribution-matching"}, {"type": "hinge", "weight": 0.1}]
     run = trainer(world_recipe(losses=losses, optim=optim), tmp_path)
