@@ -39,7 +39,7 @@ class SampleCache:
         self.keeps_conditions = bool(self.identity["conditions"])
         self._open: dict[int, Any] = {}
         index = folder / "index.json"
-        if index.exists() and json.loads(index.read_text()) != self.identity:
+        if index.exists() and _read(index) != self.identity:
             raise UserError(
                 f"{folder} holds samples of another teacher, prompt list, seed, count or format "
                 f"(see {index}); name another folder in samples.cache, or remove this one."
@@ -111,6 +111,16 @@ class SampleCache:
                     "makes it again"
                 ) from None
         return self._open[number]
+
+
+def _read(index: Path) -> Any:
+    try:
+        return json.loads(index.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{index} can't be read ({error}), so nobody knows whose samples these are; remove "
+            "the folder, and `distillkit precompute` makes it again"
+        ) from None
 
 
 def training_cache(recipe: Recipe, pairs: Pairs) -> SampleCache | None:

@@ -95,6 +95,14 @@ def test_a_cache_of_another_recipe_is_refused(tmp_path: Path) -> None:
         trainer(other, tmp_path / "b").train()
 
 
+@pytest.mark.parametrize("damage", [b"{", b"\xff\xfe"])
+def test_a_damaged_index_is_named(damage: bytes, tmp_path: Path) -> None:
+    trainer(cached(tmp_path / "cache"), tmp_path / "run").train()
+    (tmp_path / "cache" / "index.json").write_bytes(damage)
+    with pytest.raises(UserError, match=r"index.json can't be read .*remove the folder"):
+        trainer(cached(tmp_path / "cache"), tmp_path / "again").train()
+
+
 def test_a_torn_shard_is_named(tmp_path: Path) -> None:
     trainer(cached(tmp_path / "cache"), tmp_path / "a").train()
     shard = tmp_path / "cache" / "samples-00000005.safetensors"
