@@ -142,8 +142,8 @@ def make_players(recipe: Recipe, parts: Parts, accelerator: Any) -> Players:
     parts.teacher.to(device)
     network = parts.network
     network.module.to(device)
-    network.module = spread(network.module, accelerator, run.parallel)
-    bare = accelerator.unwrap_model(network.module)
+    bare = network.module
+    network.module = spread(bare, accelerator, run.parallel)
     average = Average(bare, recipe.student.ema) if recipe.student.ema else None
     critics, others = None, list(parts.loss_modules)
     if parts.backbone is not None and parts.pool is not None:

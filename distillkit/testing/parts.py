@@ -19,6 +19,7 @@ from distillkit.recipe_file import load_recipe
 from distillkit.registry import Entry, Origin
 from distillkit.testing import families, files, judges, schedules
 from distillkit.testing.findings import Findings, fail_with
+from distillkit.testing.outlines import outline
 
 HEAVY = ("torch", "numpy", "diffusers", "transformers", "accelerate", "PIL")
 """What a plugin's module must not import before a part is built."""
@@ -58,6 +59,8 @@ def check(
             yield f"there are no checks for {config.socket}s; sockets: {', '.join(checks)}"
         else:
             yield from checks[config.socket]()
+        if config.socket in ("teacher", "student", "backbone"):
+            yield from outline(config, *([] if config.socket == "teacher" else [taught_by()]))
 
     fail_with(f"{config.socket} '{config.name()}'", findings())
 

@@ -264,3 +264,33 @@ def test_a_flaw_of_a_whole_part_is_found(config: ComponentConfig, finding: str) 
     with pytest.raises(AssertionError) as caught:
         testing.check(config)
     assert finding in str(caught.value)
+
+
+class Shrunk(ExampleStudentConfig):
+    """Its plan would be of a smaller network than the run's."""
+
+    def outline(self, teacher: Any) -> Any:
+        part = super().build(teacher)
+        part.module = nn.Sequential(nn.Linear(2, 2))
+        return part
+
+
+class Frozen(ExampleStudentConfig):
+    """Its plan would reckon without gradients."""
+
+    def outline(self, teacher: Any) -> Any:
+        part = super().build(teacher)
+        part.module.requires_grad_(False)
+        return part
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (Shrunk(), r"outline\(\): network 0, .* is missing[\s\S]*is not in what build\(\) makes"),
+        (Frozen(), r"outline\(\): network 0, .*False\), and .*True\) in what build\(\) makes"),
+    ],
+)
+def test_an_outline_of_another_size_is_told(config: ComponentConfig, said: str) -> None:
+    with pytest.raises(AssertionError, match=said):
+        testing.check(config)
