@@ -74,8 +74,8 @@ MEANINGS = {
         "KID to teacher",
         0,
         "Kernel distance to the teacher's pictures in the same features; unlike the Fréchet "
-        "distance its mean does not depend on the number of pictures, so 0 is the floor and "
-        "values around it, negative ones too, are noise.",
+        "distance it does not fall with the number of pictures. Its floor is the teacher's row, "
+        "a little below 0, since both sets have the same captions.",
     ),
     "sharpness_ratio": Meaning(
         "sharpness", 1, "Fine detail relative to the teacher's: below 1 is blurred, above 1 grainy."
