@@ -8,6 +8,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+TEST_STAMP := $(VENV)/.test-installed
 DOCS_STAMP := $(VENV)/.docs-installed
 
 .PHONY: demo test install lint types docs clean
@@ -18,25 +19,30 @@ demo: $(STAMP)
 test: lint types
 	OMP_NUM_THREADS=2 $(BIN)/python -m pytest
 
-lint: $(STAMP)
+lint: $(TEST_STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(STAMP)
+types: $(TEST_STAMP)
 	$(BIN)/mypy
 
 docs: $(DOCS_STAMP)
 	$(BIN)/zensical build --strict --clean
 
-install: $(STAMP)
+install: $(TEST_STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		torch hatchling editables
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--no-build-isolation --editable '.[dev,lora,datasets]'
+		--no-build-isolation --editable .
 	$(BIN)/distillkit schema -o recipes/recipe.schema.json > /dev/null
+	touch $@
+
+$(TEST_STAMP): $(STAMP)
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--no-build-isolation --editable '.[dev,lora,datasets,8bit]'
 	touch $@
 
 $(DOCS_STAMP): $(STAMP)
