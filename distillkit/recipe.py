@@ -57,8 +57,8 @@ class StudentAdamW(AdamW):
     """AdamW for the student, whose step size may fall."""
 
     lr_end: float = Field(1.0, ge=0, le=1)
-    """Share of `lr` that is left at the end of the warm-up, and of each stage, which begins with
-    all of it; between them lies half a cosine. 1 keeps `lr`."""
+    """Share of `lr` that is left at the end of the warm-up, and of the refinement, each of which
+    begins with all of it; between lies half a cosine. 1 keeps `lr`."""
 
     def at(self, done: float) -> StudentAdamW:
         """The same with the step size when `done` (0 to 1) of its time is over."""

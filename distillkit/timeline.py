@@ -6,8 +6,6 @@ A turn is a pure function of the iteration's number, so a resumed run needs no s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import pairwise
 
 from distillkit.contracts import Loss, Refinement
 from distillkit.randomness import generator
@@ -86,7 +84,6 @@ class Timeline:
                 ends_stage=False,
             )
         i = iteration - self.start
-        stage = self._stage(i)
         return Turn(
             phase=self.refinement.stage(i),
             terms=self.losses,
@@ -94,17 +91,12 @@ class Timeline:
             trains_critic=True,
             steps=self.refinement.steps(i, generator(recipe.run.seed, "steps", i)),
             fresh_noise=fresh_noise,
-            optim=recipe.optim.student.at((i - stage.start) / len(stage)),
+            optim=recipe.optim.student.at(i / self.refinement.iterations),
             fresh=i == 0,
-            ends_stage=i + 1 == stage.stop,
+            ends_stage=self._ends_stage(i),
         )
 
-    def _stage(self, i: int) -> range:
-        """The refinement's iterations of the stage that `i` belongs to."""
-        return next(stage for stage in self._stages if i in stage)
-
-    @cached_property
-    def _stages(self) -> list[range]:
-        count, stage = self.refinement.iterations, self.refinement.stage
-        starts = [i for i in range(count) if i == 0 or stage(i) != stage(i - 1)]
-        return [range(start, end) for start, end in pairwise([*starts, count])]
+    def _ends_stage(self, i: int) -> bool:
+        """Whether the refinement's iteration `i` is the last of its stage."""
+        last = i + 1 == self.refinement.iterations
+        return last or self.refinement.stage(i) != self.refinement.stage(i + 1)

@@ -7,6 +7,7 @@ the time embedding.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,22 +21,29 @@ if TYPE_CHECKING:
 
 
 class Encoder(nn.Module):
-    """conv_in, down blocks and mid block of a UNet2DConditionModel, whose tensors it shares."""
+    """conv_in, down blocks and mid block of a UNet2DConditionModel, whose tensors it shares.
 
-    def __init__(self, unet: Any) -> None:
+    Blocks that none of its first `levels` maps needs are left out.
+    """
+
+    def __init__(self, unet: Any, levels: int) -> None:
         super().__init__()
+        self.levels = levels
         self.time_proj = unet.time_proj
         self.time_embedding = unet.time_embedding
         self.add_time_proj = unet.add_time_proj
         self.add_embedding = unet.add_embedding
         self.conv_in = unet.conv_in
-        self.down_blocks = unet.down_blocks
-        self.mid_block = unet.mid_block
+        ends = list(accumulate(map(_maps, unet.down_blocks), initial=1))
+        self.down_blocks = nn.ModuleList(
+            block for block, before in zip(unet.down_blocks, ends, strict=False) if before < levels
+        )
+        self.mid_block = unet.mid_block if ends[-1] < levels else None
 
     def forward(
         self, x_t_BCHW: Tensor, t_B: Tensor, prompt_BLD: Tensor, pooled_BP: Tensor, ids_B6: Tensor
     ) -> list[Tensor]:
-        """conv_in's output, each residual of the down path, and the mid block's output."""
+        """The first `levels` of: conv_in's output, the down path's residuals, mid's output."""
         dtype = x_t_BCHW.dtype
         emb_BT = self.time_embedding(self.time_proj(t_B).to(dtype))
         ids_BX = self.add_time_proj(ids_B6.flatten()).to(dtype).view(len(ids_B6), -1)
@@ -46,8 +54,9 @@ class Encoder(nn.Module):
             told = _context(block, prompt_BLD)
             sample, residuals = block(hidden_states=sample, temb=emb_BT, **told)
             maps.extend(residuals)
-        maps.append(self.mid_block(sample, emb_BT, **_context(self.mid_block, prompt_BLD)))
-        return maps
+        if self.mid_block is not None:
+            maps.append(self.mid_block(sample, emb_BT, **_context(self.mid_block, prompt_BLD)))
+        return maps[: self.levels]
 
 
 class UNetEncoder:
@@ -59,14 +68,21 @@ class UNetEncoder:
         vae_factor: int,
         say_where: bool = True,
         gradient_checkpointing: bool = False,
+        levels: int | None = None,
     ) -> None:
-        """`say_where`: the size and crop ids tell where a local view lies in the picture."""
+        """`say_where`: the size and crop ids tell where a local view lies in the picture.
+
+        `levels`: how many maps from the input on; none gives all. UserError where it has fewer.
+        """
         if unet.config.addition_embed_type != "text_time" or unet.mid_block is None:
             raise UserError("backbone unet-encoder: the UNet is not of the SDXL family")
         if gradient_checkpointing:
             unet.enable_gradient_checkpointing()  # a teacher that shares it runs without gradients
-        self.encoder = Encoder(unet).eval().requires_grad_(False)
-        self.channels = level_channels(unet.config)
+        channels = level_channels(unet.config)
+        if levels is not None and levels > len(channels):
+            raise UserError(f"backbone.levels: {levels}, but the UNet has {len(channels)}")
+        self.channels = channels[:levels]
+        self.encoder = Encoder(unet, len(self.channels)).eval().requires_grad_(False)
         self.vae_factor = vae_factor
         self.say_where = say_where
 
@@ -98,6 +114,11 @@ def level_channels(config: Any) -> tuple[int, ...]:
         downsamplers = 1 if i < len(widths) - 1 else 0
         channels += [width] * (count + downsamplers)
     return (*channels, widths[-1])
+
+
+def _maps(block: Any) -> int:
+    """How many maps a down block adds: one a layer, and its downsampler's."""
+    return len(block.resnets) + (block.downsamplers is not None)
 
 
 def _context(block: Any, prompt_BLD: Tensor) -> dict[str, Tensor]:

@@ -138,6 +138,9 @@ class UNetEncoderConfig(BackboneConfig):
     """Whether SDXL's size and crop ids tell where a local view lies, or always say "all of it"."""
     gradient_checkpointing: bool = False
     """Less memory for the gradient on its way through the backbone, for one more pass of it."""
+    levels: int | None = Field(None, ge=1)
+    """How many of its maps, from the input on, there are to read; none gives all of them. Blocks
+    beyond are neither kept nor run."""
     saves_memory: ClassVar[dict[str, Any]] = {"gradient_checkpointing": True}
 
     @model_validator(mode="after")
@@ -165,7 +168,9 @@ class UNetEncoderConfig(BackboneConfig):
         family = sdxl_teacher(teacher, "backbone unet-encoder")
         unet = family.denoiser.module if self.model is None else own(family.denoiser.module)
         says_where = self.window_ids == "crop"
-        return UNetEncoder(unet, family.vae_factor, says_where, self.gradient_checkpointing)
+        return UNetEncoder(
+            unet, family.vae_factor, says_where, self.gradient_checkpointing, self.levels
+        )
 
 
 class UNetStudentConfig(StudentConfig):

@@ -90,7 +90,7 @@ class PaperLiteral(Adversarial):
 
 
 class Regression(LossConfig):
-    """Distance to the teacher's sample from the same noise, for roll-outs of one step.
+    """Distance to the teacher's sample from the same noise.
 
     A warm-up for the student alone, or an anchor beside an adversarial loss.
     """
@@ -101,10 +101,14 @@ class Regression(LossConfig):
     """Mean squared error, or the pseudo-Huber distance, which forgives outlying pictures."""
     c: float = Field(0.00054, gt=0)
     """Where pseudo-Huber turns from square to linear, as a root mean square (iCT: 0.00054)."""
+    rollouts: Literal["one-step", "all"] = "one-step"
+    """Of which roll-outs it speaks. Between the steps of longer ones there is fresh noise, to which
+    the teacher's sample is one answer of many: an anchor for few iterations, a blur for many."""
 
     def build(
         self, teacher: contracts.Teacher, student: contracts.StudentNetwork
     ) -> contracts.Loss:
         from distillkit_nitrofusion.regression import RegressionLoss, mse, pseudo_huber
 
-        return RegressionLoss(mse if self.norm == "mse" else partial(pseudo_huber, c=self.c))
+        distance = mse if self.norm == "mse" else partial(pseudo_huber, c=self.c)
+        return RegressionLoss(distance, longest=1 if self.rollouts == "one-step" else None)

@@ -34,19 +34,22 @@ def pseudo_huber(fake_BCHW: Tensor, real_BCHW: Tensor, c: float) -> Tensor:
 class RegressionLoss:
     """The student's distance to the teacher's sample from the same x_T; no critic takes part.
 
-    It speaks of single steps alone: between the steps of a longer roll-out there is fresh noise,
-    to which the teacher's sample is one answer of many, and their mean is blurred.
+    Between the steps of a longer roll-out there is fresh noise, to which the teacher's sample is
+    one answer of many; `longest` leaves longer roll-outs out.
     """
 
-    def __init__(self, distance: Callable[[Tensor, Tensor], Tensor]) -> None:
+    def __init__(
+        self, distance: Callable[[Tensor, Tensor], Tensor], longest: int | None = 1
+    ) -> None:
         self.distance = distance
+        self.longest = longest
 
     def critic(self, exhibit: Exhibit) -> None:
         """Says nothing of the critics."""
 
     def student(self, exhibit: Exhibit) -> Tensor | None:
-        """Scalar for the student; nothing where it took more than one step."""
-        if exhibit.steps > 1:
+        """Scalar for the student; nothing of roll-outs that are too long."""
+        if self.longest is not None and exhibit.steps > self.longest:
             return None
         return self.distance(exhibit.fake_BCHW, exhibit.real_BCHW)
 

@@ -251,10 +251,10 @@ def test_the_students_step_size_falls_along_half_a_cosine(tmp_path: Path) -> Non
     run = trainer(world_recipe(optim=optim, warmup=warmup), tmp_path)
     start, end = run.timeline.start, len(run.timeline)
     assert [run.timeline.turn(i).optim.lr for i in (0, 1)] == [1e-3, 1e-3]
-    # Stages of 8, 6 and 6 iterations: each begins anew, and is halfway to 0.2 in its middle.
-    for i, share in ((0, 1.0), (4, 0.6), (8, 1.0), (11, 0.6), (14, 1.0), (17, 0.6)):
+    # 20 iterations in three stages: one curve, halfway to 0.2 in the middle.
+    for i, share in ((0, 1.0), (5, 0.2 + 0.8 * (1 + 0.5**0.5) / 2), (10, 0.6)):
         assert run.timeline.turn(start + i).optim.lr == pytest.approx(share * 1e-2)
-    assert 0.2e-2 < run.timeline.turn(start + 7).optim.lr < 0.25e-2
+    assert 0.2e-2 < run.timeline.turn(end - 1).optim.lr < 0.21e-2
     run.train()
     [group] = run.players.student_optimizer.param_groups
     assert group["lr"] == run.timeline.turn(end - 1).optim.lr

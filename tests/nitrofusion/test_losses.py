@@ -138,10 +138,11 @@ def test_regression_is_the_students_alone() -> None:
     assert exhibit.asked == []
 
 
-def test_regression_says_nothing_of_longer_roll_outs() -> None:
+def test_regression_speaks_of_longer_roll_outs_where_asked() -> None:
     exhibit = MadeUpExhibit()
     exhibit.steps = 2
     assert build(loss_configs.Regression()).student(exhibit) is None
+    assert build(loss_configs.Regression(rollouts="all")).student(exhibit) is not None
 
 
 def test_regression_needs_the_teachers_noise() -> None:
