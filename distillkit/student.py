@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from distillkit.sharding import fill
 
@@ -81,15 +82,14 @@ class Average:
         own = dict(module.named_parameters())
         self.weights = {name: p.detach().float().clone() for name, p in own.items()}
         # Kept, since to find them in the module takes as long as the arithmetic.
-        self._pairs = [(self.weights[name], p) for name, p in own.items()]
+        self._averages, self._own = list(self.weights.values()), list(own.values())
 
     @torch.no_grad()
     def update(self) -> None:
         """average <- d * average + (1 - d) * weights, d the decay at this age."""
         age = int(self.updates)
         decay = min(self.decay, (1 + age) / (10 + age))
-        for average, p in self._pairs:
-            average.lerp_(p.float(), 1 - decay)
+        get_ema_multi_avg_fn(decay)(self._averages, [p.float() for p in self._own], None)
         self.updates += 1
 
     @contextmanager

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from distillkit.contracts import Window
+from distillkit.errors import UserError
 from distillkit_diffusers.configs import UNetEncoderConfig
 from distillkit_diffusers.denoiser import window_ids
 
@@ -103,3 +104,21 @@ def test_where_the_crop_lies_changes_the_features(teacher: Any) -> None:
     assert (told[0] - told[1]).abs().max() > 1e-6
     untold = UNetEncoderConfig(window_ids="constant").build(teacher).features(*asked)[-1]
     torch.testing.assert_close(untold[0], untold[1])
+
+
+@pytest.mark.parametrize(("levels", "blocks"), [(1, 0), (3, 1), (4, 1), (5, 2), (9, 3)])
+def test_the_first_levels_alone_are_the_same_maps(teacher: Any, levels: int, blocks: int) -> None:
+    asked = (noise(2), torch.tensor([10, 750]), teacher.encode(["a red ring", "a star"]), whole(2))
+    every = UNetEncoderConfig().build(teacher)
+    few = UNetEncoderConfig(levels=levels).build(teacher)
+    maps = few.features(*asked)
+    assert few.channels == every.channels[:levels]
+    assert len(maps) == levels
+    assert all(torch.equal(a, b) for a, b in zip(maps, every.features(*asked), strict=False))
+    [encoder] = few.modules()
+    assert (len(encoder.down_blocks), encoder.mid_block) == (blocks, None)
+
+
+def test_more_levels_than_there_are_is_a_sentence(teacher: Any) -> None:
+    with pytest.raises(UserError, match=r"backbone.levels: 11, but the UNet has 10"):
+        UNetEncoderConfig(levels=11).build(teacher)
