@@ -101,8 +101,10 @@ class Judged(Pictures):
         verdicts = []
         seats = self._seats()
         for (look, seat, head, _, fake), said in zip(seats, self._critic_verdicts, strict=True):
-            still = {name: p.detach() for name, p in head.named_parameters()}
-            fake_BK = functional_call(head, still, (fake,))
+            # Every name of a shared tensor, so that torch need not look for more of them.
+            named = head.named_parameters(remove_duplicate=False)
+            still = {name: p.detach() for name, p in named}
+            fake_BK = functional_call(head, still, (fake,), tie_weights=False)
             verdicts.append(_verdict(look, seat, said.real_BK.detach(), fake_BK))
         return verdicts
 

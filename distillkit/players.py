@@ -122,11 +122,12 @@ class Players:
 
     def step_student(self, turn: Turn) -> None:
         """Move the student with its phase's numbers, and its running average after it."""
-        optimizer, module = self.student_optimizer, self.student.network.module
+        optimizer = self.student_optimizer
+        [group] = optimizer.param_groups
         if turn.fresh:
             optimizer.state.clear()
-        self._clip(module.parameters(), turn.optim)
-        optimizer.param_groups[0].update(numbers(turn.optim))
+        self._clip(group["params"], turn.optim)
+        group.update(numbers(turn.optim))
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
