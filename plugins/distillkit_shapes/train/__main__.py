@@ -56,7 +56,7 @@ def run(stage: str, given: argparse.Namespace) -> None:
     else:
         from .judge import judge
 
-        settings = [(8, g) for g in given.guidance] + [(4, given.guidance[0])]
+        settings = [(8, g) for g in given.guidance] + [(n, given.guidance[0]) for n in (4, 2)]
         judge(given.out, given.work, given.pictures, settings)
 
 
