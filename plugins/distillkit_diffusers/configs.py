@@ -94,9 +94,11 @@ class SDXLTeacherConfig(TeacherConfig):
 
     def build(self) -> contracts.Teacher:
         from distillkit_diffusers.loading import load_teacher
+        from distillkit_diffusers.usage import Usage
 
         return load_teacher(
             self.model,
+            Usage.of(self),
             config=self.config,
             variant=self.variant,
             dtype=self.dtype,
@@ -104,26 +106,21 @@ class SDXLTeacherConfig(TeacherConfig):
             lora=self.lora,
             lora_strength=self.lora_strength,
             vae=self.vae,
-            prediction=self.prediction,
-            solver=self.solver,
-            steps=self.steps,
-            spacing=self.spacing,
-            timesteps=self.timesteps,
-            timestep_shift=self.timestep_shift,
-            eta=self.eta,
-            guidance=self.guidance,
-            waits=self.waits,
-            vae_tiling=self.vae_tiling,
         )
 
     def outline(self, device: str = "meta") -> contracts.Teacher:
         """`device`: where the networks are made; other than on meta they have random weights."""
         from distillkit_diffusers.outline import outline_teacher
+        from distillkit_diffusers.usage import Usage
 
-        fields = self.model_dump(
-            exclude={"type", "preset", "variant", "unet", "lora", "lora_strength"}
+        return outline_teacher(
+            self.model,
+            Usage.of(self),
+            config=self.config,
+            dtype=self.dtype,
+            vae=self.vae,
+            device=device,
         )
-        return outline_teacher(fields.pop("model"), **fields, device=device)
 
 
 class UNetEncoderConfig(BackboneConfig):

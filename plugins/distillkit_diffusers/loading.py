@@ -16,25 +16,20 @@ from distillkit.transfer import shift_of
 from distillkit_diffusers.assets import Asset, first_line, locate
 from distillkit_diffusers.layout import what_is
 from distillkit_diffusers.single_file import load_single_file
-from distillkit_diffusers.solvers import make_solver
 from distillkit_diffusers.teacher import SDXLTeacher
+from distillkit_diffusers.usage import Usage
 from distillkit_diffusers.weights import keys_of, put_weights
 
 if TYPE_CHECKING:
-    from distillkit_diffusers.words import DType, Predicts, SolverName, Spacing, Waits
+    from distillkit_diffusers.words import DType
+
+AS_IT_IS = Usage()
 
 
 def load_teacher(
     model: str | Path,
+    usage: Usage = AS_IT_IS,
     *,
-    solver: SolverName = "ddim",
-    steps: int = 8,
-    spacing: Spacing = "trailing",
-    timesteps: tuple[int, ...] | None = None,
-    timestep_shift: int = 1000,
-    eta: float = 1.0,
-    prediction: Predicts | None = None,
-    guidance: float = 0.0,
     dtype: DType = "float32",
     variant: str | None = None,
     unet: str | None = None,
@@ -42,12 +37,10 @@ def load_teacher(
     lora_strength: float = 1.0,
     vae: str | None = None,
     config: str | None = None,
-    waits: tuple[Waits, ...] = (),
-    vae_tiling: bool = False,
 ) -> SDXLTeacher:
     """A teacher from a folder, a single file or a hub id; arguments as in `SDXLTeacherConfig`.
 
-    For a teacher that ships with a plugin, `load_teacher(FOLDER, steps=..., guidance=...)` is all.
+    For a teacher that ships with a plugin, `load_teacher(FOLDER, Usage(steps=...))` is all.
     Raises `UserError` for files that are missing or are not what they should be.
     """
     single = str(model).endswith((".safetensors", ".ckpt"))
@@ -65,14 +58,7 @@ def load_teacher(
             put_weights(pipe.unet, paths["teacher.unet"], "teacher.unet")
         if lora:
             _fuse_lora(pipe, paths["teacher.lora"], lora_strength)
-    if pipe.vae.dtype == torch.float16 and pipe.vae.config.force_upcast:
-        pipe.vae.to(torch.float32)  # SDXL's own VAE overflows in float16
-    if prediction:
-        pipe.scheduler.register_to_config(prediction_type=prediction)
-    schedule = pipe.scheduler.config
-    made = make_solver(solver, schedule, steps, spacing, timesteps, timestep_shift, eta)
-    source = str(paths["teacher.model"]) if unet or lora else None
-    return SDXLTeacher(pipe, made, guidance, source, variant, waits, vae_tiling)
+    return usage.teacher(pipe, str(paths["teacher.model"]) if unet or lora else None, variant)
 
 
 def sdxl_teacher(teacher: object, who: str) -> SDXLTeacher:

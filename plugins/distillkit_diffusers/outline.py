@@ -13,30 +13,21 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from distillkit_diffusers.sdxl_files import SDXL_FILES, tokenizers
-from distillkit_diffusers.solvers import make_solver
 from distillkit_diffusers.student import convert
-from distillkit_diffusers.teacher import SDXLTeacher
 
 if TYPE_CHECKING:
-    from distillkit_diffusers.words import DType, Predicts, SolverName, Spacing, Waits
+    from distillkit_diffusers.teacher import SDXLTeacher
+    from distillkit_diffusers.usage import Usage
+    from distillkit_diffusers.words import DType
 
 
 def outline_teacher(
     model: str | Path,
+    usage: Usage,
     *,
-    solver: SolverName = "ddim",
-    steps: int = 8,
-    spacing: Spacing = "trailing",
-    timesteps: tuple[int, ...] | None = None,
-    timestep_shift: int = 1000,
-    eta: float = 1.0,
-    prediction: Predicts | None = None,
-    guidance: float = 0.0,
     dtype: DType = "float32",
     config: str | None = None,
     vae: str | None = None,
-    waits: tuple[Waits, ...] = (),
-    vae_tiling: bool = False,
     device: str = "meta",
 ) -> SDXLTeacher:
     """As `load_teacher` with the same arguments, but of random weights, or on meta of none.
@@ -47,13 +38,7 @@ def outline_teacher(
     pipe = _pipeline(folder, getattr(torch, dtype), device)
     if vae and (Path(vae) / "config.json").is_file():
         pipe.register_modules(vae=_network("vae", Path(vae), pipe.vae.dtype, device))
-    if pipe.vae.dtype == torch.float16 and pipe.vae.config.force_upcast:
-        pipe.vae.to(torch.float32)
-    if prediction:
-        pipe.scheduler.register_to_config(prediction_type=prediction)
-    schedule = pipe.scheduler.config
-    made = make_solver(solver, schedule, steps, spacing, timesteps, timestep_shift, eta)
-    return SDXLTeacher(pipe, made, guidance, waits=waits, vae_tiling=vae_tiling)
+    return usage.teacher(pipe)
 
 
 def folder_of_sizes(model: str | Path, config: str | None = None) -> Path:

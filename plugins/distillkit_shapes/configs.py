@@ -10,6 +10,7 @@ from distillkit.configs import MetricsConfig, PromptsConfig, TeacherConfig
 
 if TYPE_CHECKING:
     from distillkit import contracts
+    from distillkit_diffusers.usage import Usage
 
 
 class ShapesTeacher(TeacherConfig):
@@ -28,17 +29,18 @@ class ShapesTeacher(TeacherConfig):
         from distillkit_diffusers.loading import load_teacher
         from distillkit_shapes.build import TEACHER
 
-        return load_teacher(
-            TEACHER, solver=self.solver, steps=self.steps, guidance=self.guidance, dtype="float32"
-        )
+        return load_teacher(TEACHER, self._usage())
 
     def outline(self) -> contracts.Teacher:
         from distillkit_diffusers.outline import outline_teacher
         from distillkit_shapes.build import TEACHER
 
-        return outline_teacher(
-            TEACHER, solver=self.solver, steps=self.steps, guidance=self.guidance
-        )
+        return outline_teacher(TEACHER, self._usage())
+
+    def _usage(self) -> Usage:
+        from distillkit_diffusers.usage import Usage
+
+        return Usage(solver=self.solver, steps=self.steps, guidance=self.guidance)
 
 
 class ShapesPrompts(PromptsConfig):

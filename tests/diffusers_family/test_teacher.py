@@ -12,6 +12,7 @@ import torch
 from distillkit_diffusers.configs import SDXLTeacherConfig
 from distillkit_diffusers.loading import load_teacher
 from distillkit_diffusers.solvers import make_solver
+from distillkit_diffusers.usage import Usage
 
 from .conftest import noise
 
@@ -79,7 +80,9 @@ def test_samples_are_the_stock_pipelines(
     expected = pipe(PROMPTS, latents=x_T.clone(), output_type="latent", **asked).images
     pictures = pipe(PROMPTS, latents=x_T.clone(), output_type="pt", **asked).images
 
-    ours = load_teacher(tiny_sdxl, solver=solver, spacing=spacing, steps=4, guidance=guidance)
+    ours = load_teacher(
+        tiny_sdxl, Usage(solver=solver, spacing=spacing, steps=4, guidance=guidance)
+    )
     cond = ours.encode(PROMPTS)
     x_0 = ours.sample(x_T, cond, generators(1, 2))
     torch.testing.assert_close(x_0, expected, rtol=1e-4, atol=1e-4)
@@ -89,7 +92,7 @@ def test_samples_are_the_stock_pipelines(
 
 
 def test_guidance_changes_the_sample(tiny_sdxl: Path, teacher: Any) -> None:
-    guided = load_teacher(tiny_sdxl, guidance=5.0)
+    guided = load_teacher(tiny_sdxl, Usage(guidance=5.0))
     x_T, cond = noise(1), teacher.encode(PROMPTS[:1])
     plain = teacher.sample(x_T, cond, generators(0))
     assert (guided.sample(x_T, cond, generators(0)) - plain).abs().max() > 1e-3
@@ -114,7 +117,7 @@ def test_solver_grids(teacher: Any, options: dict[str, Any], grid: list[int]) ->
 
 def test_lcm_noise_belongs_to_the_picture(tiny_sdxl: Path) -> None:
     """A picture's sample depends on its own x_T and generator, not on who else is there."""
-    lcm = load_teacher(tiny_sdxl, solver="lcm", timesteps=(999, 749, 499, 249))
+    lcm = load_teacher(tiny_sdxl, Usage(solver="lcm", timesteps=(999, 749, 499, 249)))
     x_T, cond = noise(3), lcm.encode([*PROMPTS, "a star"])
     together = lcm.sample(x_T, cond, generators(7, 8, 9))
     alone = lcm.sample(x_T[1:2], cond[1:2], generators(8))
@@ -131,7 +134,7 @@ def test_pictures_are_between_0_and_1(teacher: Any) -> None:
 
 
 def test_half_precision_teacher_takes_and_gives_float32(tiny_sdxl: Path) -> None:
-    half = load_teacher(tiny_sdxl, dtype="bfloat16", steps=2, guidance=2.0)
+    half = load_teacher(tiny_sdxl, Usage(steps=2, guidance=2.0), dtype="bfloat16")
     assert {m.dtype for m in half.modules()} == {torch.bfloat16}
     x_0 = half.sample(noise(2), half.encode(PROMPTS), generators(0, 1))
     assert x_0.dtype == torch.float32
