@@ -27,7 +27,7 @@ def appearing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        _flush(temporary)
+        _settle(temporary)
         if path.is_dir():
             shutil.rmtree(path)
         os.replace(temporary, path)
@@ -46,9 +46,13 @@ def appearing(path: Path) -> Iterator[Path]:
                 temporary.unlink()
 
 
-def _flush(path: Path) -> None:
+def _settle(path: Path) -> None:
+    """Every file is on the disk, and others may read it as any new file of this user."""
+    umask = os.umask(0)
+    os.umask(umask)
     files = [path] if path.is_file() else [f for f in path.rglob("*") if f.is_file()]
     for file in files:
+        file.chmod(0o666 & ~umask)  # safetensors' own files are for their owner alone
         with file.open("rb") as handle:
             os.fsync(handle.fileno())
 

@@ -7,6 +7,7 @@ top stands nothing heavier than typer; what a command needs, its function import
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -21,6 +22,8 @@ from distillkit.errors import UserError
 
 def main(args: Sequence[str] | None = None) -> None:
     """Entry point. What the user can mend ends in a sentence and exit code 2."""
+    # Importing transformers warns of things that none of our parts uses, torchvision among them.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
         build()(None if args is None else list(args))
     except UserError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -33,7 +32,6 @@ def plan(
 
     given = list(set_ or ())
     loaded = load_recipe(recipe, given)
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
     from distillkit.plan import CARDS, make_plan
     from distillkit.savings import ways

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -32,7 +31,6 @@ def precompute(
             f"{loaded.path}: samples.cache names no folder to fill; add it, or --set "
             "samples.cache=DIR --set samples.count=N"
         )
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
     from distillkit.assembly import make_accelerator
     from distillkit.cli._console import console

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +34,6 @@ def run(
 
     loaded = load_recipe(recipe, set_ or ())
     folder = choose_folder(loaded, out, resume)
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
     from distillkit.trainer import Stopped
 

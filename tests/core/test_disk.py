@@ -1,0 +1,22 @@
+"""Files as others find them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from distillkit.disk import appearing, save_tensors, write_tensors
+
+
+def test_others_may_read_what_is_written_as_any_new_file(tmp_path: Path) -> None:
+    """safetensors makes files for their owner alone: a run's folder could not be shared."""
+    (tmp_path / "new").touch()
+    expected = (tmp_path / "new").stat().st_mode
+    tensors = {"weight": torch.zeros(2)}
+    save_tensors(tmp_path / "one.safetensors", tensors)
+    with appearing(tmp_path / "folder") as temporary:
+        temporary.mkdir()
+        write_tensors(temporary / "inside.safetensors", tensors)
+    for name in ("one.safetensors", "folder/inside.safetensors"):
+        assert (tmp_path / name).stat().st_mode == expected
