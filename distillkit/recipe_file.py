@@ -58,8 +58,9 @@ def load_recipe(
         draft.problems += problems(error, Recipe, registry)
     if draft.problems or draft.lines:
         unknown = any(problem.unknown_part for problem in draft.problems)
-        notes = [f"note: {b.origin} is broken: {b.reason}" for b in plugins.broken if unknown]
-        raise RecipeError("\n".join(draft.report() + notes))
+        notes = [f"note: {b.origin} is broken: {b.reason}" for b in plugins.broken]
+        notes += [f"note: {o} is left out by DISTILLKIT_DISABLED_PLUGINS" for o in plugins.disabled]
+        raise RecipeError("\n".join(draft.report() + (notes if unknown else [])))
     return LoadedRecipe(recipe, path, tuple(overrides))
 
 

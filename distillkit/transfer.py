@@ -130,6 +130,8 @@ def opened(path: Path, role: str, layouts: Sequence[Layout]) -> Iterator[Source]
     """The file, if it holds a denoiser that one of the layouts knows. Raises `UserError`."""
     from safetensors import SafetensorError, safe_open
 
+    if path.is_dir():
+        raise UserError(f"{role}: {path} is a folder; name the .safetensors file of the UNet in it")
     if not path.is_file():
         raise UserError(f"{role}: there is no file {path}")
     if path.suffix != ".safetensors":

@@ -257,15 +257,18 @@ def test_every_problem_is_told_at_once_in_the_order_of_the_file(tmp_path: Path) 
     assert len(lines) == 8
 
 
-def test_an_unknown_part_brings_up_the_plugins_that_are_broken(tmp_path: Path) -> None:
+def test_an_unknown_part_brings_up_plugins_that_are_broken_or_left_out(tmp_path: Path) -> None:
     file = tmp_path / "my.yaml"
     plugins = fake_plugins()
+    plugins.disabled.append(Origin("ours", "distillkit-ours", "1.0"))
     plugins.broken.append(BrokenPlugin(Origin("theirs", "distillkit-theirs", "2.0"), "no licence"))
     file.write_text(RECIPE.replace("type: random", "type: theirs"))
     with pytest.raises(RecipeError) as caught:
         load_recipe(file, (), plugins)
-    note = "note: plugin 'theirs' (distillkit-theirs 2.0) is broken: no licence"
-    assert str(caught.value).split("\n")[1:] == [note]
+    assert str(caught.value).split("\n")[1:] == [
+        "note: plugin 'theirs' (distillkit-theirs 2.0) is broken: no licence",
+        "note: plugin 'ours' (distillkit-ours 1.0) is left out by DISTILLKIT_DISABLED_PLUGINS",
+    ]
     file.write_text(RECIPE.replace("batch: 16", "batch: 0"))
     with pytest.raises(RecipeError) as caught:
         load_recipe(file, (), plugins)

@@ -130,6 +130,11 @@ def of_another_size(path: Path) -> None:
     save_file({"net.w": torch.zeros(7, 3), "net.b": torch.zeros(5)}, path)
 
 
+def to_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
 def of_other_names(path: Path) -> None:
     save_file({"net.w": torch.zeros(2, 3), "net.c": torch.zeros(5)}, path)
 
@@ -138,6 +143,7 @@ def of_other_names(path: Path) -> None:
     ("harm", "sentence"),
     [
         (Path.unlink, "--base: there is no file"),
+        (to_folder, "--base: .* is a folder; name the .safetensors file of the UNet in it"),
         (cut, "--base: .*b.safetensors cannot be read: .* fetch it again"),
         (to_vae, "--base: .*b.safetensors is a VAE, and a UNet or a whole checkpoint is needed"),
         (of_another_size, r"net.w is \[7, 3\], and model.net.w is \[2, 3\]"),
