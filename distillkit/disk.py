@@ -52,7 +52,8 @@ def _settle(path: Path) -> None:
     os.umask(umask)
     files = [path] if path.is_file() else [f for f in path.rglob("*") if f.is_file()]
     for file in files:
-        file.chmod(0o666 & ~umask)  # safetensors' own files are for their owner alone
+        with suppress(OSError):  # some file systems have no modes
+            file.chmod(0o666 & ~umask)  # safetensors' own files are for their owner alone
         with file.open("rb") as handle:
             os.fsync(handle.fileno())
 
