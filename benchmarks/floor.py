@@ -2,7 +2,7 @@
 
     python benchmarks/floor.py [--pictures 1000] [--sets 6]
 
-It is why a run's rows and its reference have equal captions (distillkit/figures.py).
+It is why a run's rows and its reference have equal captions (distillkit/evaluation/evaluate.py).
 """
 
 from __future__ import annotations

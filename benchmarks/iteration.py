@@ -26,12 +26,12 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
-from distillkit.assembly import build_parts
-from distillkit.recipe_file import load_recipe
-from distillkit.runfolder import RunFolder
-from distillkit.step import iterate
-from distillkit.timeline import Turn
-from distillkit.trainer import Trainer, Watcher
+from distillkit.recipe.load import load_recipe
+from distillkit.runs.folder import RunFolder
+from distillkit.training.build import build_parts
+from distillkit.training.schedule import Turn
+from distillkit.training.step import iterate
+from distillkit.training.trainer import Trainer, Watcher
 
 
 def counted(call: Callable[[], Any]) -> int:

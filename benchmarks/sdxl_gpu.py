@@ -23,15 +23,15 @@ import torch
 from accelerate import Accelerator
 from rich.table import Table
 
-from distillkit.assembly import Parts, build_part, freeze, make_players, make_timeline
 from distillkit.cli._console import console
-from distillkit.metering import Meter
-from distillkit.plan import GIB, Plan, make_plan
-from distillkit.players import Players
-from distillkit.recipe import Recipe
-from distillkit.recipe_file import load_recipe
-from distillkit.rehearsal import first_full_turn
-from distillkit.step import iterate
+from distillkit.memory.dry_run import first_full_turn
+from distillkit.memory.plan import GIB, Plan, make_plan
+from distillkit.memory.tracker import Meter
+from distillkit.recipe.load import load_recipe
+from distillkit.recipe.schema import Recipe
+from distillkit.training.build import Parts, build_part, freeze, make_players, make_timeline
+from distillkit.training.step import iterate
+from distillkit.training.train_state import Players
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "nitro_vibrant.yaml"
 ITERATION = ["run.batch=5", "run.accumulate=2"]

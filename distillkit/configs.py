@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from distillkit.meanings import add_to_schema
+from distillkit.field_docs import add_to_schema
 
 if TYPE_CHECKING:
     from distillkit import contracts, exchange

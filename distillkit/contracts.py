@@ -114,7 +114,7 @@ class Verdict:
 
 
 class Exhibit(Protocol):
-    """One iteration's pictures, as the losses see them. Made by `distillkit.critics`."""
+    """One iteration's pictures, as the losses see them. Made by `distillkit.training.critics`."""
 
     x_T_BCHW: Tensor
     """The noise that teacher and student both started from."""

@@ -35,8 +35,8 @@ def adapt(
     """Add the difference of student and base to another checkpoint, file to file."""
     from distillkit.cli._console import console
     from distillkit.errors import UserError
-    from distillkit.plugins import installed
-    from distillkit.transfer import transfer
+    from distillkit.registry.entry_points import installed
+    from distillkit.transfer.transfer import transfer
 
     suffix = ".safetensors" if sweep is None else ".png"
     if out.is_dir() or out.suffix != suffix:
@@ -52,7 +52,7 @@ def adapt(
         said = said if found is None else f"timestep shift {found}"
         console().print(f"{out}\n  strength {strength:g}, {said}")
         return
-    from distillkit.sweeping import read_strengths, sweep_strengths
+    from distillkit.transfer.sweep import read_strengths, sweep_strengths
 
     if model is None or not prompt:
         raise UserError("--sweep draws pictures: give --model PIPELINE and at least one --prompt")

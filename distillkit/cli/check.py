@@ -18,7 +18,7 @@ def check(
     from rich.table import Table
 
     from distillkit.cli._console import console
-    from distillkit.recipe_file import load_recipe
+    from distillkit.recipe.load import load_recipe
 
     loaded = load_recipe(recipe, set_ or ())
     table = Table(box=None, pad_edge=False, show_header=False)

@@ -35,7 +35,7 @@ def export(
 
     from distillkit.cli._console import console
     from distillkit.errors import UserError
-    from distillkit.sampling import load_student
+    from distillkit.evaluation.sampling import load_student
 
     exporter = config.build()
     if out is None:
@@ -55,8 +55,8 @@ def choose(name: str, options: dict[str, Any]) -> ExporterConfig:
     from pydantic import ValidationError
 
     from distillkit.errors import UserError
-    from distillkit.plugins import installed
-    from distillkit.registry import UnknownPartError
+    from distillkit.registry.entry_points import installed
+    from distillkit.registry.registry import UnknownPartError
 
     try:
         config = installed().registry.get("exporter", name).config

@@ -14,8 +14,8 @@ from distillkit.cli._options import Changes, RecipeName
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from distillkit.plan import Plan
-    from distillkit.savings import Way
+    from distillkit.memory.fit import Way
+    from distillkit.memory.plan import Plan
 
 
 def plan(
@@ -28,13 +28,13 @@ def plan(
 ) -> None:
     """Parameters, memory and FLOPs by part, without weights; which cards hold it, and with what."""
     from distillkit.cli._console import console
-    from distillkit.recipe_file import load_recipe
+    from distillkit.recipe.load import load_recipe
 
     given = list(set_ or ())
     loaded = load_recipe(recipe, given)
 
-    from distillkit.plan import CARDS, make_plan
-    from distillkit.savings import ways
+    from distillkit.memory.fit import ways
+    from distillkit.memory.plan import CARDS, make_plan
 
     made = make_plan(loaded.recipe)
     out = console()
@@ -105,7 +105,7 @@ def verdict(
     card: float, way: Way | None, made: Plan, recipe: str, given: Sequence[str]
 ) -> Sequence[str]:
     """Whether a card holds it, and the lines that make it do so."""
-    from distillkit.recipe_yaml import dump
+    from distillkit.recipe.yaml12 import dump
 
     if way is None:
         return [f"{card:g} GB: does not fit, whatever is turned on"]

@@ -19,7 +19,7 @@ def group() -> None:
 def list_() -> None:
     """Every part that a recipe can name, and every plugin that is broken."""
     from distillkit.cli import _columns
-    from distillkit.plugins import installed
+    from distillkit.registry.entry_points import installed
 
     found = installed()
     entries = found.registry.entries()
@@ -43,9 +43,9 @@ def show(
     """A part's fields with types, bounds, defaults and meaning, and lines for a recipe."""
     from rich.table import Table
 
-    from distillkit import handbook
     from distillkit.cli._console import console
-    from distillkit.plugins import installed
+    from distillkit.recipe import describe as handbook
+    from distillkit.registry.entry_points import installed
 
     entry = handbook.find_part(installed().registry, name, socket)
     out = console()
@@ -70,8 +70,8 @@ def new(
 ) -> None:
     """Write a plugin as a package of its own, which passes its own tests at once."""
     from distillkit.cli._console import console
-    from distillkit.plugins import installed
-    from distillkit.scaffold import new_plugin
+    from distillkit.registry.entry_points import installed
+    from distillkit.scaffold.new_plugin import new_plugin
 
     folder = new_plugin(name, socket, out, installed())
     say = console()

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from distillkit.cli._options import Changes, RecipeName
 
 if TYPE_CHECKING:
-    from distillkit.cache import SampleCache
-    from distillkit.latents import Pairs
-    from distillkit.recipe import Recipe
+    from distillkit.recipe.schema import Recipe
+    from distillkit.samples.cache import SampleCache
+    from distillkit.samples.pairs import Pairs
 
 
 def precompute(
@@ -23,7 +23,7 @@ def precompute(
     It goes on where it was stopped. With torchrun, several processes share the work.
     """
     from distillkit.errors import UserError
-    from distillkit.recipe_file import load_recipe
+    from distillkit.recipe.load import load_recipe
 
     loaded = load_recipe(recipe, set_ or ())
     if loaded.recipe.samples.cache is None:
@@ -32,10 +32,10 @@ def precompute(
             "samples.cache=DIR --set samples.count=N"
         )
 
-    from distillkit.assembly import make_accelerator
     from distillkit.cli._console import console
-    from distillkit.progress import Terminal
-    from distillkit.trainer import fill_together
+    from distillkit.cli._progress import Terminal
+    from distillkit.training.build import make_accelerator
+    from distillkit.training.trainer import fill_together
 
     accelerator = make_accelerator(loaded.recipe, loaded.path.parent)
     terminal = Terminal(console(), quiet=not accelerator.is_main_process)
@@ -47,11 +47,11 @@ def precompute(
 
 def caches(recipe: Recipe, device: Any) -> Iterator[tuple[str, SampleCache, Pairs]]:
     """What there is to fill: training's samples, and both sets of the figures."""
-    from distillkit.assembly import build_part, freeze
-    from distillkit.cache import figures_cache, training_cache
-    from distillkit.figures import sets_of
-    from distillkit.latents import Pairs
-    from distillkit.stream import Stream
+    from distillkit.evaluation.evaluate import sets_of
+    from distillkit.samples.cache import figures_cache, training_cache
+    from distillkit.samples.order import Stream
+    from distillkit.samples.pairs import Pairs
+    from distillkit.training.build import build_part, freeze
 
     teacher = build_part(recipe.teacher)
     freeze(teacher.modules())

@@ -19,7 +19,7 @@ def group() -> None:
 def list_() -> None:
     """Every recipe that distillkit and plugins bring, by the name that `run` and `check` take."""
     from distillkit.cli import _columns
-    from distillkit.recipe_file import find_recipes, header
+    from distillkit.recipe.load import find_recipes, header
 
     found = find_recipes().items()
     _columns.show(("recipe", "what it does"), *((name, header(path)) for name, path in found))
@@ -30,7 +30,7 @@ def show(
     name: Annotated[str, typer.Argument(help="A name of `recipes list`, or a file.")],
 ) -> None:
     """Print a recipe: what it needs, how to run it, every number with its source."""
-    from distillkit.recipe_file import find_recipe
+    from distillkit.recipe.load import find_recipe
 
     print(find_recipe(name).read_text(encoding="utf-8"), end="")
 
@@ -45,7 +45,7 @@ def copy(
 ) -> None:
     """Copy a recipe to change it, with a schema beside it by which editors check it."""
     from distillkit.cli._console import console
-    from distillkit.recipe_copy import copy_recipe
+    from distillkit.recipe.copy import copy_recipe
 
     to = copy_recipe(name, dest)
     out = console()

@@ -12,11 +12,11 @@ import typer
 from distillkit.cli._options import Changes, RecipeName
 
 if TYPE_CHECKING:
-    from distillkit.players import Players
-    from distillkit.progress import Terminal
-    from distillkit.recipe_file import LoadedRecipe
-    from distillkit.runfolder import RunFolder
-    from distillkit.trainer import Trainer
+    from distillkit.cli._progress import Terminal
+    from distillkit.recipe.load import LoadedRecipe
+    from distillkit.runs.folder import RunFolder
+    from distillkit.training.train_state import Players
+    from distillkit.training.trainer import Trainer
 
 
 def run(
@@ -30,12 +30,12 @@ def run(
     ] = False,
 ) -> None:
     """Distil: train the student, judge it, publish it, and write the report."""
-    from distillkit.recipe_file import load_recipe
+    from distillkit.recipe.load import load_recipe
 
     loaded = load_recipe(recipe, set_ or ())
     folder = choose_folder(loaded, out, resume)
 
-    from distillkit.trainer import Stopped
+    from distillkit.training.trainer import Stopped
 
     trainer, terminal = open_trainer(loaded, folder, resume)
     try:
@@ -55,8 +55,8 @@ def run(
 def choose_folder(loaded: LoadedRecipe, out: Path | None, resume: bool) -> RunFolder:
     """The run's folder: a new one, or with `resume` one that holds this recipe's run."""
     from distillkit.errors import UserError
-    from distillkit.recipe_file import dump_recipe
-    from distillkit.runfolder import RunFolder
+    from distillkit.recipe.load import dump_recipe
+    from distillkit.runs.folder import RunFolder
 
     name = loaded.path.stem
     if out is None:
@@ -85,13 +85,13 @@ def choose_folder(loaded: LoadedRecipe, out: Path | None, resume: bool) -> RunFo
 
 def open_trainer(loaded: LoadedRecipe, folder: RunFolder, resume: bool) -> tuple[Trainer, Terminal]:
     """Build the parts first, so that bad input leaves no folder behind."""
-    from distillkit.assembly import build_parts, make_accelerator
     from distillkit.cli._console import console
-    from distillkit.grids import make_previews, save_image
-    from distillkit.plugins import installed
-    from distillkit.progress import Terminal
-    from distillkit.recipe_file import dump_recipe
-    from distillkit.trainer import Trainer
+    from distillkit.cli._progress import Terminal
+    from distillkit.evaluation.grids import make_previews, save_image
+    from distillkit.recipe.load import dump_recipe
+    from distillkit.registry.entry_points import installed
+    from distillkit.training.build import build_parts, make_accelerator
+    from distillkit.training.trainer import Trainer
 
     accelerator = make_accelerator(loaded.recipe, folder.path)
     terminal = Terminal(console(), quiet=not accelerator.is_main_process)
@@ -114,9 +114,9 @@ def open_trainer(loaded: LoadedRecipe, folder: RunFolder, resume: bool) -> tuple
 
 def finish(trainer: Trainer, terminal: Terminal) -> None:
     """Publish the student, take the figures, write the report."""
-    from distillkit.disk import appearing
-    from distillkit.figures import evaluate
-    from distillkit.report import write_report
+    from distillkit.atomic import appearing
+    from distillkit.evaluation.evaluate import evaluate
+    from distillkit.report.report import write_report
 
     student = trainer.alone()
     with appearing(trainer.folder.student) as temporary:
@@ -130,7 +130,7 @@ def summary(folder: RunFolder, terminal: Terminal) -> None:
     """The end of the terminal's output: figures, and where to look."""
     import json
 
-    from distillkit.figures import figures_table
+    from distillkit.evaluation.evaluate import figures_table
 
     if folder.figures.exists():
         terminal.console.print(figures_table(json.loads(folder.figures.read_text())))

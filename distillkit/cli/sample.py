@@ -38,8 +38,8 @@ def sample(
     if in_the_way := next((place for place in out.parents if place.is_file()), None):
         raise UserError(f"--out {out}: {in_the_way} is a file, not a folder")
 
-    from distillkit.grids import save_image, square
-    from distillkit.sampling import sample as draw
+    from distillkit.evaluation.grids import save_image, square
+    from distillkit.evaluation.sampling import sample as draw
 
     pictures_B3HW = draw(str(run), prompt, steps, seed, count, snapshot, unet, shift)
     save_image(square(pictures_B3HW, cell=1), out)

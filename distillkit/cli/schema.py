@@ -14,9 +14,9 @@ def schema(
     ] = None,
 ) -> None:
     """Print the JSON schema of recipes, with every part that is installed."""
-    from distillkit.disk import write_text
-    from distillkit.plugins import installed
-    from distillkit.schema import recipe_schema
+    from distillkit.atomic import write_text
+    from distillkit.recipe.json_schema import recipe_schema
+    from distillkit.registry.entry_points import installed
 
     text = recipe_schema(installed().registry)
     if output is None:

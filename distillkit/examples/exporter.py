@@ -27,7 +27,7 @@ class ExampleExporter:
         import torch
         from safetensors.torch import save_file
 
-        from distillkit.disk import appearing
+        from distillkit.atomic import appearing
         from distillkit.exchange import SHIFT_KEY
 
         dtype = getattr(torch, self.dtype)

@@ -40,7 +40,7 @@ class ExampleStudent:
         return self.denoiser(x_t_BCHW, t_B, cond)
 
     def publish(self, folder: Path, timestep_shift: int) -> None:
-        from distillkit.disk import save_tensors, write_text
+        from distillkit.atomic import save_tensors, write_text
 
         save_tensors(folder / self.file, self.module.state_dict())
         write_text(folder / "shift.txt", f"{timestep_shift}\n")

@@ -14,7 +14,6 @@ import torch
 from distillkit.configs import ComponentConfig
 from distillkit.contracts import Condition, Teacher, Window
 from distillkit.noising import NoiseSchedule, Prediction
-from distillkit.student import load_weights
 from distillkit.testing.findings import (
     PROMPTS,
     Findings,
@@ -28,6 +27,7 @@ from distillkit.testing.findings import (
     weights_of,
     whole,
 )
+from distillkit.training.student import load_weights
 
 PICKLES = {".pt", ".pth", ".pkl", ".bin", ".ckpt"}
 

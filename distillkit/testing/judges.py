@@ -10,11 +10,9 @@ from torch import Tensor, nn
 
 from distillkit.configs import ComponentConfig
 from distillkit.contracts import Panel, Pool, Teacher
-from distillkit.critics import Critics, Judged, Pictures
 from distillkit.examples.backbone import ExampleBackboneConfig
 from distillkit.examples.pool import ExamplePoolConfig
 from distillkit.examples.student import ExampleStudentConfig
-from distillkit.student import Student
 from distillkit.testing.findings import (
     PROMPTS,
     Findings,
@@ -26,6 +24,8 @@ from distillkit.testing.findings import (
     trained,
     weights_of,
 )
+from distillkit.training.critics import Critics, Judged, Pictures
+from distillkit.training.student import Student
 
 BATCH = 3
 

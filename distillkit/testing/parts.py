@@ -9,14 +9,15 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from importlib.metadata import entry_points
 
-from distillkit import contracts, recipe_yaml
+from distillkit import contracts
 from distillkit.configs import ComponentConfig
 from distillkit.errors import UserError
 from distillkit.examples.teacher import ExampleTeacherConfig
-from distillkit.meanings import meanings
-from distillkit.plugins import GROUP, Installed, load, register
-from distillkit.recipe_file import load_recipe
-from distillkit.registry import Entry, Origin
+from distillkit.field_docs import meanings
+from distillkit.recipe import yaml12 as recipe_yaml
+from distillkit.recipe.load import load_recipe
+from distillkit.registry.entry_points import GROUP, Installed, load, register
+from distillkit.registry.registry import Entry, Origin
 from distillkit.testing import families, files, judges, schedules
 from distillkit.testing.findings import Findings, fail_with
 from distillkit.testing.outlines import outline

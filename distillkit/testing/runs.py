@@ -7,8 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distillkit import recipe_yaml, state
-from distillkit.assembly import Parts, build_parts, make_players, make_timeline
 from distillkit.configs import ComponentConfig, LossConfig
 from distillkit.examples.backbone import ExampleBackboneConfig
 from distillkit.examples.loss import ExampleLossConfig
@@ -19,13 +17,16 @@ from distillkit.examples.refinement import ExampleRefinementConfig
 from distillkit.examples.refresh import ExampleRefreshConfig
 from distillkit.examples.student import ExampleStudentConfig
 from distillkit.examples.teacher import ExampleTeacherConfig
-from distillkit.health import Watch
-from distillkit.players import Players
 from distillkit.randomness import generator
-from distillkit.recipe import AdamW, Optim, Recipe, Run, StudentAdamW
-from distillkit.registry import Origin, Registry
-from distillkit.step import iterate
+from distillkit.recipe import yaml12 as recipe_yaml
+from distillkit.recipe.schema import AdamW, Optim, Recipe, Run, StudentAdamW
+from distillkit.registry.registry import Origin, Registry
 from distillkit.testing.findings import Findings, fail_with, same, weights_of
+from distillkit.training import state
+from distillkit.training.build import Parts, build_parts, make_players, make_timeline
+from distillkit.training.divergence import Watch
+from distillkit.training.step import iterate
+from distillkit.training.train_state import Players
 
 ITERATIONS = 6
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from distillkit.disk import appearing, write_tensors
+from distillkit.atomic import appearing, write_tensors
 from distillkit.errors import UserError
 from distillkit.exchange import SHIFT_KEY
 from distillkit_diffusers.loading import base_unet, load_unet

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from distillkit.errors import UserError
-from distillkit.transfer import shift_of
+from distillkit.transfer.transfer import shift_of
 from distillkit_diffusers.assets import Asset, first_line, locate
 from distillkit_diffusers.layout import what_is
 from distillkit_diffusers.single_file import load_single_file

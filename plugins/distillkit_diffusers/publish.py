@@ -9,7 +9,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from distillkit.disk import appearing
+from distillkit.atomic import appearing
 from distillkit.errors import UserError
 from distillkit_diffusers.layout import old_clip_name
 from distillkit_diffusers.loading import quiet

@@ -7,10 +7,10 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from distillkit import configs
-from distillkit.part import misfit
-from distillkit.plugins import Installed
-from distillkit.prompts import JsonlPrompts, ListPrompts, TextPrompts
-from distillkit.registry import Origin
+from distillkit.prompts.files import JsonlPrompts, ListPrompts, TextPrompts
+from distillkit.recipe.part import misfit
+from distillkit.registry.entry_points import Installed
+from distillkit.registry.registry import Origin
 
 
 class Fake:

@@ -7,11 +7,11 @@ from typing import Any, Literal
 import pytest
 
 from distillkit import testing
-from distillkit.assembly import build_part, build_parts
 from distillkit.configs import ComponentConfig, PoolConfig, PromptsConfig, RefreshConfig
 from distillkit.errors import UserError
-from distillkit.plugins import Installed
-from distillkit.registry import Origin
+from distillkit.registry.entry_points import Installed
+from distillkit.registry.registry import Origin
+from distillkit.training.build import build_part, build_parts
 
 THEIRS = Origin("theirs", "distillkit-theirs", "2.1")
 
@@ -48,7 +48,7 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     found = Installed()
     for config in (TornPool, Picky, Blank):
         found.registry.add(config, THEIRS)
-    monkeypatch.setattr("distillkit.assembly.installed", lambda: found)
+    monkeypatch.setattr("distillkit.training.build.installed", lambda: found)
 
 
 def said(config: ComponentConfig) -> str:

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from distillkit.assembly import build_parts
-from distillkit.cache import cache_folder, training_cache
 from distillkit.errors import UserError
-from distillkit.latents import Pairs
-from distillkit.recipe import Recipe, Samples
-from distillkit.stream import Stream
+from distillkit.recipe.schema import Recipe, Samples
+from distillkit.samples.cache import cache_folder, training_cache
+from distillkit.samples.order import Stream
+from distillkit.samples.pairs import Pairs
+from distillkit.training.build import build_parts
 
 from .test_training import assert_same, everything, trainer
 from .world import WorldTeacher, world_recipe

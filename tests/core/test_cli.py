@@ -14,8 +14,8 @@ import pytest
 
 from distillkit import __version__
 from distillkit.cli import main
-from distillkit.plugins import BrokenPlugin
-from distillkit.registry import Origin
+from distillkit.registry.entry_points import BrokenPlugin
+from distillkit.registry.registry import Origin
 
 from .fakes import RECIPE, fake_plugins
 
@@ -27,8 +27,8 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fakes in place of what is installed, one of them broken."""
     found = fake_plugins()
     found.broken.append(BrokenPlugin(Origin("theirs", "distillkit-theirs", "2.0"), "no licence"))
-    monkeypatch.setattr("distillkit.plugins.installed", lambda: found)
-    monkeypatch.setattr("distillkit.recipe_file.installed", lambda: found)
+    monkeypatch.setattr("distillkit.registry.entry_points.installed", lambda: found)
+    monkeypatch.setattr("distillkit.recipe.load.installed", lambda: found)
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_bad_usage_exits_with_2_and_no_traceback(
 def test_recipes_list_shows_names_and_headers(
     recipe: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("distillkit.recipe_file.find_recipes", lambda: {"mine": recipe})
+    monkeypatch.setattr("distillkit.recipe.load.find_recipes", lambda: {"mine": recipe})
     assert run("recipes", "list") == 0
     assert re.search(r"^mine +A recipe of fakes\. *$", capsys.readouterr().out, re.M)
 
@@ -150,7 +150,7 @@ def test_recipes_show_prints_the_file(recipe: Path, capsys: pytest.CaptureFixtur
 def test_recipes_copy_makes_a_recipe_that_editors_check(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("distillkit.recipe_copy.installed", fake_plugins)
+    monkeypatch.setattr("distillkit.recipe.copy.installed", fake_plugins)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()
     assert run("recipes", "copy", str(recipe), "mine") == 0

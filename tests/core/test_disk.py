@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from distillkit.disk import appearing, save_tensors, write_tensors
+from distillkit.atomic import appearing, save_tensors, write_tensors
 
 
 def test_others_may_read_what_is_written_as_any_new_file(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import yaml
 from distillkit import configs, contracts, examples, exchange, testing
 from distillkit.configs import ComponentConfig
 from distillkit.hookspecs import hookimpl
-from distillkit.plugins import HOOKS
+from distillkit.registry.entry_points import HOOKS
 
 DOCS = Path(__file__).parents[2] / "docs"
 HOOK_OF = {base: hook for hook, base in HOOKS.items()}

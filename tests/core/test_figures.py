@@ -13,19 +13,26 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from distillkit.assembly import Parts, build_parts
-from distillkit.cache import cache_folder, figures_cache
+from distillkit.atomic import save_tensors
 from distillkit.configs import MetricsConfig
-from distillkit.disk import save_tensors
-from distillkit.figures import evaluate, extremes, figures_table, show, steadiness, summary
-from distillkit.grids import make_previews, sheet, square, to_image
-from distillkit.latents import Pairs
-from distillkit.recipe import Recipe, Samples
-from distillkit.rows import rows_of
-from distillkit.runfolder import RunFolder
-from distillkit.sampling import decode, generate, wear
-from distillkit.stream import Stream
-from distillkit.student import Student
+from distillkit.evaluation.evaluate import (
+    evaluate,
+    extremes,
+    figures_table,
+    show,
+    steadiness,
+    summary,
+)
+from distillkit.evaluation.grids import make_previews, sheet, square, to_image
+from distillkit.evaluation.rows import rows_of
+from distillkit.evaluation.sampling import decode, generate, wear
+from distillkit.recipe.schema import Recipe, Samples
+from distillkit.runs.folder import RunFolder
+from distillkit.samples.cache import cache_folder, figures_cache
+from distillkit.samples.order import Stream
+from distillkit.samples.pairs import Pairs
+from distillkit.training.build import Parts, build_parts
+from distillkit.training.student import Student
 
 from .world import WorldMetrics, WorldMetricsConfig, WorldTeacher, world_recipe
 

@@ -9,13 +9,15 @@ import pytest
 from jsonschema import Draft202012Validator
 from pydantic import Field
 
-from distillkit import configs, handbook, recipe_yaml
+from distillkit import configs
 from distillkit.errors import UserError
-from distillkit.plugins import installed
-from distillkit.recipe import Recipe
-from distillkit.recipe_file import find_recipes
-from distillkit.registry import Entry, Origin
-from distillkit.schema import recipe_schema
+from distillkit.recipe import describe as handbook
+from distillkit.recipe import yaml12 as recipe_yaml
+from distillkit.recipe.json_schema import recipe_schema
+from distillkit.recipe.load import find_recipes
+from distillkit.recipe.schema import Recipe
+from distillkit.registry.entry_points import installed
+from distillkit.registry.registry import Entry, Origin
 
 from .fakes import RECIPE, fake_plugins
 

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from distillkit.errors import UserError
-from distillkit.optimizers import make_optimizer, moments_bytes
 from distillkit.randomness import generator
-from distillkit.recipe import AdamW, Optim, Run, StudentAdamW
-from distillkit.step import iterate
+from distillkit.recipe.schema import AdamW, Optim, Run, StudentAdamW
+from distillkit.training.optimizers import make_optimizer, moments_bytes
+from distillkit.training.step import iterate
 
 from .test_training import assert_same, everything, trainer
 from .world import world_recipe

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from distillkit.configs import Config, RefreshConfig
-from distillkit.part import Part
+from distillkit.recipe.part import Part
 
 from .fakes import Never, RandomRefresh, fake_plugins
 

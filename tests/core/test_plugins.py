@@ -13,8 +13,8 @@ import pytest
 from distillkit import hookspecs
 from distillkit.configs import SOCKETS, RefreshConfig
 from distillkit.hookspecs import hookimpl
-from distillkit.plugins import HOOKS, Installed, installed, load, register
-from distillkit.registry import Origin
+from distillkit.registry.entry_points import HOOKS, Installed, installed, load, register
+from distillkit.registry.registry import Origin
 
 from .fakes import FakePool, Never, RandomRefresh
 

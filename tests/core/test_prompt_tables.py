@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from distillkit import testing
 from distillkit.errors import UserError
-from distillkit.prompt_tables import DatasetPrompts, ParquetPrompts
-from distillkit.prompts import JsonlPrompts, TextPrompts
+from distillkit.prompts.files import JsonlPrompts, TextPrompts
+from distillkit.prompts.tables import DatasetPrompts, ParquetPrompts
 
 pa = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")

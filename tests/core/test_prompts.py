@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from distillkit.errors import UserError
-from distillkit.prompts import JsonlPrompts, TextPrompts
+from distillkit.prompts.files import JsonlPrompts, TextPrompts
 
 
 def write(folder: Path, content: str | bytes) -> str:

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from distillkit.configs import SOCKETS
-from distillkit.plugins import BrokenPlugin, installed
-from distillkit.recipe import Recipe
-from distillkit.recipe_copy import MODELINE
-from distillkit.recipe_file import RecipeError, dump_recipe, find_recipe, find_recipes, load_recipe
-from distillkit.registry import Origin
+from distillkit.recipe.copy import MODELINE
+from distillkit.recipe.load import RecipeError, dump_recipe, find_recipe, find_recipes, load_recipe
+from distillkit.recipe.schema import Recipe
+from distillkit.registry.entry_points import BrokenPlugin, installed
+from distillkit.registry.registry import Origin
 
 from .fakes import RECIPE, Distance, FakeRefinement, Hinge, RandomRefresh, fake_plugins
 
@@ -90,7 +90,7 @@ def test_a_recipe_is_found_by_path_or_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shipped = {"one": tmp_path / "one.yaml", "sub/two": tmp_path / "sub" / "two.yaml"}
-    monkeypatch.setattr("distillkit.recipe_file.find_recipes", lambda: shipped)
+    monkeypatch.setattr("distillkit.recipe.load.find_recipes", lambda: shipped)
     assert find_recipe("sub/two") == shipped["sub/two"]
     (tmp_path / "my.yaml").write_text(RECIPE)
     assert find_recipe(tmp_path / "my.yaml") == tmp_path / "my.yaml"

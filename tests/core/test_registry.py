@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from distillkit.registry import DuplicatePartError, Origin, Registry, UnknownPartError
+from distillkit.registry.registry import DuplicatePartError, Origin, Registry, UnknownPartError
 
 from .fakes import Never, fake_plugins
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from distillkit.curves import Curve, Phase, chart, smooth, ticks
-from distillkit.grids import save_image, square
-from distillkit.report import accuracy_by_view, phases_of, write_report
-from distillkit.runfolder import RunFolder, read_log
+from distillkit.evaluation.grids import save_image, square
+from distillkit.report.curves import Curve, Phase, chart, smooth, ticks
+from distillkit.report.report import accuracy_by_view, phases_of, write_report
+from distillkit.runs.folder import RunFolder, read_log
 
 VOID = {"meta", "img", "rect", "line", "polyline", "br"}
 

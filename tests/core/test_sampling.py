@@ -10,18 +10,25 @@ import pytest
 import torch
 from PIL import Image
 
-from distillkit import sampling
+from distillkit.atomic import save_tensors
 from distillkit.cli import main
 from distillkit.cli.sample import sample as command
-from distillkit.disk import save_tensors
 from distillkit.errors import UserError
-from distillkit.latents import Pairs
-from distillkit.plugins import Installed
-from distillkit.recipe_file import LoadedRecipe
-from distillkit.runfolder import RunFolder
-from distillkit.sampling import batches, decode, generate, keeping_weights, load_student, wear
-from distillkit.stream import Stream
-from distillkit.student import Student
+from distillkit.evaluation import sampling
+from distillkit.evaluation.sampling import (
+    batches,
+    decode,
+    generate,
+    keeping_weights,
+    load_student,
+    wear,
+)
+from distillkit.recipe.load import LoadedRecipe
+from distillkit.registry.entry_points import Installed
+from distillkit.runs.folder import RunFolder
+from distillkit.samples.order import Stream
+from distillkit.samples.pairs import Pairs
+from distillkit.training.student import Student
 
 from .world import Network, WorldTeacher, world_recipe
 

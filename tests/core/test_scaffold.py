@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from distillkit import handbook, scaffold
 from distillkit.configs import SOCKETS
 from distillkit.errors import UserError
-from distillkit.plugins import BrokenPlugin, Installed, RecipeFile
-from distillkit.registry import Origin
-from distillkit.scaffold import PARTS, new_plugin
+from distillkit.recipe import describe as handbook
+from distillkit.registry.entry_points import BrokenPlugin, Installed, RecipeFile
+from distillkit.registry.registry import Origin
+from distillkit.scaffold import new_plugin as scaffold
+from distillkit.scaffold.new_plugin import PARTS, new_plugin
 
 from .fakes import fake_plugins
 

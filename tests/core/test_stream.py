@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from distillkit.randomness import generator, key_to_seed, noise
-from distillkit.stream import Deal, Stream
+from distillkit.samples.order import Deal, Stream
 
 
 def test_every_split_of_an_iteration_deals_the_same_pictures() -> None:

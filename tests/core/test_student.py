@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from distillkit.contracts import Condition
-from distillkit.student import Average, Student, noise_grid, shifted
+from distillkit.training.student import Average, Student, noise_grid, shifted
 
 from .world import Network, sdxl_schedule
 

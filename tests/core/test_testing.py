@@ -19,7 +19,7 @@ from distillkit.examples.refinement import ExampleRefinementConfig
 from distillkit.examples.refresh import ExampleRefreshConfig
 from distillkit.examples.student import ExampleStudentConfig
 from distillkit.examples.teacher import ExampleTeacherConfig
-from distillkit.prompts import JsonlPrompts, ListPrompts, TextPrompts
+from distillkit.prompts.files import JsonlPrompts, ListPrompts, TextPrompts
 
 EXAMPLES: tuple[ComponentConfig, ...] = (
     ExampleTeacherConfig(),
@@ -57,7 +57,7 @@ def test_the_examples_train() -> None:
 def test_the_cores_own_prompts_keep_their_contract(tmp_path: Path) -> None:
     (tmp_path / "prompts.txt").write_text("a cat\n\na dog\n")
     (tmp_path / "prompts.jsonl").write_text('{"prompt": "a cat"}\n')
-    testing.check_plugin("distillkit.builtin")
+    testing.check_plugin("distillkit.registry.builtin")
     testing.check(ListPrompts(prompts=["a cat", "off"]))
     testing.check(TextPrompts(path=str(tmp_path / "prompts.txt")))
     testing.check(JsonlPrompts(path=str(tmp_path / "prompts.jsonl")))

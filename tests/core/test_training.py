@@ -14,15 +14,15 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor
 
-from distillkit import state
-from distillkit.assembly import build_parts, make_accelerator
 from distillkit.configs import LossConfig
 from distillkit.errors import UserError
-from distillkit.health import Diverged, Outcome
-from distillkit.recipe import AdamW, Optim, Recipe, Run, Samples, StudentAdamW, Warmup
-from distillkit.runfolder import RunFolder, read_log
-from distillkit.step import iterate, show
-from distillkit.trainer import Stopped, Trainer, Watcher
+from distillkit.recipe.schema import AdamW, Optim, Recipe, Run, Samples, StudentAdamW, Warmup
+from distillkit.runs.folder import RunFolder, read_log
+from distillkit.training import state
+from distillkit.training.build import build_parts, make_accelerator
+from distillkit.training.divergence import Diverged, Outcome
+from distillkit.training.step import iterate, show
+from distillkit.training.trainer import Stopped, Trainer, Watcher
 
 from .world import world_recipe
 
@@ -92,7 +92,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_word(tmp_path: Path) -> None
 
 def test_a_checkpoint_that_was_cut_short_is_never_seen(tmp_path: Path, monkeypatch: Any) -> None:
     """A full disk in the middle of a checkpoint leaves the one before, and a sentence."""
-    from distillkit import checkpoint
+    from distillkit.runs import checkpoint
 
     run = trainer(world_recipe(run=Run(batch=4, checkpoint_every=5)), tmp_path)
     real, calls = checkpoint.write_tensors, []
@@ -216,8 +216,8 @@ def test_nan_stops_the_run_before_it_reaches_the_weights(tmp_path: Path) -> None
 
 
 def test_critics_that_always_win_stop_the_run() -> None:
-    from distillkit.health import Watch
-    from distillkit.timeline import Turn
+    from distillkit.training.divergence import Watch
+    from distillkit.training.schedule import Turn
 
     turn = Turn("1-step", [], True, True, 1, StudentAdamW(lr=1e-3), False, False)
     watch, won = Watch(), Outcome(turn, seen=[{"global-cond t10": 1.0}])

@@ -13,9 +13,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from distillkit import transfer as machinery
 from distillkit.errors import UserError
-from distillkit.transfer import shift_of, transfer
+from distillkit.transfer import transfer as machinery
+from distillkit.transfer.transfer import shift_of, transfer
 
 
 class NetLayout:

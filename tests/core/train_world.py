@@ -11,12 +11,12 @@ from pathlib import Path
 from accelerate import Accelerator
 from safetensors.torch import save_file
 
-from distillkit import state
-from distillkit.assembly import build_parts
-from distillkit.recipe import AdamW, Optim, Run, StudentAdamW
-from distillkit.runfolder import RunFolder
-from distillkit.sharding import is_sharded
-from distillkit.trainer import Trainer, Watcher
+from distillkit.recipe.schema import AdamW, Optim, Run, StudentAdamW
+from distillkit.runs.folder import RunFolder
+from distillkit.training import state
+from distillkit.training.build import build_parts
+from distillkit.training.distributed import is_sharded
+from distillkit.training.trainer import Trainer, Watcher
 from tests.core.world import world_recipe
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from distillkit.configs import BackboneConfig, MetricsConfig, StudentConfig, TeacherConfig
 from distillkit.contracts import Condition, Window
 from distillkit.noising import NoiseSchedule
-from distillkit.recipe import AdamW, Optim, Recipe, Run, StudentAdamW
+from distillkit.recipe.schema import AdamW, Optim, Recipe, Run, StudentAdamW
 
 SHAPE = (4, 8, 8)
 

@@ -10,14 +10,14 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from distillkit.atomic import save_tensors
 from distillkit.cli import main
-from distillkit.disk import save_tensors
 from distillkit.errors import UserError
-from distillkit.grids import to_image
+from distillkit.evaluation.grids import to_image
+from distillkit.evaluation.sampling import open_model, sample
 from distillkit.randomness import noise as keyed_noise
-from distillkit.runfolder import RunFolder
-from distillkit.sampling import open_model, sample
-from distillkit.transfer import shift_of
+from distillkit.runs.folder import RunFolder
+from distillkit.transfer.transfer import shift_of
 from distillkit_diffusers.layout import UNET, unet_names
 from distillkit_diffusers.single_file import original_tensors
 

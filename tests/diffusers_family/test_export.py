@@ -13,14 +13,14 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from distillkit.atomic import save_tensors
 from distillkit.cli import main
-from distillkit.disk import save_tensors
 from distillkit.errors import UserError
+from distillkit.evaluation.sampling import sample
 from distillkit.randomness import key_to_seed
 from distillkit.randomness import noise as noise_of
-from distillkit.runfolder import RunFolder
-from distillkit.sampling import sample
-from distillkit.student import Student
+from distillkit.runs.folder import RunFolder
+from distillkit.training.student import Student
 from distillkit_diffusers.configs import UNetStudentConfig
 from distillkit_diffusers.exporters import (
     FolderExporter,

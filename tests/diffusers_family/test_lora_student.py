@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from distillkit.contracts import Window
 from distillkit.errors import UserError
-from distillkit.student import Average
+from distillkit.training.student import Average
 from distillkit_diffusers.configs import UNetEncoderConfig, UNetStudentConfig
 from distillkit_diffusers.exporters import LoRAExporter, UNetExporter
 from distillkit_diffusers.loading import load_teacher

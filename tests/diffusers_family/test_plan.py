@@ -11,14 +11,14 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from distillkit.assembly import build_parts, make_players, make_timeline
-from distillkit.metering import Meter
-from distillkit.plan import GIB, Plan, make_plan, usable
-from distillkit.players import Players
-from distillkit.recipe import Recipe
-from distillkit.recipe_file import load_recipe
-from distillkit.savings import ways
-from distillkit.step import iterate, show
+from distillkit.memory.fit import ways
+from distillkit.memory.plan import GIB, Plan, make_plan, usable
+from distillkit.memory.tracker import Meter
+from distillkit.recipe.load import load_recipe
+from distillkit.recipe.schema import Recipe
+from distillkit.training.build import build_parts, make_players, make_timeline
+from distillkit.training.step import iterate, show
+from distillkit.training.train_state import Players
 
 RECIPE = """\
 prompts: {{type: list, prompts: [a ring, two bars]}}
@@ -182,7 +182,7 @@ def test_a_card_that_is_too_small_gets_lines_that_make_it_fit(file: Path) -> Non
         asked.append(sets)
         return load_recipe(file, sets).recipe
 
-    import distillkit.savings as savings
+    import distillkit.memory.fit as savings
 
     before, savings.LEAST = savings.LEAST, 1.0
     try:

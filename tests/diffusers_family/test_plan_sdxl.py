@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from distillkit.cli import main
-from distillkit.plan import make_plan
-from distillkit.recipe_file import load_recipe
+from distillkit.memory.plan import make_plan
+from distillkit.recipe.load import load_recipe
 from distillkit.testing.runs import recipe as example_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"

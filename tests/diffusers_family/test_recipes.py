@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from distillkit.errors import UserError
-from distillkit.recipe_file import RecipeError, load_recipe
+from distillkit.recipe.load import RecipeError, load_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from distillkit.cli import main
-from distillkit.sampling import sample
+from distillkit.evaluation.sampling import sample
 
 RECIPE = """\
 prompts: {{type: list, prompts: [a ring, two bars]}}

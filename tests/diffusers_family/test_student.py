@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from distillkit.errors import UserError
-from distillkit.student import Student
+from distillkit.training.student import Student
 from distillkit_diffusers.configs import UNetStudentConfig
 
 from .conftest import noise

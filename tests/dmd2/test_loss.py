@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from distillkit.contracts import Condition
-from distillkit.critics import Pictures
-from distillkit.recipe import AdamW, Optim, StudentAdamW
-from distillkit.runfolder import read_log
+from distillkit.recipe.schema import AdamW, Optim, StudentAdamW
+from distillkit.runs.folder import read_log
+from distillkit.training.critics import Pictures
 from distillkit_dmd2.loss import DistributionMatching
 from tests.core.test_training import everything, trainer
 from tests.core.world import WorldTeacher, world_recipe

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from distillkit.randomness import generator
-from distillkit.runfolder import read_log
+from distillkit.runs.folder import read_log
 from distillkit_ladd.pool import LevelPool
 from tests.core.test_training import everything, trainer
 from tests.core.world import world_recipe

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from distillkit.configs import ComponentConfig
-from distillkit.meanings import meanings
+from distillkit.field_docs import meanings
 from distillkit_nitrofusion import configs, loss_configs, plugin
 
 PARTS: list[type[ComponentConfig]] = [

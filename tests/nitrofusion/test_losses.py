@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from distillkit.contracts import Verdict
 from distillkit.errors import UserError
-from distillkit.recipe_file import RecipeError, load_recipe
+from distillkit.recipe.load import RecipeError, load_recipe
 from distillkit_nitrofusion import loss_configs
 from distillkit_nitrofusion.plugin import distillkit_register_losses
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from distillkit.cli import build
-from distillkit.runfolder import read_log
+from distillkit.runs.folder import read_log
 
 SHORT = {
     "prompts.count": 64,

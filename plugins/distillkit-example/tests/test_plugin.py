@@ -5,7 +5,7 @@ import torch
 from pydantic import ValidationError
 
 from distillkit import testing
-from distillkit.plugins import installed
+from distillkit.registry.entry_points import installed
 from distillkit_example.plugin import RoundRobinRefresh
 
 

@@ -1,0 +1,1 @@
+"""Judging a student: sampling, the rows that are compared, metrics, picture grids."""

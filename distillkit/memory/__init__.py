@@ -1,0 +1,1 @@
+"""What a recipe takes before it starts: a dry run on the meta device, counted."""

@@ -1,0 +1,113 @@
+"""Which switches make a recipe fit a card: tried one after the other, as `--set` would set them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from distillkit.memory.plan import GIB, Plan, make_plan
+from distillkit.recipe.schema import Recipe
+
+Load = Callable[[Sequence[str]], Recipe]
+"""The recipe with these `a.b=c` set on top of what it says."""
+
+LEAST = 0.05 * GIB
+"""A switch that saves less is left as it was."""
+AT_REST = ("run.heads_wait=", "optim.")
+"""Fields that no rehearsal depends on."""
+
+
+@dataclass(frozen=True)
+class Switch:
+    """Fields to set together."""
+
+    sets: tuple[str, ...]
+    """Each as `a.b=c`."""
+    costs: bool = False
+    """Whether training is slower or rougher for it, so that it is taken back where it can be."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a recipe fits a card."""
+
+    sets: tuple[str, ...]
+    plan: Plan
+
+
+def ways(load: Load, cards: Sequence[float], plan: Plan) -> Iterator[tuple[float, Way | None]]:
+    """For each card, the largest first: what to set so that it fits, or None.
+
+    `plan`: of the recipe as it is.
+    """
+    on: list[Switch] = []
+    left = switches(plan.recipe)
+    for card in sorted(cards, reverse=True):
+        while left and not plan.fits(card):
+            switch = left.pop(0)
+            same = all(text.startswith(AT_REST) for text in switch.sets)
+            recipe = load(_sets([*on, switch]))
+            tried = make_plan(recipe, plan.rehearsed if same else None)
+            if tried.peak < plan.peak - LEAST:
+                on, plan = [*on, switch], tried
+        yield card, _spared(load, card, on, plan) if plan.fits(card) else None
+
+
+def _spared(load: Load, card: float, on: Sequence[Switch], plan: Plan) -> Way:
+    """The way without the costly switches that later ones made needless."""
+    kept = list(on)
+    for switch in [s for s in on[:-1] if s.costs]:
+        fewer = [s for s in kept if s is not switch]
+        tried = make_plan(load(_sets(fewer)))
+        if tried.fits(card):
+            kept, plan = fewer, tried
+    return Way(tuple(_sets(kept)), plan)
+
+
+def _sets(switches: Sequence[Switch]) -> list[str]:
+    return [text for switch in switches for text in switch.sets]
+
+
+def switches(recipe: Recipe) -> list[Switch]:
+    """What the recipe can still turn on: first what changes nothing, last what trains less."""
+    run, optim = recipe.run, recipe.optim
+    found = [Switch(("run.precision=bf16",))] if run.precision == "no" else []
+    if recipe.pool is not None and not run.heads_wait:
+        found.append(Switch(("run.heads_wait=true",)))
+    parts = [("teacher", recipe.teacher), ("student", recipe.student)]
+    if recipe.backbone is not None:
+        parts.append(("backbone", recipe.backbone))
+    for socket, part in parts:
+        found += [Switch((s,)) for s in _unset(socket, part, part.saves_memory)]
+    if optim.student.bits == 32:
+        with_warmup = ["student", *(["warmup"] if optim.warmup else [])]
+        found.append(Switch(tuple(f"optim.{name}.bits=8" for name in with_warmup), costs=True))
+    if smaller := _smaller_batch(run.batch, run.accumulate):
+        batch, accumulate = smaller
+        found.append(Switch((f"run.batch={batch}", f"run.accumulate={accumulate}"), costs=True))
+    for socket, part in parts:
+        found += [Switch((s,)) for s in _unset(socket, part, part.trains_less)]
+    return found
+
+
+def _unset(socket: str, part: Any, wanted: Any) -> Iterator[str]:
+    for field, value in wanted.items():
+        if getattr(part, field) != value:
+            yield f"{socket}.{field}={_text(value)}"
+
+
+def _text(value: Any) -> str:
+    """A value as YAML on one line."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return f"[{','.join(_text(v) for v in value)}]"
+    return str(value)
+
+
+def _smaller_batch(batch: int, accumulate: int) -> tuple[int, int] | None:
+    """Half the pictures a micro-batch at most, and as many an iteration."""
+    whole = batch * accumulate
+    halves = [b for b in range(1, batch // 2 + 1) if whole % b == 0]
+    return (halves[-1], whole // halves[-1]) if halves else None

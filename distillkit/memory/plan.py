@@ -1,0 +1,131 @@
+"""What a recipe takes before it starts: parameters, memory and FLOPs by part; which cards hold it.
+
+Sizes are bytes. A card of 24 GB has 24 * 2^30 of them, so they are shown in GiB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from distillkit.memory.dry_run import Rehearsed, learners, rehearse, residents, waiting
+from distillkit.recipe.schema import Recipe
+from distillkit.training.optimizers import moments_bytes
+
+GIB = 2**30
+CARDS = (24, 40, 48, 80)
+"""Memory of the cards that a plan speaks of, in GiB."""
+CONTEXT, FRAGMENTED = 0.5 * GIB, 0.05
+"""Left free on a card: what CUDA takes for itself, and the share that lies in gaps (our choice)."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one part has on the device, in bytes."""
+
+    name: str
+    parameters: int
+    weights: int
+    gradients: int = 0
+    optimizer: int = 0
+    """Moments, when each parameter of the part has been stepped."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an iteration takes."""
+
+    recipe: Recipe
+    parts: tuple[Part, ...]
+    waiting: int
+    """Bytes of networks and heads in main memory."""
+    activations: Mapping[str, int]
+    """Bytes at the peak beside weights, gradients and moments, by what they are for."""
+    student_graph: int
+    """Bytes that the student's forward pass keeps for its backward pass."""
+    peak: int
+    """Most bytes at one moment of a run."""
+    flops: Mapping[str, int]
+    """FLOPs of an iteration with a one-step roll-out, by part."""
+    rollout: float
+    """FLOPs that longer roll-outs add to an iteration, averaged over the run."""
+    rehearsed: Rehearsed = field(repr=False)
+    """What this was counted on."""
+
+    def fits(self, card: float) -> bool:
+        """Whether a card of that many GiB holds the run."""
+        return self.peak <= usable(card)
+
+
+def usable(card: float) -> float:
+    """Bytes of a card (in GiB) that tensors can have."""
+    return card * GIB * (1 - FRAGMENTED) - CONTEXT
+
+
+def make_plan(recipe: Recipe, rehearsed: Rehearsed | None = None) -> Plan:
+    """Count everything; takes seconds, and neither weights nor a device.
+
+    `rehearsed`: of a recipe that differs in `optim` and `run.heads_wait` at most.
+    """
+    rehearsed, heads_wait = rehearsed or rehearse(recipe), recipe.run.heads_wait
+    parts = tuple(_parts(recipe, rehearsed))
+    moments = sum(part.optimizer for part in parts)
+    still = sum(part.weights for part in parts)
+    gradients = sum(part.gradients for part in parts)
+    named = residents(rehearsed, heads_wait)
+    moving = {name: size for name, size in rehearsed.peak.items() if name not in named}
+    visiting = sum(_bytes(list(m.parameters())) for m in _resting(rehearsed))
+    moments_of = (
+        still + sum(moving.values()),  # the worst of forward and backward passes
+        still + gradients,  # when the optimizers step
+        still + gradients + visiting,  # while a network that waits is at work
+        still + rehearsed.decoding + visiting,  # previews
+    )
+    micro_batches = recipe.run.accumulate
+    return Plan(
+        recipe=recipe,
+        parts=parts,
+        waiting=_bytes(waiting(rehearsed, heads_wait)),
+        activations={n: b for n, b in moving.items() if n != "gradients" and b},
+        student_graph=rehearsed.student_graph,
+        peak=max(moments_of) + moments,
+        flops={n: f * micro_batches for n, f in rehearsed.flops.items() if f},
+        rollout=_rollout(rehearsed) * micro_batches,
+        rehearsed=rehearsed,
+    )
+
+
+def _parts(recipe: Recipe, rehearsed: Rehearsed) -> Iterator[Part]:
+    optim, learning = recipe.optim, {id(p) for p in learners(rehearsed)}
+    critic = optim.critic or optim.student
+    optims = {"student": optim.student, "heads": critic}
+    for name, tensors in residents(rehearsed, recipe.run.heads_wait).items():
+        parameters = [t for t in tensors if isinstance(t, nn.Parameter)]
+        learn = [p for p in parameters if p.requires_grad]
+        owner = optims.get(name, optim.networks or critic)
+        yield Part(
+            name,
+            sum(p.numel() for p in parameters),
+            _bytes(tensors),
+            _bytes([p for p in learn if id(p) in learning]),
+            moments_bytes(learn, owner) if learn else 0,
+        )
+
+
+def _bytes(tensors: Sequence[Tensor]) -> int:
+    return sum(t.nbytes for t in tensors)
+
+
+def _resting(rehearsed: Rehearsed) -> Sequence[nn.Module]:
+    resting: Sequence[nn.Module] = getattr(rehearsed.parts.teacher, "resting", list)()
+    return resting
+
+
+def _rollout(rehearsed: Rehearsed) -> float:
+    """FLOPs of the steps before the last, over the run: passes of the student, no gradient."""
+    timeline = rehearsed.timeline
+    places = range(timeline.start, len(timeline), max(1, len(timeline) // 500))
+    earlier = [timeline.turn(i).steps - 1 for i in places]
+    return rehearsed.flops.get("student: forward", 0) * sum(earlier) / max(1, len(earlier))

@@ -1,0 +1,1 @@
+"""Prompt sources that the core brings: files, tables, and the filter that they share."""

@@ -1,0 +1,86 @@
+"""Prompt sources that need nothing but a file: `list`, `text`, `jsonl`.
+
+A source is any sequence of strings; order, shards and resuming are the affair of the stream.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from distillkit.configs import PromptsConfig
+from distillkit.errors import UserError
+from distillkit.prompts.filter import SievedPrompts
+
+if TYPE_CHECKING:
+    from distillkit.contracts import PromptSource
+
+Prompt = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+
+
+class ListPrompts(PromptsConfig):
+    """Prompts that stand in the recipe."""
+
+    type: Literal["list"] = "list"
+    prompts: list[Prompt] = Field(min_length=1, examples=[["a red fox", "a blue boat"]])
+    """The prompts."""
+
+    def build(self) -> PromptSource:
+        return self.prompts
+
+
+class TextPrompts(SievedPrompts):
+    """A text file with one prompt a line."""
+
+    type: Literal["text"] = "text"
+    path: str = Field(examples=["prompts.txt"])
+    """The file, UTF-8; relative to the working directory. Blank lines are passed over."""
+
+    def build(self) -> PromptSource:
+        return self.sieve((line for _, line in _lines(self.path)), self.path)
+
+
+class JsonlPrompts(SievedPrompts):
+    """A file with one JSON object a line, of which one field is the prompt."""
+
+    type: Literal["jsonl"] = "jsonl"
+    path: str = Field(examples=["prompts.jsonl"])
+    """The file, UTF-8; relative to the working directory. Blank lines are passed over."""
+    field: str = "prompt"
+    """The field that holds the prompt."""
+
+    def build(self) -> PromptSource:
+        prompts = (self._prompt(number, line) for number, line in _lines(self.path))
+        return self.sieve(prompts, self.path)
+
+    def _prompt(self, number: int, line: str) -> str:
+        where = f"{self.path}:{number}"
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{where}: not a line of JSON: {error}") from None
+        if not isinstance(row, dict):
+            raise UserError(f"{where}: expected a JSON object with a field '{self.field}'")
+        if self.field not in row:
+            fields = ", ".join(row) or "none"
+            raise UserError(f"{where}: no field '{self.field}'; fields: {fields}")
+        prompt = row[self.field]
+        if not isinstance(prompt, str) or not prompt.strip():
+            raise UserError(f"{where}: field '{self.field}' should be a prompt, not {prompt!r}")
+        return prompt.strip()
+
+
+def _lines(path: str) -> list[tuple[int, str]]:
+    """Lines that are not blank, with their numbers from 1."""
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not a text file in UTF-8") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: can't read the prompts: {reason}") from None
+    lines = enumerate(text.split("\n"), start=1)
+    return [(number, line.strip()) for number, line in lines if line.strip()]

@@ -1,0 +1,106 @@
+"""`Part`, a recipe's field whose value is a part that plugins bring.
+
+    class Recipe(Config):
+        teacher: Part[TeacherConfig]        # {type: sdxl, ...} becomes the class named "sdxl"
+
+A field looks its `type` up while it is validated, so a part that a third party registers can be
+named in any recipe. (A pydantic union would be closed when `Recipe` is defined.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
+
+from pydantic import GetCoreSchemaHandler, ValidationError
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from distillkit.configs import ComponentConfig
+from distillkit.registry import entry_points as plugins
+from distillkit.registry.registry import Registry, UnknownPartError
+
+
+@dataclass(frozen=True)
+class _PartField:
+    """Tells pydantic how a field of a recipe becomes the part that its `type` names."""
+
+    def __get_pydantic_core_schema__(
+        self, source: type[ComponentConfig], handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        def validate(value: Any, info: core_schema.ValidationInfo[Any]) -> ComponentConfig:
+            return _to_part(source, value, info.context)
+
+        return core_schema.with_info_plain_validator_function(
+            validate,
+            serialization=core_schema.simple_ser_schema("any"),
+            metadata={"socket": source.socket},  # for `distillkit.recipe.json_schema`
+        )
+
+
+T = TypeVar("T", bound=ComponentConfig)
+Part = Annotated[T, _PartField()]
+"""`Part[TeacherConfig]`: the installed teacher that the recipe's `type` names."""
+
+
+def misfit(message: str, *loc: str) -> Exception:
+    """For validators of whole models: a ValueError whose problem is the field at `loc`.
+
+    raise misfit("needs a `pool` whose heads it could work on", "refresh")
+    """
+    return _problems("misfit", _problem(loc, message))
+
+
+def _to_part(base: type[ComponentConfig], value: Any, context: Any) -> ComponentConfig:
+    """The part that `value` describes. `context["registry"]` replaces the installed plugins."""
+    if isinstance(value, base):
+        return value
+    registry = _registry(context)
+    installed = registry.what_is_installed(base.socket)
+    if not isinstance(value, Mapping):
+        raise _problems(base.socket, _problem((), _not_a_mapping(base.socket, value, installed)))
+    if "type" not in value:
+        message = f"a {base.socket} needs a `type`; {installed}"
+        raise _problems(base.socket, _problem((), message))
+    name = value["type"]
+    if not isinstance(name, str):
+        message = f"`type` should be a name, not {name!r}; if it is one, put quotes around it"
+        raise _problems(base.socket, _problem(("type",), f"{message}; {installed}"))
+    try:
+        config = registry.get(base.socket, name).config
+    except UnknownPartError as error:
+        raise _problems(base.socket, _problem(("type",), str(error), "unknown_part")) from None
+    try:
+        return config.model_validate(value, context=context)
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+        raise _problems(f"{base.socket} '{name}'", *errors, config=config) from None
+
+
+def _registry(context: Any) -> Registry:
+    if context and "registry" in context:
+        registry: Registry = context["registry"]
+        return registry
+    return plugins.installed().registry
+
+
+def _not_a_mapping(socket: str, value: Any, installed: str) -> str:
+    return f"a {socket} is a mapping like {{type: NAME}}, not {value!r}; {installed}"
+
+
+def _problem(loc: tuple[str, ...], message: str, kind: str = "part") -> dict[str, Any]:
+    return {"type": kind, "loc": loc, "msg": message}
+
+
+def _problems(what: str, *errors: Any, config: type[ComponentConfig] | None = None) -> Exception:
+    """One error for pydantic that keeps all inner ones, with their places, in its context.
+
+    pydantic joins no ValidationErrors of nested calls; `recipe_problems` takes these apart again,
+    and finds the fields that there are in `config`.
+    """
+    lines = [": ".join(filter(None, (".".join(map(str, e["loc"])), e["msg"]))) for e in errors]
+    return PydanticCustomError(
+        "part",
+        "{what}: {summary}",
+        {"what": what, "summary": "; ".join(lines), "errors": errors, "config": config},
+    )

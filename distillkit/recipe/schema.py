@@ -1,0 +1,209 @@
+"""A recipe: which parts, with which numbers. The schema; `recipe_file` reads it from YAML."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from distillkit.configs import (
+    BackboneConfig,
+    Config,
+    LossConfig,
+    MetricsConfig,
+    PoolConfig,
+    PromptsConfig,
+    RefinementConfig,
+    RefreshConfig,
+    StudentConfig,
+    TeacherConfig,
+)
+from distillkit.recipe.part import Part, misfit
+
+
+class Warmup(Config):
+    """What happens before the players meet."""
+
+    student: int = Field(0, ge=0)
+    """Iterations in which the student alone trains, on `losses`; for a student without one-step
+    weights to start from."""
+    losses: list[Part[LossConfig]] = []
+    """Losses of the student's warm-up."""
+    critic: int = Field(0, ge=0)
+    """Iterations in which the critics alone train, on the recipe's losses."""
+
+
+class AdamW(Config):
+    """AdamW with clipping of the gradient's norm."""
+
+    lr: float = Field(gt=0)
+    """Step size."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
+        0.0,
+        0.99,
+    )
+    """Decay of the first and second moments."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Decoupled weight decay a step, times lr."""
+    clip: float | None = Field(None, gt=0)
+    """Largest norm of the gradient; none leaves it as it is."""
+    bits: Literal[32, 8] = 32
+    """Bits of each moment. 8 takes a quarter of the memory, by bitsandbytes
+    (pip install 'distillkit[8bit]'); tensors with fewer than 4,096 values keep 32."""
+
+
+class StudentAdamW(AdamW):
+    """AdamW for the student, whose step size may fall."""
+
+    lr_end: float = Field(1.0, ge=0, le=1)
+    """Share of `lr` that is left at the end of the warm-up, and of the refinement, each of which
+    begins with all of it; between lies half a cosine. 1 keeps `lr`."""
+
+    def at(self, done: float) -> StudentAdamW:
+        """The same with the step size when `done` (0 to 1) of its time is over."""
+        left = self.lr_end + (1 - self.lr_end) * (1 + math.cos(math.pi * done)) / 2
+        return self.model_copy(update={"lr": self.lr * left})
+
+
+class Optim(Config):
+    """How the players learn."""
+
+    student: StudentAdamW
+    """The student's optimizer."""
+    warmup: StudentAdamW | None = None
+    """The student's optimizer during its warm-up; none takes `student`."""
+    critic: AdamW | None = None
+    """The heads' optimizer; none takes `student`."""
+    networks: AdamW | None = None
+    """The optimizer of networks that losses own, and of a backbone that trains, which learn
+    beside the heads; none takes `critic`."""
+    critic_updates: int = Field(1, ge=1)
+    """Critic updates for each update of the student."""
+
+    @model_validator(mode="after")
+    def _bits_agree(self) -> Optim:
+        critic = self.critic or self.student
+        for field, one, other in (
+            ("warmup", self.warmup or self.student, self.student),
+            ("networks", self.networks or critic, critic),
+        ):
+            if one.bits != other.bits:
+                beside = "student" if field == "warmup" else "critic"
+                raise misfit(
+                    f"should be {other.bits}, as in `{beside}`: they share an optimizer",
+                    field,
+                    "bits",
+                )
+        return self
+
+
+class Samples(Config):
+    """The teacher's samples, which are the real pictures."""
+
+    count: int | None = Field(None, ge=1)
+    """Distinct pairs (prompt, x_T, x_0); none never repeats one."""
+    cache: str | None = None
+    """Folder that keeps the samples; made if it is missing. `package:NAME/folder` lies in an
+    installed package. None samples anew each iteration."""
+    noise: Literal["teacher", "fresh"] = "teacher"
+    """Where the student starts after its warm-up: from the teacher's x_T, or from noise that is
+    drawn anew for every picture, so that it can't learn a few thousand samples by heart. Losses
+    that compare picture with picture need the teacher's."""
+    dtype: Literal["float32", "float16"] = "float32"
+    """Number format in the cache. float16 takes half the disk, and rounds: cached and online runs
+    then differ by that."""
+    conditions: bool = False
+    """Whether the cache keeps the prompts' embeddings too, so that training encodes none."""
+    max_gb: float = Field(50.0, gt=0)
+    """Largest size of the cache on disk, in GB; a larger one is refused before it is begun."""
+    seed: int = Field(0, ge=0)
+    """Seed of the samples; apart from `run.seed`, so that runs of several seeds share a cache."""
+    batch: int = Field(64, ge=1)
+    """Pictures a call of the teacher while the cache is filled."""
+
+
+class Run(Config):
+    """The loop."""
+
+    batch: int = Field(16, ge=1)
+    """Pictures a process and micro-batch."""
+    accumulate: int = Field(1, ge=1)
+    """Micro-batches an iteration; one iteration is one step of both optimizers."""
+    seed: int = Field(0, ge=0)
+    """Seed of everything that is drawn."""
+    precision: Literal["no", "bf16"] = "no"
+    """Mixed precision, as accelerate names it; weights that train stay in float32."""
+    parallel: Literal["ddp", "fsdp2"] = "ddp"
+    """With several processes: a copy of the student on each, or a shard of it (FSDP2)."""
+    heads_wait: bool = False
+    """Keep heads and their moments in main memory, and on the device only while they are drawn."""
+    threads: int | None = Field(None, ge=1)
+    """CPU threads of torch; none leaves torch's choice."""
+    checkpoint_every: int = Field(500, ge=1)
+    """Iterations between checkpoints."""
+    keep: int = Field(2, ge=1)
+    """Checkpoints that are kept."""
+    preview_every: int = Field(200, ge=1)
+    """Iterations between preview grids."""
+    previews: int = Field(6, ge=1)
+    """Prompts in a preview grid."""
+    trackers: list[str] = []
+    """Trackers of accelerate (tensorboard, wandb, ...) beside the log on disk."""
+
+
+class Recipe(Config):
+    """Everything a run needs. Fields stand in the order in which data flows."""
+
+    requires: list[str] = []
+    """Packages to install for this recipe, as pip takes them."""
+    prompts: Part[PromptsConfig]
+    """Where the prompts come from."""
+    teacher: Part[TeacherConfig]
+    """The slow model."""
+    samples: Samples = Samples()
+    """The teacher's samples."""
+    student: Part[StudentConfig]
+    """The network that learns."""
+    backbone: Part[BackboneConfig] | None = None
+    """Features for the critics; none where no loss asks for verdicts."""
+    pool: Part[PoolConfig] | None = None
+    """The critics' heads."""
+    refresh: Part[RefreshConfig] | None = None
+    """Replacement of heads; none never replaces one."""
+    losses: list[Part[LossConfig]] = Field(min_length=1)
+    """Terms of the players' losses."""
+    warmup: Warmup = Warmup()
+    """What happens before the players meet."""
+    refinement: Part[RefinementConfig]
+    """Roll-out lengths, and how long training goes on."""
+    optim: Optim
+    """How the players learn."""
+    metrics: Part[MetricsConfig] | None = None
+    """Figures of the finished student."""
+    run: Run = Run()
+    """The loop."""
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Recipe:
+        if (self.pool is None) != (self.backbone is None):
+            there, missing = ("pool", "backbone") if self.pool else ("backbone", "pool")
+            raise misfit(f"needs a `{missing}`: heads judge a backbone's features", there)
+        if self.pool is None and (self.refresh is not None or self.warmup.critic):
+            loc = ("refresh",) if self.refresh is not None else ("warmup", "critic")
+            raise misfit("needs a `pool` whose heads it could work on", *loc)
+        if self.warmup.student and not self.warmup.losses:
+            raise misfit("needs `losses`, such as [{type: regression}]", "warmup", "student")
+        for n, loss in enumerate(self.losses):
+            if loss.paired and self.samples.noise == "fresh":
+                said = "compares pictures of one x_T, which `samples.noise: fresh` does not give it"
+                raise misfit(said, "losses", str(n))
+        if self.run.parallel == "fsdp2" and self.optim.student.bits == 8:
+            said = "cuts the moments into shards, which 8 bits do not allow; leave `bits` at 32"
+            raise misfit(said, "run", "parallel")
+        if self.run.parallel == "fsdp2" and not self.student.can_shard:
+            said = "needs a student that trains whole; this one is small, and `ddp` does for it"
+            raise misfit(said, "run", "parallel")
+        if self.samples.cache is not None and self.samples.count is None:
+            raise misfit("needs `count`: how many samples to keep", "samples", "cache")
+        return self

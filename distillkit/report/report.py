@@ -1,0 +1,179 @@
+"""A run as one page that opens offline: figures, grids, curves, recipe, versions."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from distillkit.atomic import write_text
+from distillkit.evaluation import evaluate as fig
+from distillkit.evaluation.rows import LABELS
+from distillkit.report.curves import Curve, Phase, chart
+from distillkit.runs.folder import RunFolder, read_log
+from distillkit.training.schedule import STUDENT_WARMUP
+
+COLOURS = ("#1f6fb4", "#c8501e", "#2c8a4b", "#8a4fa8", "#a07a12", "#4d4d4d")
+PREVIEWS = 8
+"""Previews shown at most, evenly spread over the run."""
+
+
+def write_report(run: RunFolder) -> Path:
+    """Write `report.html` from what the run folder holds by now; the run may be unfinished."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("distillkit.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    template = environment.get_template("report.html.j2")
+    write_text(run.report, template.render(contents(run)))
+    return run.report
+
+
+def contents(run: RunFolder) -> dict[str, Any]:
+    """What the template shows."""
+    log = read_log(run.log) if run.log.exists() else []
+    figures = _json(run.figures)
+    about = _json(run.path / "run.json")
+    return {
+        "name": run.path.resolve().name,
+        "finished": run.student.is_dir(),
+        "iterations": log[-1]["iteration"] + 1 if log else 0,
+        "duration": _duration(sum(row["seconds"] for row in log)),
+        "phases": [phase.name for phase in phases_of(log)],
+        "table": _table(figures),
+        "floor": _floor(figures),
+        "compare": _picture(run.grids / "compare.png"),
+        "charts": _charts(log),
+        "previews": _previews(run.previews),
+        "grids": [
+            {"label": LABELS[key], "picture": _picture(run.grids / f"{key}.png")}
+            for key in LABELS
+            if (run.grids / f"{key}.png").is_file()
+        ],
+        "command": " ".join(about.get("command", [])),
+        "versions": {"python": about.get("python", "?")} | about.get("versions", {}),
+        "plugins": about.get("plugins", {}),
+        "recipe": run.recipe.read_text(encoding="utf-8") if run.recipe.is_file() else "",
+    }
+
+
+def phases_of(log: Sequence[Mapping[str, Any]]) -> list[Phase]:
+    """Runs of iterations in one phase, in order."""
+    phases: list[Phase] = []
+    for row in log:
+        if phases and phases[-1].name == row["phase"]:
+            phases[-1] = phases[-1]._replace(end=row["iteration"] + 1)
+        else:
+            phases.append(Phase(row["phase"], row["iteration"], row["iteration"] + 1))
+    return phases
+
+
+def accuracy_by_view(log: Sequence[Mapping[str, Any]]) -> dict[str, dict[int, float]]:
+    """Pairwise accuracy by view and iteration: the mean over a view's noise levels."""
+    views: dict[str, dict[int, list[float]]] = {}
+    for row in log:
+        for name, value in row["accuracy"].items():
+            view = re.sub(r" (t\d+|mixed t)$", "", name)
+            views.setdefault(view, {}).setdefault(row["iteration"], []).append(value)
+    return {
+        view: {i: sum(values) / len(values) for i, values in points.items()}
+        for view, points in sorted(views.items())
+    }
+
+
+def _charts(log: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Losses and accuracies; the student's warm-up apart, for its loss has another scale."""
+    alone = [row for row in log if row["phase"] == STUDENT_WARMUP]
+    together = [row for row in log if row["phase"] != STUDENT_WARMUP]
+    charts = [
+        _loss("Loss of the student in its warm-up", "student", COLOURS[0], alone),
+        _loss("Loss of the student", "student", COLOURS[0], together),
+        _loss("Loss of the critics", "critic", COLOURS[1], together),
+    ]
+    views = accuracy_by_view(together)
+    if views:
+        named = zip(COLOURS * len(views), views.items(), strict=False)
+        curves = [Curve(view, colour, points) for colour, (view, points) in named]
+        svg = chart(curves, phases_of(together), limits=(0.0, 1.0), band=(0.55, 0.8))
+        title = "How often the critics are right, by view: 0.5 is blind; shaded, both sides learn"
+        charts.append({"title": title, "svg": svg})
+    return [item for item in charts if item]
+
+
+def _loss(title: str, player: str, colour: str, log: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    points = {row["iteration"]: row[player] for row in log if row[player] is not None}
+    if not points:
+        return {}
+    return {"title": title, "svg": chart([Curve(player, colour, points)], phases_of(log))}
+
+
+def _table(figures: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Head, rows of (text, class) cells and explanations of the table of figures."""
+    rows = fig.rows_in(figures)
+    if not rows:
+        return None
+    columns = fig.columns_in(figures)
+    marks = {column: fig.extremes(figures, column) for column in columns}
+    known = [fig.MEANINGS[column] for column in columns if column in fig.MEANINGS]
+
+    def cell(key: str, column: str) -> tuple[str, str]:
+        best, worst = marks[column]
+        mark = "best" if key in best else "worst" if key in worst else ""
+        return fig.show(rows[key].get(column)), mark
+
+    return {
+        "head": [fig.MEANINGS[c].title if c in fig.MEANINGS else c for c in columns],
+        "rows": [(LABELS[key], [cell(key, column) for column in columns]) for key in rows],
+        "meanings": [(meaning.title, meaning.sentence) for meaning in known],
+        "pictures": next(iter(rows.values())).get("pictures"),
+        "seed": figures.get("made_with", {}).get("seed"),
+    }
+
+
+def _floor(figures: Mapping[str, Any]) -> dict[str, str] | None:
+    """The floor, its steadiness and the student's excess over it, ready to read."""
+    floor = figures.get(f"floor_{fig.DISTANCE}")
+    if floor is None:
+        return None
+    summary = figures.get("summary", {})
+    numbers = {"floor": floor, "ratio": summary.get("excess_ratio")}
+    numbers |= {name: summary.get(f"floor_half_{name}") for name in ("mean", "spread")}
+    numbers |= {key: summary.get("excess", {}).get(key) for key in ("start", "student_1")}
+    return {name: "" if value is None else fig.show(value) for name, value in numbers.items()}
+
+
+def _previews(folder: Path) -> list[dict[str, str]]:
+    files = sorted(folder.glob("*.png")) if folder.is_dir() else []
+    if len(files) > PREVIEWS:
+        files = [files[round(i * (len(files) - 1) / (PREVIEWS - 1))] for i in range(PREVIEWS)]
+    return [{"label": _when(f.stem), "picture": _picture(f)} for f in files]
+
+
+def _when(stem: str) -> str:
+    return f"after iteration {int(stem)}" if stem.isdigit() else stem
+
+
+def _picture(path: Path) -> str:
+    """A PNG as a data URI; empty where there is none."""
+    if not path.is_file():
+        return ""
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

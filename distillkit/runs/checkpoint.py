@@ -1,0 +1,124 @@
+"""What is saved, atomically, and how a run goes on bit for bit.
+
+A checkpoint is a folder `00000300/` of safetensors files, one a part, with a manifest of their
+checksums. It appears under its name when it is whole. There is no pickle, and no RNG state:
+randomness depends on the iteration's number alone.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from distillkit.atomic import appearing, sha256, write_tensors
+from distillkit.training.distributed import like, whole
+
+Parts = Mapping[str, Mapping[str, Tensor]]
+"""Tensors by part and name."""
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints of a run folder; the newest `keep` stay."""
+
+    folder: Path
+    keep: int
+    warn: Callable[[str], None] = print
+
+    def save(self, iteration: int, parts: Parts) -> Path:
+        """Write the state after `iteration` iterations, then drop the oldest checkpoints."""
+        path = self.folder / f"{iteration:08d}"
+        with appearing(path) as temporary:
+            temporary.mkdir()
+            for name, tensors in parts.items():
+                write_tensors(temporary / f"{name}.safetensors", tensors)
+            sums = {f.name: sha256(f) for f in sorted(temporary.iterdir())}
+            manifest = {"iteration": iteration, "sha256": sums}
+            (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1))
+        for old in self.iterations()[: -self.keep]:
+            shutil.rmtree(self.folder / f"{old:08d}")
+        return path
+
+    def iterations(self) -> list[int]:
+        """Iterations that have a checkpoint, oldest first."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(int(p.name) for p in self.folder.iterdir() if p.name.isdigit())
+
+    def latest(self) -> tuple[int, dict[str, dict[str, Tensor]]] | None:
+        """The newest sound checkpoint; a torn one is passed over with a word about it."""
+        from safetensors.torch import load_file
+
+        for iteration in reversed(self.iterations()):
+            path = self.folder / f"{iteration:08d}"
+            fault = find_fault(path)
+            if fault is None:
+                files = sorted(path.glob("*.safetensors"))
+                return iteration, {f.stem: load_file(f) for f in files}
+            self.warn(f"Checkpoint {path} is damaged ({fault}); trying the one before it.")
+        return None
+
+
+def find_fault(path: Path) -> str | None:
+    """What is wrong with a checkpoint folder, or None."""
+    try:
+        sums = json.loads((path / "manifest.json").read_text())["sha256"]
+    except (OSError, ValueError, KeyError) as error:
+        return f"manifest.json can't be read: {error}"
+    for name, expected in sums.items():
+        if not (path / name).is_file():
+            return f"{name} is missing"
+        if sha256(path / name) != expected:
+            return f"{name} does not match its checksum"
+    return None
+
+
+def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
+    """The optimizer's state as named tensors: `<place of the parameter>.<state>`.
+
+    No two share memory, which safetensors refuses: bitsandbytes has one table for all parameters.
+    All processes must call it: it puts shards together.
+    """
+    tensors: dict[str, Tensor] = {}
+    storages: set[int] = set()
+    for place, parameter in enumerate(_parameters(optimizer)):
+        for name, value in optimizer.state.get(parameter, {}).items():
+            if isinstance(value, int):
+                value = torch.tensor(value)
+            if isinstance(value, Tensor):
+                value = whole(value)
+                storage = value.untyped_storage().data_ptr()
+                tensors[f"{place}.{name}"] = value.clone() if storage in storages else value
+                storages.add(storage)
+    return tensors
+
+
+def load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put back what `optimizer_tensors` gave; parameters that had no state get none."""
+    parameters = _parameters(optimizer)
+    optimizer.state.clear()
+    for key, value in tensors.items():
+        place, name = key.split(".", 1)
+        parameter = parameters[int(place)]
+        # bitsandbytes counts its steps in whole numbers of Python, torch in tensors of float32.
+        counts = value.ndim == 0 and not value.is_floating_point()
+        kept = int(value) if counts else like(parameter, value.clone())
+        optimizer.state[parameter][name] = kept
+
+
+def forget(optimizer: Optimizer, parameters: Any) -> None:
+    """Delete the parameters' moments and step counts: a new head must not inherit momentum."""
+    for parameter in parameters:
+        optimizer.state.pop(parameter, None)
+
+
+def _parameters(optimizer: Optimizer) -> list[torch.nn.Parameter]:
+    return [p for group in optimizer.param_groups for p in group["params"]]

@@ -1,0 +1,117 @@
+"""A run on disk: what lies where, and the log.
+
+recipe.yaml           the resolved recipe
+run.json              command, versions of distillkit, its libraries and plugins
+log.jsonl             one line an iteration
+checkpoints/00000300/ to go on from
+snapshots/*.safetensors  the student at the start and after every stage
+previews/*.png        teacher beside student, fixed prompts and noise
+figures.json, grids/*.png, report.html, student/   once the run is finished
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from distillkit.atomic import write_text
+from distillkit.errors import UserError
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of a run."""
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        return self.path / "recipe.yaml"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def figures(self) -> Path:
+        return self.path / "figures.json"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def student(self) -> Path:
+        return self.path / "student"
+
+    @property
+    def grids(self) -> Path:
+        return self.path / "grids"
+
+    @property
+    def previews(self) -> Path:
+        return self.path / "previews"
+
+    def snapshot(self, name: str) -> Path:
+        """The student's published weights at a moment that has a name: "start", "1-step"."""
+        return self.path / "snapshots" / f"{name}.safetensors"
+
+    def snapshots(self) -> list[str]:
+        """Names of the snapshots, oldest first."""
+        files = (self.path / "snapshots").glob("*.safetensors")
+        return [f.stem for f in sorted(files, key=lambda f: f.stat().st_mtime_ns)]
+
+    def open_new(self, recipe_text: str, plugins: dict[str, str]) -> None:
+        """Start a run here: its recipe, and what made it."""
+        write_text(self.recipe, recipe_text)
+        about = {"command": sys.argv, "python": platform.python_version(), "plugins": plugins}
+        about["versions"] = _versions()
+        write_text(self.path / "run.json", json.dumps(about, indent=1))
+
+    def rewind_log(self, iteration: int) -> None:
+        """Forget what was logged of iterations that will be done again."""
+        if self.log.exists():
+            kept = [row for row in read_log(self.log) if row["iteration"] < iteration]
+            write_text(self.log, "".join(json.dumps(row) + "\n" for row in kept))
+
+    def append_log(self, row: dict[str, Any]) -> None:
+        """Add an iteration's line."""
+        try:
+            with self.log.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise UserError(
+                f"Could not write {self.log}: {error.strerror}. The last checkpoint stands; free "
+                "some space and go on with --resume."
+            ) from error
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The log's lines; a last line that a kill cut short is left out."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows
+
+
+def _versions() -> dict[str, str]:
+    names = ("distillkit", "torch", "diffusers", "transformers", "accelerate", "safetensors")
+    found = {}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found

@@ -1,0 +1,208 @@
+"""The teacher's samples on disk: made once, read row by row, the same as sampled online.
+
+A cache is a folder of safetensors shards, one a call of the teacher, each written whole or not at
+all; so a process that is killed loses one shard, and several can fill one cache. `index.json` says
+which teacher, prompts and seed the samples belong to: another recipe's cache is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distillkit.atomic import save_tensors, write_text
+from distillkit.contracts import Condition, Teacher
+from distillkit.errors import UserError
+from distillkit.recipe.schema import Recipe, Samples
+from distillkit.samples.pairs import Pairs
+
+MOST_PROMPTS = 100_000
+"""Prompts that a cache's identity covers; a longer list is told apart by its length as well."""
+
+
+class SampleCache:
+    """Samples 0 to `count`, in shards of `batch`."""
+
+    def __init__(self, folder: Path, identity: Mapping[str, Any], count: int, batch: int) -> None:
+        self.folder, self.count, self.batch = folder, count, batch
+        self.identity = dict(identity) | {"count": count, "batch": batch}
+        self.dtype: Any = getattr(torch, self.identity["dtype"])
+        self.keeps_conditions = bool(self.identity["conditions"])
+        self._open: dict[int, Any] = {}
+        index = folder / "index.json"
+        if index.exists() and _read(index) != self.identity:
+            raise UserError(
+                f"{folder} holds samples of another teacher, prompt list, seed, count or format "
+                f"(see {index}); name another folder in samples.cache, or remove this one."
+            )
+
+    @cached_property
+    def shards(self) -> list[range]:
+        """Sample numbers of every shard."""
+        starts = range(0, self.count, self.batch)
+        return [range(s, min(s + self.batch, self.count)) for s in starts]
+
+    def path(self, shard: range) -> Path:
+        """File of a shard."""
+        return self.folder / f"samples-{shard.start:08d}.safetensors"
+
+    def missing(self) -> list[range]:
+        """Shards that are still to be made."""
+        return [shard for shard in self.shards if not self.path(shard).exists()]
+
+    def gigabytes(self, pairs: Pairs) -> float:
+        """Size of the whole cache."""
+        values = math.prod(pairs.teacher.latent_shape)
+        if self.keeps_conditions:
+            values += sum(t[0].numel() for t in pairs.conditions([0]).tensors.values())
+        return self.count * values * self.dtype.itemsize / 1e9
+
+    def fill(self, pairs: Pairs, shards: Sequence[range]) -> Iterator[range]:
+        """Sample the shards one by one; yields each when it is on disk."""
+        if shards:
+            write_text(self.folder / "index.json", json.dumps(self.identity, indent=1) + "\n")
+        for shard in shards:
+            ids = list(shard)
+            cond = pairs.conditions(ids)
+            rows = {"x_0": pairs.sample(ids, pairs.x_T(ids), cond)}
+            if self.keeps_conditions:
+                rows |= {f"cond.{name}": tensor for name, tensor in cond.tensors.items()}
+            whole = {name: tensor.to("cpu", self.dtype) for name, tensor in rows.items()}
+            save_tensors(self.path(shard), whole)
+            yield shard
+
+    def x_0(self, ids: Sequence[int]) -> Tensor:
+        """Samples by number, (B, C, H, W) float32 on the CPU."""
+        return self._rows("x_0", ids)
+
+    def conditions(self, ids: Sequence[int]) -> Condition | None:
+        """Conditions by number, float32 on the CPU; None where the cache keeps none."""
+        if not self.keeps_conditions:
+            return None
+        names = [n for n in self._shard(0).keys() if n.startswith("cond.")]  # noqa: SIM118
+        return Condition({n.removeprefix("cond."): self._rows(n, ids) for n in names})
+
+    def _rows(self, name: str, ids: Sequence[int]) -> Tensor:
+        places = [divmod(i, self.batch) for i in ids]
+        rows = [self._shard(n).get_slice(name)[row : row + 1] for n, row in places]
+        # In float32 first: under autocast the CPU joins no rows of float16.
+        return torch.cat([row.float() for row in rows])
+
+    def _shard(self, number: int) -> Any:
+        """The shard's open file: memory-mapped, so that only the rows asked for are read."""
+        if number not in self._open:
+            from safetensors import SafetensorError, safe_open
+
+            path = self.path(self.shards[number])
+            try:
+                self._open[number] = safe_open(path, framework="pt")
+            except (OSError, SafetensorError) as error:
+                raise UserError(
+                    f"{path} can't be read ({error}); remove it, and `distillkit precompute` "
+                    "makes it again"
+                ) from None
+        return self._open[number]
+
+
+def _read(index: Path) -> Any:
+    try:
+        return json.loads(index.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{index} can't be read ({error}), so nobody knows whose samples these are; remove "
+            "the folder, and `distillkit precompute` makes it again"
+        ) from None
+
+
+def training_cache(recipe: Recipe, pairs: Pairs) -> SampleCache | None:
+    """The cache that the recipe's training reads; None where it samples online."""
+    samples = recipe.samples
+    if samples.cache is None or samples.count is None:
+        return None
+    folder = cache_folder(samples.cache)
+    cache = SampleCache(folder, identity(recipe, pairs), samples.count, samples.batch)
+    return _capped(recipe, cache, pairs)
+
+
+def figures_cache(recipe: Recipe, pairs: Pairs, count: int) -> SampleCache | None:
+    """The cache of a set of figures: a folder of its own within the recipe's cache.
+
+    Its name holds a digest of what the samples depend on, so other figures get another folder,
+    none is refused after a long training, and a folder made elsewhere can be put there.
+    """
+    samples = recipe.samples
+    if samples.cache is None:
+        return None
+    which = identity(recipe, pairs) | {"for": "figures"}
+    text = json.dumps(which | {"count": count, "batch": samples.batch}, sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    folder = cache_folder(samples.cache) / f"figures-{digest}"
+    return _capped(recipe, SampleCache(folder, which, count, samples.batch), pairs)
+
+
+def identity(recipe: Recipe, pairs: Pairs) -> dict[str, Any]:
+    """What samples depend on: teacher and weights, prompts and seed; and the cache's format."""
+    return {
+        "teacher": recipe.teacher.model_dump(mode="json", exclude=set(recipe.teacher.same_result)),
+        "weights": weights_digest(pairs.teacher),
+        "prompts": prompts_digest(pairs.stream.prompts),
+        "seed": pairs.stream.seed,
+        "dtype": recipe.samples.dtype,
+        "conditions": recipe.samples.conditions,
+    }
+
+
+def weights_digest(teacher: Teacher) -> str:
+    """Of every weight tensor a few numbers are read: enough to tell two checkpoints apart."""
+    digest = hashlib.sha256()
+    for module in teacher.modules():
+        for p in module.parameters():
+            digest.update(p.detach().flatten()[:4].float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def prompts_digest(prompts: Sequence[str]) -> str:
+    """Digest of the prompts' number and texts."""
+    digest = hashlib.sha256(str(len(prompts)).encode())
+    for i in range(min(len(prompts), MOST_PROMPTS)):
+        digest.update(prompts[i].encode() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def cache_folder(name: str) -> Path:
+    """The folder that `samples.cache` names; `package:NAME/folder` lies in an installed package."""
+    if not name.startswith("package:"):
+        return Path(name)
+    package, _, inside = name.removeprefix("package:").partition("/")
+    try:
+        return Path(str(files(package))) / inside
+    except ModuleNotFoundError:
+        raise UserError(f"samples.cache: there is no package {package!r} for {name!r}") from None
+
+
+def is_shipped(samples: Samples) -> bool:
+    """Whether the cache lies in an installed package: a run puts no set of figures into it."""
+    return samples.cache is not None and samples.cache.startswith("package:")
+
+
+def _capped(recipe: Recipe, cache: SampleCache, pairs: Pairs) -> SampleCache:
+    """The cache, if it is there or is not larger than the recipe allows."""
+    if not cache.missing():
+        return cache
+    size, most = cache.gigabytes(pairs), recipe.samples.max_gb
+    if size > most:
+        raise UserError(
+            f"samples.cache: {cache.count} samples take {size:.1f} GB in {cache.folder}, and "
+            f"samples.max_gb allows {most:g}. Raise it, lower samples.count, or set samples.dtype "
+            "to float16."
+        )
+    return cache

@@ -1,0 +1,1 @@
+"""`distillkit plugins new`: a plugin as a package of its own."""

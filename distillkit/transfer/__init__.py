@@ -1,0 +1,1 @@
+"""A student's difference to its base, put onto another checkpoint (paper, section 4.6)."""

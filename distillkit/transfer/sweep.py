@@ -1,0 +1,64 @@
+"""A grid of pictures to choose a transfer's strength from."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from distillkit.errors import UserError
+from distillkit.evaluation.grids import MOST, save_image, sheet
+from distillkit.evaluation.sampling import decode, generate, open_model
+from distillkit.samples.order import Stream
+from distillkit.samples.pairs import Pairs
+from distillkit.training.student import MAX_STEPS
+
+
+def read_strengths(text: str) -> list[float]:
+    """`0.4,0.6` as numbers. Raises `UserError`."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"--sweep {text}: numbers with commas between, as 0.4,0.6,0.8") from None
+
+
+def sweep_strengths(
+    write: Callable[[Path, float], None],
+    strengths: Sequence[float],
+    out: Path,
+    model: str,
+    prompts: Sequence[str],
+    steps: int,
+    seed: int,
+    shift: int | None,
+) -> None:
+    """A row a strength, a column a prompt, the same noise in every row.
+
+    `write(file, strength)` makes the weights; they lie beside `out` while they are drawn with, one
+    file at a time.
+    """
+    if not 1 <= steps <= MAX_STEPS:
+        raise UserError(f"--steps {steps}: a student draws in 1 to {MAX_STEPS} steps")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="distillkit-sweep-", dir=_folder(out)) as folder:
+        for strength in strengths:
+            file = Path(folder) / "unet.safetensors"
+            write(file, strength)
+            teacher, student = open_model(model, str(file), shift)
+            teacher.to(device)
+            pairs = [Pairs(teacher, Stream([prompt], seed), device) for prompt in prompts]
+            pictures = [decode(teacher, generate(student, pair, [0], steps)) for pair in pairs]
+            rows.append(torch.cat(pictures))
+    save_image(sheet(rows, [f"{value:g}" for value in strengths], prompts, most=MOST), out)
+
+
+def _folder(out: Path) -> Path:
+    """Where `out` will stand, made if it is missing: the weights' disk is likely the user's."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {out}: its folder can't be made: {error.strerror}") from None
+    return out.parent
