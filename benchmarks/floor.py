@@ -34,8 +34,8 @@ def main() -> None:
     one, other = (
         [pictures(given.pictures, i, first + i) for i in range(given.sets)] for first in (100, 200)
     )
-    pairs = {"same captions": other, "other captions": [*other[1:], other[0]]}
-    for name, sets in pairs.items():
+    samples = {"same captions": other, "other captions": [*other[1:], other[0]]}
+    for name, sets in samples.items():
         apart = [frechet_distance(a, b) for a, b in zip(one, sets, strict=True)]
         print(f"{name}: mean {statistics.mean(apart):.3f} sd {statistics.stdev(apart):.3f}")
 

@@ -29,9 +29,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from distillkit.recipe.load import load_recipe
 from distillkit.runs.folder import RunFolder
 from distillkit.training.build import build_parts
-from distillkit.training.schedule import Turn
-from distillkit.training.step import iterate
-from distillkit.training.trainer import Trainer, Watcher
+from distillkit.training.schedule import IterationSpec
+from distillkit.training.step import train_step
+from distillkit.training.trainer import Callback, Trainer
 
 
 def counted(call: Callable[[], Any]) -> int:
@@ -82,17 +82,17 @@ class Noise:
 
 def tapped(trainer: Trainer) -> Tap:
     """Measure the calls of networks, the backward passes and the optimizers."""
-    tap, players = Tap(), trainer.players
-    tap.wrap(players.student.network.module, "forward", "student forward")
-    tap.wrap(players.critics.backbone, "features", "backbone forward")
-    for head in players.critics.pool.heads:
+    tap, state = Tap(), trainer.state
+    tap.wrap(state.student.network.module, "forward", "student forward")
+    tap.wrap(state.critics.backbone, "features", "backbone forward")
+    for head in state.critics.pool.heads:
         tap.wrap(head, "forward", "heads forward")
     tap.wrap(trainer.parts.teacher, "encode", "text encoders")
-    tap.wrap(players, "backward", "backward")
-    tap.wrap(players.student_optimizer, "step", "optimizers")
-    tap.wrap(players.critic_optimizer, "step", "optimizers")
-    if players.average is not None:
-        tap.wrap(players.average, "update", "running average")
+    tap.wrap(state, "backward", "backward")
+    tap.wrap(state.student_optimizer, "step", "optimizers")
+    tap.wrap(state.critic_optimizer, "step", "optimizers")
+    if state.average is not None:
+        tap.wrap(state.average, "update", "running average")
     return tap
 
 
@@ -119,15 +119,15 @@ def needed(parts: dict[str, int], accumulate: int) -> dict[str, int]:
     }
 
 
-def first_one_step_turn(trainer: Trainer) -> tuple[int, Turn]:
+def first_one_step_iteration(trainer: Trainer) -> tuple[int, IterationSpec]:
     """The first iteration in which both players train, on a one-step roll-out.
 
     Where a phase begins there, the student's moments are new: one iteration's cost, not of each.
     """
-    for i in range(trainer.timeline.start, len(trainer.timeline)):
-        turn = trainer.timeline.turn(i)
-        if turn.trains_student and turn.trains_critic and turn.steps == 1:
-            return i, replace(turn, fresh=False)
+    for i in range(trainer.schedule.start, len(trainer.schedule)):
+        spec = trainer.schedule.spec(i)
+        if spec.trains_student and spec.trains_critic and spec.steps == 1:
+            return i, replace(spec, fresh=False)
     raise SystemExit("this recipe has no iteration in which both players train on one step")
 
 
@@ -143,7 +143,7 @@ def main() -> None:
         torch.set_num_threads(recipe.run.threads)
     with tempfile.TemporaryDirectory() as folder:
         parts = build_parts(recipe)
-        trainer = Trainer(recipe, RunFolder(Path(folder)), parts, Accelerator(), Watcher())
+        trainer = Trainer(recipe, RunFolder(Path(folder)), parts, Accelerator(), Callback())
         result = measure(trainer, given.repeats)
     show(result)
     if given.out:
@@ -152,21 +152,21 @@ def main() -> None:
 
 def measure(trainer: Trainer, repeats: int) -> dict[str, Any]:
     """FLOPs of one iteration, then seconds of `repeats` of them after two for warming up."""
-    i, turn = first_one_step_turn(trainer)
-    players = trainer.players
+    i, spec = first_one_step_iteration(trainer)
+    state = trainer.state
     # The teacher's samples come from the cache in a run; their cost is the cache's.
-    players.pairs = replace(players.pairs, cache=Noise(trainer.parts.teacher.latent_shape))
-    total = counted(lambda: iterate(i, turn, players))
+    state.samples = replace(state.samples, cache=Noise(trainer.parts.teacher.latent_shape))
+    total = counted(lambda: train_step(i, spec, state))
     tap = tapped(trainer)
     tap.counts = True
-    iterate(i, turn, players)
+    train_step(i, spec, state)
     tap.counts = False
     for _ in range(2):
-        iterate(i, turn, players)
+        train_step(i, spec, state)
     tap.seconds.clear()
     began = time.perf_counter()
     for _ in range(repeats):
-        iterate(i, turn, players)
+        train_step(i, spec, state)
     wall = (time.perf_counter() - began) / repeats
     seconds = {name: value / repeats for name, value in tap.seconds.items()}
     need = needed(tap.flops, trainer.recipe.run.accumulate)

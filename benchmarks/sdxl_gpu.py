@@ -24,25 +24,25 @@ from accelerate import Accelerator
 from rich.table import Table
 
 from distillkit.cli._console import console
-from distillkit.memory.dry_run import first_full_turn
+from distillkit.memory.dry_run import first_joint_iteration
 from distillkit.memory.plan import GIB, Plan, make_plan
-from distillkit.memory.tracker import Meter
+from distillkit.memory.tracker import MemoryTracker
 from distillkit.recipe.load import load_recipe
 from distillkit.recipe.schema import Recipe
-from distillkit.training.build import Parts, build_part, freeze, make_players, make_timeline
-from distillkit.training.step import iterate
-from distillkit.training.train_state import Players
+from distillkit.training.build import Parts, build_part, freeze, make_schedule, make_train_state
+from distillkit.training.step import train_step
+from distillkit.training.train_state import TrainState
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "nitro_vibrant.yaml"
 ITERATION = ["run.batch=5", "run.accumulate=2"]
 """The paper's batch; two micro-batches, so that gradients are there while a graph is."""
 OFF = [
-    "run.heads_wait=false",
+    "run.offload_heads=false",
     "backbone.gradient_checkpointing=false",
     "student.gradient_checkpointing=false",
-    "teacher.waits=[]",
+    "teacher.offload=[]",
 ]
-LORA = ["student.train=lora", "teacher.waits=[text_encoders,vae]"]
+LORA = ["student.train=lora", "teacher.offload=[text_encoders,vae]"]
 VARIANTS: dict[str, tuple[list[str], bool]] = {
     "the recipe": ([], False),
     "compiled": ([], True),
@@ -82,53 +82,53 @@ class Memory:
 
     def __init__(self, device: str) -> None:
         self.cuda = device == "cuda"
-        self.meter = Meter(device)
+        self.tracker = MemoryTracker(device)
 
-    def now(self, players: Players) -> int:
+    def now(self, state: TrainState) -> int:
         """Bytes of what is there between two iterations."""
         if self.cuda:
             torch.cuda.synchronize()
             return torch.cuda.memory_allocated()
-        return sum({t.untyped_storage()._cdata: t.nbytes for t in _held(players)}.values())
+        return sum({t.untyped_storage()._cdata: t.nbytes for t in _held(state)}.values())
 
-    def peak(self, players: Players, call: Callable[[], Any]) -> int:
+    def peak(self, state: TrainState, call: Callable[[], Any]) -> int:
         """Most bytes at a moment of the call."""
         if self.cuda:
             torch.cuda.reset_peak_memory_stats()
             call()
             torch.cuda.synchronize()
             return torch.cuda.max_memory_allocated()
-        self.meter.own("there before", _held(players))
-        self.meter.restart()
-        with self.meter:
+        self.tracker.own("there before", _held(state))
+        self.tracker.restart()
+        with self.tracker:
             call()
-        return sum(self.meter.peak.values())
+        return sum(self.tracker.peak.values())
 
 
-def _held(players: Players) -> list[torch.Tensor]:
+def _held(state: TrainState) -> list[torch.Tensor]:
     """What would be on a device between two iterations, that is without what waits."""
-    assert players.critics is not None
-    teacher: Any = players.pairs.teacher
-    resting = list(teacher.resting())
-    modules = [m for m in teacher.modules() if m not in resting]
-    modules += [players.student.network.module, *players.critics.backbone.modules()]
-    optimizers = [players.student_optimizer]
-    if not players.heads_wait and players.critic_optimizer is not None:
-        modules.append(players.critics.pool.heads)
-        optimizers.append(players.critic_optimizer)
+    assert state.critics is not None
+    teacher: Any = state.samples.teacher
+    offloaded = list(teacher.offloaded())
+    modules = [m for m in teacher.modules() if m not in offloaded]
+    modules += [state.student.network.module, *state.critics.backbone.modules()]
+    optimizers = [state.student_optimizer]
+    if not state.offload_heads and state.critic_optimizer is not None:
+        modules.append(state.critics.pool.heads)
+        optimizers.append(state.critic_optimizer)
     states = [t for o in optimizers for s in o.state.values() for t in s.values()]
     held = [t for m in modules for t in (*m.parameters(), *m.buffers())]
     return held + [t for t in states if isinstance(t, torch.Tensor)]
 
 
-def settle(players: Players) -> None:
+def settle(state: TrainState) -> None:
     """Moments for every head, as when each has been drawn once; a step without gradient."""
-    assert players.critics is not None
-    assert players.critic_optimizer is not None
-    for p in players.critics.pool.heads.parameters():
+    assert state.critics is not None
+    assert state.critic_optimizer is not None
+    for p in state.critics.pool.heads.parameters():
         p.grad = torch.zeros_like(p)
-    players.critic_optimizer.step()
-    players.critic_optimizer.zero_grad(set_to_none=True)
+    state.critic_optimizer.step()
+    state.critic_optimizer.zero_grad(set_to_none=True)
 
 
 def measure(recipe: Recipe, device: str, compiled: bool, repeats: int) -> dict[str, Any]:
@@ -136,23 +136,23 @@ def measure(recipe: Recipe, device: str, compiled: bool, repeats: int) -> dict[s
     plan = make_plan(recipe)
     accelerator = Accelerator(mixed_precision=recipe.run.precision, cpu=device == "cpu")
     parts = random_parts(recipe, device)
-    players = make_players(recipe, parts, accelerator)
+    state = make_train_state(recipe, parts, accelerator)
     if compiled:
         assert parts.backbone is not None
         for module in (*parts.backbone.modules(), parts.teacher.denoiser.module):
             module.compile()
         parts.network.module.compile()
-    number, turn = first_full_turn(make_timeline(recipe, parts))
+    number, spec = first_joint_iteration(make_schedule(recipe, parts))
     memory = Memory(device)
-    weights = memory.now(players)
-    settle(players)
+    weights = memory.now(state)
+    settle(state)
     for i in range(2):
-        iterate(number + i, turn, players)
-    moments = memory.now(players) - weights
-    peak = memory.peak(players, lambda: iterate(number + 2, turn, players))
+        train_step(number + i, spec, state)
+    moments = memory.now(state) - weights
+    peak = memory.peak(state, lambda: train_step(number + 2, spec, state))
     began = time.perf_counter()
     for i in range(repeats):
-        iterate(number + 3 + i, turn, players)
+        train_step(number + 3 + i, spec, state)
     if device == "cuda":
         torch.cuda.synchronize()
     seconds = (time.perf_counter() - began) / repeats

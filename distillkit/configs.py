@@ -59,8 +59,8 @@ class ComponentConfig(Config):
 
         It reads no weights: networks may be on torch's meta device, where tensors have shapes and
         no data. Without a method of its own a part is built as it is and moved there, which suits
-        all that is small. A teacher may have `resting()`: the networks that its calls bring to the
-        device and take away again.
+        all that is small. A teacher may have `offloaded()`: networks that are in main memory, and
+        on the device only during its calls.
         """
         return self.build(*args)  # type: ignore[attr-defined]
 
@@ -79,7 +79,7 @@ class StudentConfig(ComponentConfig):
 
     socket: ClassVar[str] = "student"
     timestep_shift: int = Field(1000, ge=1, le=1000)
-    """The student is run at floor(t * shift / 1000): 250 Realism, 500 Vibrant, 1000 no shift."""
+    """The student is run at floor(t * shift / 1000); 1000 is no shift."""
     ema: float = Field(0.0, ge=0, lt=1)
     """Decay of the running average of the weights that is published, reached as the run gets older;
     0 publishes the last weights."""
@@ -159,10 +159,10 @@ class MetricsConfig(ComponentConfig):
     """Figures that judge the finished student."""
 
     socket: ClassVar[str] = "metrics"
-    pictures: int = Field(2000, ge=2)
-    """Pictures behind every row of figures."""
+    num_images: int = Field(2000, ge=2)
+    """Pictures behind every row of the metrics' table."""
     seed: int = Field(1_000_003, ge=0)
-    """Seed of the prompts and noise that the figures are taken on; keep it away from training."""
+    """Seed of the prompts and noise that are evaluated; another than training's."""
 
     def build(self) -> contracts.Metrics:
         raise NotImplementedError

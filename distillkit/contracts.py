@@ -1,14 +1,14 @@
-"""What plugins fulfil, and the few values that flow between them.
+"""What plugins implement: one protocol a socket. The values that they exchange are in `values`.
 
 Legend: B batch, C latent channels, H, W latent cells, K patch logits of a head, N heads in a pool.
 Latents have a standard deviation near 1. Timesteps count from 0 (clean) to 999 (noise) on the
-teacher's own schedule. Pictures are RGB in [0, 1]. All tensors of a call share one device.
+teacher's own schedule. Pictures are RGB in [0, 1]. All tensors of a call share one device, unless a
+field says otherwise.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,139 +16,7 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
 
     from distillkit.noising import NoiseSchedule, Prediction
-
-
-@dataclass(frozen=True)
-class Condition:
-    """What a network is told beside the noisy picture: named tensors, each with B rows.
-
-    The core only slices, joins and moves them; what the names mean is the model family's affair.
-    """
-
-    tensors: Mapping[str, Tensor]
-
-    def __len__(self) -> int:
-        return len(next(iter(self.tensors.values())))
-
-    def __getitem__(self, rows: slice) -> Condition:
-        return Condition({name: tensor[rows] for name, tensor in self.tensors.items()})
-
-    def to(self, device: Any, dtype: Any = None) -> Condition:
-        return Condition({name: t.to(device, dtype) for name, t in self.tensors.items()})
-
-    @staticmethod
-    def join(parts: Sequence[Condition]) -> Condition:
-        """The parts below each other. All must have the same names."""
-        import torch
-
-        names = parts[0].tensors
-        return Condition({name: torch.cat([p.tensors[name] for p in parts]) for name in names})
-
-
-@dataclass(frozen=True)
-class Window:
-    """Where a crop lies in the whole latent, in cells: corners a picture (on the CPU), one size."""
-
-    top_B: Tensor
-    left_B: Tensor
-    height: int
-    width: int
-    full_height: int
-    full_width: int
-
-
-@dataclass(frozen=True)
-class View:
-    """One way to look at a picture (paper, section 3.4)."""
-
-    name: str
-    crop: float
-    """Side of the crop as a share of the latent's side: 1 is the whole picture (global)."""
-    conditional: bool
-    """Whether the backbone is told the prompt, or the null condition."""
-
-
-@dataclass(frozen=True)
-class Seat:
-    """A drawn head, and the feature level that it judges."""
-
-    level: int
-    head: int
-
-
-@dataclass(frozen=True)
-class Look:
-    """One look of the panel: through which view, at which noise levels, by which heads."""
-
-    view: View
-    t_B: Tensor
-    """Discriminator timestep t* of each picture; whole or fractional, 0 to 999."""
-    seats: tuple[Seat, ...]
-
-
-@dataclass(frozen=True)
-class Panel:
-    """The heads that judge in one iteration (D ~ P in section 3.2)."""
-
-    looks: tuple[Look, ...]
-
-    @property
-    def heads(self) -> list[int]:
-        """The drawn heads, each once, in rising order."""
-        return sorted({seat.head for look in self.looks for seat in look.seats})
-
-    def of(self, rows: slice) -> Panel:
-        """The same heads before some of the iteration's pictures."""
-        return Panel(tuple(Look(k.view, k.t_B[rows], k.seats) for k in self.looks))
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What one head says: patch logits of paired pictures, higher means "the teacher's"."""
-
-    view: str
-    level: int
-    t_B: Tensor
-    real_BK: Tensor
-    fake_BK: Tensor
-
-
-class Exhibit(Protocol):
-    """One iteration's pictures, as the losses see them. Made by `distillkit.training.critics`."""
-
-    x_T_BCHW: Tensor
-    """The noise that teacher and student both started from."""
-    cond: Condition
-    null: Condition
-    real_BCHW: Tensor
-    """x_0, the teacher's sample."""
-    fake_BCHW: Tensor
-    """x_0-hat, the student's sample; holds the graph of the student's last step."""
-    steps: int
-    """Length of the student's roll-out."""
-
-    @property
-    def generator(self) -> Generator:
-        """For draws of the loss's own; the same at every call."""
-        ...
-
-    def for_critic(self) -> Sequence[Verdict]:
-        """Verdicts whose gradients reach the drawn heads and nothing else.
-
-        Empty where nobody judges: a recipe without a pool, or the student's warm-up.
-        """
-        ...
-
-    def for_student(self) -> Sequence[Verdict]:
-        """Verdicts whose gradients reach the student through `fake_BK` and nothing else."""
-        ...
-
-    def real_perturbed(self, sigma: float) -> Sequence[Tensor]:
-        """Logits_BK of the real pictures with noise of std `sigma` added after noising to t*.
-
-        In the order of `for_critic`; costs a backbone pass. For the approximate R1 penalty.
-        """
-        ...
+    from distillkit.values import Condition, HeadLogits, MetricInfo, Panel, Window
 
 
 class Denoiser(Protocol):
@@ -156,37 +24,32 @@ class Denoiser(Protocol):
 
     module: nn.Module
     prediction: Prediction
+    """What the network predicts: `epsilon`, `v_prediction` or `sample`."""
 
     def __call__(self, x_t_BCHW: Tensor, t_B: Tensor, cond: Condition) -> Tensor:
-        """The network's output, (B, C, H, W)."""
-        ...
-
-
-class StudentNetwork(Denoiser, Protocol):
-    """A denoiser that trains, and that knows how its family is published."""
-
-    def publish(self, folder: Path, timestep_shift: int) -> None:
-        """Write a folder that the family's stock library loads, with the shift in it."""
+        """The network's output (B, C, H, W) at timesteps t_B."""
         ...
 
 
 class Teacher(Protocol):
-    """The slow model: encodes prompts, samples, decodes. Frozen: never trained, always in eval."""
+    """The slow model: encodes prompts, samples, decodes. Never trained, always in eval mode."""
 
     latent_shape: tuple[int, int, int]
+    """(C, H, W)."""
     schedule: NoiseSchedule
     denoiser: Denoiser
 
     def encode(self, prompts: Sequence[str]) -> Condition:
-        """The condition of each prompt."""
+        """The condition of each prompt, one row a prompt; a row depends on its prompt alone."""
         ...
 
     def null(self, count: int) -> Condition:
-        """The family's null condition, `count` rows."""
+        """`count` rows of the unconditional condition: the same tensors as `encode` gives."""
         ...
 
     def sample(self, x_T_BCHW: Tensor, cond: Condition, generators: Sequence[Generator]) -> Tensor:
-        """x_0 from x_T. A stochastic solver draws picture b's noise from `generators[b]`."""
+        """x_0 (B, C, H, W) from x_T. A stochastic solver draws picture b's noise from
+        `generators[b]`."""
         ...
 
     def decode(self, x_0_BCHW: Tensor) -> Tensor:
@@ -198,12 +61,20 @@ class Teacher(Protocol):
         ...
 
     def modules(self) -> Sequence[nn.Module]:
-        """Every network, so that the trainer can hold them to "frozen"."""
+        """Every network; the trainer freezes them."""
+        ...
+
+
+class StudentNetwork(Denoiser, Protocol):
+    """A denoiser that trains, and that can be published."""
+
+    def publish(self, folder: Path, timestep_shift: int) -> None:
+        """Write a folder that the family's stock library loads, with the timestep shift in it."""
         ...
 
 
 class Backbone(Protocol):
-    """Turns noisy latents into features, one map a level; heads sit on the levels."""
+    """The discriminators' feature extractor: noisy latents -> one feature map a level."""
 
     channels: tuple[int, ...]
     """Channels of every level's map."""
@@ -211,52 +82,95 @@ class Backbone(Protocol):
     def features(
         self, x_t_BCHW: Tensor, t_B: Tensor, cond: Condition, window: Window
     ) -> Sequence[Tensor]:
-        """One map (B, channels[l], h, w) a level, with gradients to `x_t_BCHW` if it asks."""
+        """One map (B, channels[l], h, w) a level, with gradients to `x_t_BCHW` if it requires
+        them. `window` says where x_t was cropped from the whole latent."""
         ...
 
     def modules(self) -> Sequence[nn.Module]:
-        """Every network. A parameter that asks for gradients is trained with the critics."""
+        """Every network. A parameter that requires gradients is trained with the critics."""
         ...
 
 
 class Pool(Protocol):
-    """A pool of discriminator heads, and the strategy that draws a panel from it."""
+    """A pool of discriminator heads, and the strategy that draws a panel from it (section 3.2)."""
 
     heads: nn.ModuleList
-    """All N heads: feature map (B, C, h, w) -> patch logits (B, K)."""
+    """All N heads: feature map (B, C, h, w) -> patch logits (B, K). A head's logits of a picture
+    depend on that picture alone: no batch statistics, no counters."""
 
     def draw(self, batch: int, generator: Generator) -> Panel:
-        """The panel of one iteration, for `batch` pictures; depends on the generator alone.
+        """The panel of one iteration, for `batch` pictures; a function of the generator alone.
 
-        `batch` counts all micro-batches and processes. The t_B are on the CPU, as the generator is.
+        `batch` counts all micro-batches and processes. The panel's t_B are on the CPU, as the
+        generator is.
         """
         ...
 
     def reset(self, heads: Sequence[int], generator: Generator) -> None:
-        """New weights in place, from a CPU generator; the step deletes the optimizer state."""
+        """Re-initialise these heads in place, from a CPU generator. Their optimizer state is
+        deleted by the training step."""
         ...
 
 
 class Refresh(Protocol):
-    """Which heads are replaced after an iteration (section 3.3)."""
+    """Which heads are re-initialised after an iteration (pool refresh, section 3.3)."""
 
     def pick(self, iteration: int, age_N: Tensor, generator: Generator) -> Sequence[int]:
-        """Heads to reset; `age_N` counts iterations since each head was (re-)initialised.
+        """Indices of heads to reset; `age_N` counts iterations since each head's last reset.
 
         `iteration` counts from the run's first, warm-ups included.
         """
         ...
 
 
-class Loss(Protocol):
-    """A term of the players' losses. A term that says nothing of a player returns None."""
+class TrainBatch(Protocol):
+    """One micro-batch of teacher (real) and student (fake) samples, as the losses see it."""
 
-    def critic(self, exhibit: Exhibit) -> Tensor | None:
-        """Scalar that the drawn heads (and `modules()`) minimise."""
+    x_T_BCHW: Tensor
+    """The noise that the student started from; the teacher's too, unless `samples.noise: fresh`."""
+    cond: Condition
+    null: Condition
+    """The unconditional condition, B rows."""
+    real_BCHW: Tensor
+    """x_0, the teacher's sample."""
+    fake_BCHW: Tensor
+    """x_0-hat, the student's sample; holds the graph of the student's last step."""
+    steps: int
+    """Length of the student's roll-out."""
+
+    @property
+    def generator(self) -> Generator:
+        """For random draws of the loss; the same at every call."""
         ...
 
-    def student(self, exhibit: Exhibit) -> Tensor | None:
-        """Scalar that the student minimises."""
+    def critic_logits(self) -> Sequence[HeadLogits]:
+        """Logits whose gradients reach the drawn heads and nothing else.
+
+        Empty without a pool, and in the student's warm-up.
+        """
+        ...
+
+    def student_logits(self) -> Sequence[HeadLogits]:
+        """Logits whose gradients reach the student through `fake_BK` and nothing else."""
+        ...
+
+    def perturbed_real_logits(self, sigma: float) -> Sequence[Tensor]:
+        """Logits (B, K) of the real pictures with noise of std `sigma` added after noising to t*.
+
+        In the order of `critic_logits`; costs a backbone pass. For the approximate R1 penalty.
+        """
+        ...
+
+
+class Loss(Protocol):
+    """A term of the two players' losses. A term without a part for a player returns None for it."""
+
+    def critic(self, batch: TrainBatch) -> Tensor | None:
+        """Scalar that the drawn heads (and `modules()`) minimise; a mean over the batch."""
+        ...
+
+    def student(self, batch: TrainBatch) -> Tensor | None:
+        """Scalar that the student minimises; a mean over the batch."""
         ...
 
     def after_critic_step(self, heads: Sequence[nn.Module]) -> None:
@@ -264,17 +178,17 @@ class Loss(Protocol):
         ...
 
     def modules(self) -> Sequence[nn.Module]:
-        """Networks of the loss's own that are trained with the critics (a fake score, say)."""
+        """Networks of the loss that are trained with the critics (a fake score, say)."""
         ...
 
 
 class Refinement(Protocol):
-    """How long a roll-out the student trains, iteration by iteration (section 3.5)."""
+    """How many steps the student's roll-out has, iteration by iteration (section 3.5)."""
 
     iterations: int
 
     def stage(self, iteration: int) -> str:
-        """Name of the stage that the iteration belongs to."""
+        """Name of the stage that the iteration belongs to; it names the stage's snapshot."""
         ...
 
     def steps(self, iteration: int, generator: Generator) -> int:
@@ -283,18 +197,24 @@ class Refinement(Protocol):
 
 
 class Metrics(Protocol):
-    """Figures of a finished run."""
+    """What judges a student's pictures beside its teacher's."""
+
+    @property
+    def info(self) -> Mapping[str, MetricInfo]:
+        """Every metric that `compute` returns: title, which values are better, floor or none."""
+        ...
 
     def prompts(self, count: int, seed: int) -> list[str]:
         """Prompts that training never saw."""
         ...
 
-    def figures(
-        self, pictures_B3HW: Tensor, prompts: Sequence[str], teacher_B3HW: Tensor
-    ) -> dict[str, float]:
-        """Figures of the pictures beside the teacher's, which were made with other seeds."""
+    def compute(
+        self, images_B3HW: Tensor, prompts: Sequence[str], teacher_B3HW: Tensor
+    ) -> Mapping[str, float]:
+        """Each metric of the pictures. `teacher_B3HW`: the teacher's pictures of the same prompts,
+        made with other noise."""
         ...
 
 
 PromptSource = Sequence[str]
-"""Prompts by number. Any sequence will do; the core shuffles, shards and resumes it."""
+"""Prompts by index. Any sequence will do; the core shuffles it and splits it over processes."""

@@ -1,6 +1,6 @@
 """Contracts of what leaves and enters as files: exporters and layouts.
 
-Apart from `contracts`, whose parts a run is made of: these work before a run and after it.
+They work before and after a run; the parts of a run itself are in `contracts`.
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from distillkit.errors import UserError
+
 if TYPE_CHECKING:
-    from distillkit.contracts import StudentNetwork
+    from distillkit.contracts import StudentNetwork, Teacher
 
 SHIFT_KEY = "timestep_shift"
-"""Where a safetensors file's metadata keeps the student's shift, as a decimal number."""
+"""Where a safetensors file's metadata keeps the student's timestep shift, as a decimal number."""
 
 
 class Exporter(Protocol):
@@ -23,7 +25,7 @@ class Exporter(Protocol):
     """End of the file's name, such as `.safetensors`; empty for a folder."""
 
     def export(self, network: StudentNetwork, timestep_shift: int, path: Path) -> Sequence[str]:
-        """Write `path`, whole or not at all; returns what there is to say about it, in lines.
+        """Write `path`, whole or not at all; returns what the user should know of it, in lines.
 
         Raises `UserError` for a student of another family.
         """
@@ -31,7 +33,7 @@ class Exporter(Protocol):
 
 
 class Layout(Protocol):
-    """Knows how a model family names the tensors of its denoiser in files."""
+    """What a model family looks like in files: names of tensors, and how a model is opened."""
 
     def names(self, keys: Collection[str]) -> Mapping[str, str] | None:
         """The denoiser's tensors: a name that all files of the family share -> the file's key.
@@ -43,3 +45,53 @@ class Layout(Protocol):
     def what_is(self, keys: Collection[str]) -> str:
         """What a file with these keys seems to be: "a VAE"."""
         ...
+
+    def recognises(self, model: Path) -> bool:
+        """Whether the folder or file on disk is a model of this family."""
+        ...
+
+    def published_shift(self, folder: Path) -> int | None:
+        """The timestep shift that a published folder of this family states, if it states one."""
+        ...
+
+    def open(self, model: str, weights: str | None, dtype: str) -> Teacher:
+        """The model, ready to encode, denoise and decode.
+
+        `model`: what the family's teacher takes as its model. `weights`: a file that replaces its
+        denoiser's. `dtype`: `float32` or `bfloat16`. Raises `UserError`.
+        """
+        ...
+
+
+def shift_of_file(path: Path) -> int | None:
+    """The timestep shift that a safetensors file of weights states, if it states one."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            stated = (file.metadata() or {}).get(SHIFT_KEY, "")
+    except (OSError, SafetensorError):
+        return None  # no such file, or none of this kind: whoever reads the weights reports it
+    return int(stated) if stated.isdecimal() else None
+
+
+def shift_of(path: Path, layouts: Collection[Layout]) -> int | None:
+    """The timestep shift that goes with the weights in a file or a published folder, if stated."""
+    if not path.is_dir():
+        return shift_of_file(path)
+    shifts = (layout.published_shift(path) for layout in layouts)
+    return next((shift for shift in shifts if shift is not None), None)
+
+
+def agreed_shift(path: Path, given: int | None, layouts: Collection[Layout]) -> int | None:
+    """The timestep shift of the weights in `path`: as stated there, or else `given`.
+
+    Raises `UserError` where the two differ.
+    """
+    stated = shift_of(path, layouts)
+    if stated is not None and given is not None and stated != given:
+        raise UserError(
+            f"--shift {given}: {path} states that its weights go with timestep shift {stated}, and "
+            "weights and shift belong together; leave --shift out"
+        )
+    return given if stated is None else stated

@@ -5,6 +5,7 @@ On a terminal one live line; in a log file (no terminal) a plain line now and th
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass, field
 
@@ -19,22 +20,23 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from distillkit.training.divergence import Outcome
-from distillkit.training.trainer import Watcher
+from distillkit.cli._console import console
+from distillkit.training.callbacks import Callback
+from distillkit.training.divergence import StepMetrics
 
 QUIET_SECONDS = 10.0
 """Seconds between lines where there is no terminal."""
 
 
 @dataclass
-class Terminal(Watcher):
-    """Tells a person at the terminal."""
+class ProgressCallback(Callback):
+    """Shows a run in the terminal."""
 
     console: Console
     quiet: bool = False
-    """Says nothing at all: the processes beside the main one."""
+    """Print nothing: for the processes beside the main one."""
     smoothing: float = 0.95
-    seen: dict[str, float] = field(default_factory=dict)
+    means: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.bar = Progress(
@@ -49,55 +51,55 @@ class Terminal(Watcher):
             disable=self.quiet or not self.console.is_terminal,
         )
         self.tasks: dict[str, TaskID] = {}
-        self.spoke = 0.0
-        self.done = 0
+        self.last_line = 0.0
 
-    def cache(self, done: int, total: int) -> None:
-        self.count("teacher samples", done, total)
+    @classmethod
+    def for_process(cls) -> ProgressCallback:
+        """For this process: quiet unless it is the main one of its launch."""
+        return cls(console(), quiet=os.environ.get("RANK", "0") != "0")
 
-    def resumed(self, iteration: int) -> None:
-        self.say(f"Going on after iteration {iteration}.")
+    def on_resume(self, iteration: int) -> None:
+        self.on_message(f"Resuming from iteration {iteration}.")
 
-    def say(self, text: str) -> None:
+    def on_message(self, text: str) -> None:
         if not self.quiet:
             self.bar.console.print(text, markup=False, highlight=False)
 
-    def count(self, what: str, done: int, total: int, note: str = "") -> None:
-        """`done` of `total` of something are there."""
+    def on_progress(self, what: str, done: int, total: int, note: str = "") -> None:
         if what not in self.tasks:
             self.tasks[what] = self.bar.add_task(what, total=total, note=note)
         self.bar.update(self.tasks[what], completed=done, total=total, note=note)
         if not self.console.is_terminal and (self._due() or done == total):
-            self.say(f"{what} {done}/{total}  {note}".rstrip())
+            self.on_message(f"{what} {done}/{total}  {note}".rstrip())
 
-    def iteration(self, i: int, total: int, outcome: Outcome, seconds: float) -> None:
-        if outcome.turn.trains_student:
-            self._smooth("student", outcome.student)
-        if outcome.turn.trains_critic:
-            self._smooth("critic", outcome.critic)
-        if outcome.mean_accuracy is not None:
-            self._smooth("accuracy", outcome.mean_accuracy)
+    def on_iteration(self, i: int, total: int, metrics: StepMetrics, seconds: float) -> None:
+        if metrics.spec.trains_student:
+            self._smooth("student", metrics.student)
+        if metrics.spec.trains_critic:
+            self._smooth("critic", metrics.critic)
+        if metrics.mean_accuracy is not None:
+            self._smooth("accuracy", metrics.mean_accuracy)
         self._smooth("seconds", seconds)
-        self.count("training", i + 1, total, self._note(outcome, total - i - 1))
+        self.on_progress("training", i + 1, total, self._note(metrics, total - i - 1))
 
-    def _note(self, outcome: Outcome, left: int) -> str:
-        parts = [outcome.turn.phase, f"{1 / self.seen['seconds']:.1f} it/s"]
+    def _note(self, metrics: StepMetrics, left: int) -> str:
+        parts = [metrics.spec.phase, f"{1 / self.means['seconds']:.1f} it/s"]
         parts += [
-            f"{name} {self.seen[name]:.3f}" for name in ("student", "critic") if name in self.seen
+            f"{name} {self.means[name]:.3f}" for name in ("student", "critic") if name in self.means
         ]
-        if "accuracy" in self.seen:
-            parts.append(f"critics right {self.seen['accuracy']:.0%}")
+        if "accuracy" in self.means:
+            parts.append(f"critics right {self.means['accuracy']:.0%}")
         if not self.console.is_terminal:
-            minutes, rest = divmod(int(left * self.seen["seconds"]), 60)
+            minutes, rest = divmod(int(left * self.means["seconds"]), 60)
             parts.append(f"ETA {minutes}:{rest:02d}")
         return "  ".join(parts)
 
     def _smooth(self, name: str, value: float) -> None:
-        before = self.seen.get(name, value)
-        self.seen[name] = self.smoothing * before + (1 - self.smoothing) * value
+        before = self.means.get(name, value)
+        self.means[name] = self.smoothing * before + (1 - self.smoothing) * value
 
     def _due(self) -> bool:
-        if time.monotonic() - self.spoke < QUIET_SECONDS:
+        if time.monotonic() - self.last_line < QUIET_SECONDS:
             return False
-        self.spoke = time.monotonic()
+        self.last_line = time.monotonic()
         return True

@@ -42,7 +42,7 @@ def plan(
         out.print(table, "")
     cards = (gpu_memory,) if gpu_memory is not None else CARDS
     for card, way in ways(lambda sets: load_recipe(recipe, given + list(sets)).recipe, cards, made):
-        for line in verdict(card, way, made, recipe, given):
+        for line in logits_of_head(card, way, made, recipe, given):
             out.print(line)
 
 
@@ -75,8 +75,8 @@ def peak_table(made: Plan) -> Table:
         *((f"activations: {name}", size) for name, size in made.activations.items()),
         ("peak of a run, estimated", made.peak),
     ]
-    if made.waiting:
-        rows.append(("in main memory, waiting", made.waiting))
+    if made.offloaded:
+        rows.append(("offloaded to main memory", made.offloaded))
     return _two_columns("Peak, GiB", [(name, gib(size)) for name, size in rows if size > 2**20])
 
 
@@ -101,7 +101,7 @@ def _two_columns(title: str, rows: Sequence[tuple[str, str]]) -> Table:
     return table
 
 
-def verdict(
+def logits_of_head(
     card: float, way: Way | None, made: Plan, recipe: str, given: Sequence[str]
 ) -> Sequence[str]:
     """Whether a card holds it, and the lines that make it do so."""

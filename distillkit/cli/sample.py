@@ -10,7 +10,8 @@ import typer
 
 def sample(
     run: Annotated[
-        str, typer.Argument(help="A run, or a published folder; with --unet or --shift: any model.")
+        str,
+        typer.Argument(help="A run, or a published folder; with --weights or --shift: any model."),
     ],
     prompt: Annotated[str, typer.Argument(help="What to draw.")],
     out: Annotated[Path, typer.Option(help="The PNG to write.")],
@@ -20,11 +21,14 @@ def sample(
     snapshot: Annotated[
         str | None, typer.Option(help="The student of an earlier moment, such as start.")
     ] = None,
-    unet: Annotated[
-        str | None, typer.Option(help="A one-step UNet file, such as NitroSD's.")
+    weights: Annotated[
+        str | None, typer.Option(help="A file of one-step weights, put into the model.")
     ] = None,
     shift: Annotated[
-        int | None, typer.Option(help="Its timestep shift, where the file does not say it.")
+        int | None, typer.Option(help="Their timestep shift, where the file does not state it.")
+    ] = None,
+    family: Annotated[
+        str | None, typer.Option(help="The model's family, where its files do not tell.")
     ] = None,
 ) -> None:
     """Draw a prompt in one to four steps, with a run's student or somebody's weights."""
@@ -38,10 +42,20 @@ def sample(
     if in_the_way := next((place for place in out.parents if place.is_file()), None):
         raise UserError(f"--out {out}: {in_the_way} is a file, not a folder")
 
+    from distillkit import api
     from distillkit.evaluation.grids import save_image, square
-    from distillkit.evaluation.sampling import sample as draw
 
-    pictures_B3HW = draw(str(run), prompt, steps, seed, count, snapshot, unet, shift)
-    save_image(square(pictures_B3HW, cell=1), out)
+    images_B3HW = api.sample(
+        run,
+        prompt,
+        steps=steps,
+        seed=seed,
+        count=count,
+        snapshot=snapshot,
+        weights=weights,
+        shift=shift,
+        family=family,
+    )
+    save_image(square(images_B3HW, cell=1), out)
     noun = "picture" if count == 1 else "pictures"
     console().print(f"{out}: {count} {noun} in {steps} step{'s' if steps > 1 else ''}, seed {seed}")

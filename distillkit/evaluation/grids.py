@@ -17,8 +17,8 @@ from torch import Tensor
 from distillkit.atomic import appearing
 from distillkit.evaluation.sampling import decode, generate
 from distillkit.recipe.schema import Recipe
-from distillkit.samples.order import Stream
-from distillkit.samples.pairs import Pairs
+from distillkit.samples.order import SampleOrder
+from distillkit.samples.pairs import TeacherSamples
 from distillkit.training.build import Parts, build_part
 from distillkit.training.student import Student
 
@@ -101,7 +101,7 @@ def square(pictures_B3HW: Tensor, cell: int = CELL) -> Image:
 class Previews:
     """Fixed prompts and noise, drawn by the teacher once and by the student again and again."""
 
-    pairs: Pairs
+    samples: TeacherSamples
     count: int
     steps: tuple[int, ...] = (1, 2, 4)
 
@@ -109,15 +109,15 @@ class Previews:
     def teacher_B3HW(self) -> Tensor:
         """The teacher's pictures; made when first asked for."""
         ids = range(self.count)
-        x_0_BCHW = self.pairs.x_0(ids, self.pairs.x_T(ids), self.pairs.conditions(ids))
-        return decode(self.pairs.teacher, x_0_BCHW)
+        x_0_BCHW = self.samples.x_0(ids, self.samples.x_T(ids), self.samples.conditions(ids))
+        return decode(self.samples.teacher, x_0_BCHW)
 
     def image(self, student: Student) -> Image:
         """Teacher, then the student with the weights that it has: at 1, 2 and 4 steps."""
-        teacher, ids = self.pairs.teacher, range(self.count)
+        teacher, ids = self.samples.teacher, range(self.count)
         rows = [self.teacher_B3HW]
-        rows += [decode(teacher, generate(student, self.pairs, ids, k)) for k in self.steps]
-        prompts = [self.pairs.stream.prompt(i) for i in ids]
+        rows += [decode(teacher, generate(student, self.samples, ids, k)) for k in self.steps]
+        prompts = [self.samples.order.prompt(i) for i in ids]
         return sheet(rows, ["teacher", *map(steps_label, self.steps)], prompts, most=MOST)
 
 
@@ -126,7 +126,9 @@ def make_previews(recipe: Recipe, parts: Parts, device: Any = "cpu") -> Previews
     count, prompts = recipe.run.previews, parts.prompts
     if recipe.metrics is not None:
         prompts = build_part(recipe.metrics).prompts(count, PREVIEW_SEED)
-    return Previews(Pairs(parts.teacher, Stream(prompts, PREVIEW_SEED), device), count)
+    return Previews(
+        TeacherSamples(parts.teacher, SampleOrder(prompts, PREVIEW_SEED), device), count
+    )
 
 
 def steps_label(steps: int) -> str:

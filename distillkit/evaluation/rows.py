@@ -19,16 +19,14 @@ from distillkit.evaluation.sampling import (
     batches,
     decode,
     generate,
-    keeping_weights,
     stage_names,
-    wear,
 )
 from distillkit.randomness import generator
 from distillkit.recipe.schema import Recipe
 from distillkit.runs.folder import RunFolder
-from distillkit.samples.cache import figures_cache, is_shipped
-from distillkit.samples.order import Stream
-from distillkit.samples.pairs import Pairs
+from distillkit.samples.cache import evaluation_cache, is_shipped
+from distillkit.samples.order import SampleOrder
+from distillkit.samples.pairs import TeacherSamples
 from distillkit.training.build import Parts
 from distillkit.training.student import Student
 
@@ -46,7 +44,7 @@ LABELS = {
 """Rows by their key, as grids and tables name them."""
 
 Progress = Callable[[str, int, int, str], None]
-"""Told what is made, how many pictures of how many are done, and which row they belong to."""
+"""Called with what is made, pictures done, pictures in all, and the label of their row."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ def rows_of(refinement: Refinement, seed: int) -> list[Row]:
 
 
 @dataclass
-class Tally:
+class ProgressCount:
     """Counts pictures for the progress bar."""
 
     progress: Progress
@@ -91,70 +89,73 @@ class Tally:
     def add(self, count: int, note: str) -> None:
         """`count` more are there."""
         self.done += count
-        self.progress("figures", self.done, self.total, note)
+        self.progress("evaluation", self.done, self.total, note)
 
 
 @dataclass
-class Studio:
+class Evaluator:
     """Draws rows of `count` pictures, and their grids."""
 
     recipe: Recipe
     parts: Parts
     run: RunFolder
     count: int
-    tally: Tally
+    count_progress: ProgressCount
 
     def __post_init__(self) -> None:
         shift = self.recipe.student.timestep_shift
         self.student = Student(self.parts.network, self.parts.teacher.schedule, shift)
 
-    def pairs(self, prompts: Sequence[str], seed: int) -> Pairs:
+    def samples(self, prompts: Sequence[str], seed: int) -> TeacherSamples:
         """A set: its prompts and noise."""
         device = next(self.parts.network.module.parameters()).device
-        return Pairs(self.parts.teacher, Stream(prompts, seed), device)
+        return TeacherSamples(self.parts.teacher, SampleOrder(prompts, seed), device)
 
     def draw(
-        self, rows: Sequence[Row], pairs: Pairs, then: Callable[[Row, Tensor], None] | None = None
+        self,
+        rows: Sequence[Row],
+        samples: TeacherSamples,
+        then: Callable[[Row, Tensor], None] | None = None,
     ) -> None:
         """All rows of one set, with their grids; `then` is shown each row."""
         shown: dict[str, Tensor] = {}
-        with keeping_weights(self.student):
+        with self.student.weights_restored():
             for row in rows:
-                pictures_B3HW = self.pictures(row, pairs)
-                save_image(square(pictures_B3HW[:GRID]), self.run.grids / f"{row.key}.png")
-                shown[row.label] = pictures_B3HW[:COLUMNS].clone()
+                images_B3HW = self.images(row, samples)
+                save_image(square(images_B3HW[:GRID]), self.run.grids / f"{row.key}.png")
+                shown[row.label] = images_B3HW[:COLUMNS].clone()
                 if then is not None:
-                    then(row, pictures_B3HW)
-        prompts = [pairs.stream.prompt(i) for i in range(min(COLUMNS, self.count))]
+                    then(row, images_B3HW)
+        prompts = [samples.order.prompt(i) for i in range(min(COLUMNS, self.count))]
         compare = sheet(list(shown.values()), list(shown), prompts, most=MOST)
         save_image(compare, self.run.grids / "compare.png")
 
-    def pictures(self, row: Row, pairs: Pairs) -> Tensor:
+    def images(self, row: Row, samples: TeacherSamples) -> Tensor:
         """The pictures of a row, (count, 3, height, width) on the CPU."""
         if row.snapshot is None:
-            return self.teacher(pairs, row.label)
-        wear(self.student, self.run.snapshot(row.snapshot))
+            return self.teacher(samples, row.label)
+        self.student.load_snapshot(self.run.snapshot(row.snapshot))
         parts = []
         for ids in batches(self.count, self.recipe.samples.batch):
-            parts.append(decode(pairs.teacher, generate(self.student, pairs, ids, row.steps)))
-            self.tally.add(len(ids), row.label)
+            parts.append(decode(samples.teacher, generate(self.student, samples, ids, row.steps)))
+            self.count_progress.add(len(ids), row.label)
         return torch.cat(parts)
 
-    def teacher(self, pairs: Pairs, label: str) -> Tensor:
+    def teacher(self, samples: TeacherSamples, label: str) -> Tensor:
         """The teacher's pictures of a set, from the cache where the recipe has one.
 
         A set that a package does not bring is sampled here and not kept.
         """
-        cache = figures_cache(self.recipe, pairs, self.count)
+        cache = evaluation_cache(self.recipe, samples, self.count)
         if cache is not None and cache.missing() and is_shipped(self.recipe.samples):
             cache = None
         if cache is not None:
-            for shard in cache.fill(pairs, cache.missing()):
-                self.tally.progress(f"{label}'s samples", shard.stop, self.count, "")
-            pairs = replace(pairs, cache=cache)
+            for shard in cache.fill(samples, cache.missing()):
+                self.count_progress.progress(f"{label}'s samples", shard.stop, self.count, "")
+            samples = replace(samples, cache=cache)
         parts = []
         for ids in batches(self.count, self.recipe.samples.batch):
-            x_0_BCHW = pairs.x_0(ids, pairs.x_T(ids), pairs.conditions(ids))
-            parts.append(decode(pairs.teacher, x_0_BCHW))
-            self.tally.add(len(ids), label)
+            x_0_BCHW = samples.x_0(ids, samples.x_T(ids), samples.conditions(ids))
+            parts.append(decode(samples.teacher, x_0_BCHW))
+            self.count_progress.add(len(ids), label)
         return torch.cat(parts)

@@ -5,42 +5,43 @@ Legend: B batch, C latent channels, H, W latent cells.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from distillkit.contracts import Refinement, Teacher
 from distillkit.errors import UserError, did_you_mean
+from distillkit.exchange import agreed_shift, shift_of
 from distillkit.randomness import noise
 from distillkit.recipe.load import load_recipe
 from distillkit.recipe.schema import Recipe
 from distillkit.registry.entry_points import installed
+from distillkit.registry.layouts import choose_layout, installed_layouts
 from distillkit.runs.folder import RunFolder
-from distillkit.samples.order import Stream
-from distillkit.samples.pairs import Pairs
-from distillkit.training.build import Parts, build_part, freeze
-from distillkit.training.student import MAX_STEPS, Student, load_weights
-from distillkit.transfer.transfer import agreed_shift, shift_of
+from distillkit.samples.order import SampleOrder
+from distillkit.samples.pairs import TeacherSamples
+from distillkit.training.build import Parts, build_models, build_part, freeze
+from distillkit.training.student import MAX_STEPS, Student
 
 if TYPE_CHECKING:
-    from distillkit.configs import TeacherConfig
     from distillkit.contracts import StudentNetwork
 
 
 @torch.no_grad()
-def generate(student: Student, pairs: Pairs, ids: Sequence[int], steps: int) -> Tensor:
+def generate(student: Student, samples: TeacherSamples, ids: Sequence[int], steps: int) -> Tensor:
     """The student's latents (B, C, H, W) for samples `ids`.
 
-    A picture depends on its prompt, its number and `pairs.stream.seed`: batches do not change it.
+    A picture depends on its prompt, its number and `samples.order.seed`: batches do not change it.
     """
-    x_T_BCHW = pairs.x_T(ids)
+    x_T_BCHW = samples.x_T(ids)
     shape = (steps - 1, *x_T_BCHW.shape[1:])
-    renoise_SBCHW = noise(shape, pairs.stream.seed, "renoise", ids).transpose(0, 1)
-    return student.rollout(x_T_BCHW, pairs.conditions(ids), steps, renoise_SBCHW.to(pairs.device))
+    renoise_SBCHW = noise(shape, samples.order.seed, "renoise", ids).transpose(0, 1)
+    return student.rollout(
+        x_T_BCHW, samples.conditions(ids), steps, renoise_SBCHW.to(samples.device)
+    )
 
 
 @torch.no_grad()
@@ -57,8 +58,8 @@ def batches(count: int, batch: int) -> list[range]:
 def load_student(run: Path, snapshot: str | None = None) -> tuple[Recipe, Parts, Student]:
     """The recipe, teacher and student of a run folder, with the weights of a snapshot.
 
-    Without a name: the latest snapshot. The parts hold teacher and network alone; critics and
-    prompts are not built. Raises `UserError` where there is no run, or no such snapshot.
+    Without a name: the latest snapshot. Critics and prompts are not built. Raises `UserError` where
+    there is no run, or no such snapshot.
     """
     folder = RunFolder(run)
     if not folder.recipe.is_file():
@@ -68,13 +69,11 @@ def load_student(run: Path, snapshot: str | None = None) -> tuple[Recipe, Parts,
         )
     recipe = load_recipe(folder.recipe).recipe
     name = _choose(folder, stage_names(build_part(recipe.refinement)), snapshot)
-    teacher = build_part(recipe.teacher)
-    freeze(teacher.modules())
-    network = build_part(recipe.student, teacher)
-    network.module.requires_grad_(False).eval()
-    student = Student(network, teacher.schedule, recipe.student.timestep_shift)
-    wear(student, folder.snapshot(name))
-    return recipe, Parts(teacher, network, []), student
+    parts = build_models(recipe)
+    parts.network.module.requires_grad_(False).eval()
+    student = Student(parts.network, parts.teacher.schedule, recipe.student.timestep_shift)
+    student.load_snapshot(folder.snapshot(name))
+    return recipe, parts, student
 
 
 def stage_names(refinement: Refinement) -> list[str]:
@@ -101,93 +100,72 @@ def _choose(folder: RunFolder, stages: Sequence[str], wanted: str | None) -> str
     return wanted
 
 
-def wear(student: Student, snapshot: Path) -> None:
-    """Give the student the weights of a snapshot."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        load_weights(_bare(student), load_file(snapshot))
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{snapshot} can't be read: {error}") from None
-    except (KeyError, RuntimeError) as error:
-        raise UserError(
-            f"{snapshot} holds the weights of another network than the recipe's student: {error}"
-        ) from None
-
-
-def _bare(student: Student) -> nn.Module:
-    """The network without the wrapper for several processes."""
-    module = student.network.module
-    return module.module if isinstance(module, nn.parallel.DistributedDataParallel) else module
-
-
-@contextmanager
-def keeping_weights(student: Student) -> Iterator[None]:
-    """Inside, the student may wear what it likes; afterwards it has its own weights again."""
-    module = _bare(student)
-    own = {name: p.detach().clone() for name, p in module.named_parameters()}
-    try:
-        yield
-    finally:
-        load_weights(module, own)
-
-
 def sample(
-    source: str,
+    source: str | Path,
     prompt: str,
-    steps: int,
-    seed: int,
+    *,
+    steps: int = 1,
+    seed: int = 0,
     count: int = 1,
     snapshot: str | None = None,
-    unet: str | None = None,
+    weights: str | None = None,
     shift: int | None = None,
+    family: str | None = None,
 ) -> Tensor:
-    """`count` pictures (B, 3, height, width) of a prompt from a run's student.
+    """`count` pictures (B, 3, height, width) in [0, 1] of a prompt, in 1 to 4 steps.
 
-    `source` may also be a model that is no run; see `open_model` for it, `unet` and `shift`.
+    `source`: a run folder, of which `snapshot` names an earlier student; or a model that is no run,
+    for which see `open_model` (`weights`, `shift`, `family`). Raises `UserError`.
     """
     if not 1 <= steps <= MAX_STEPS:
         raise UserError(f"--steps {steps}: a student draws in 1 to {MAX_STEPS} steps")
     if count < 1:
         raise UserError(f"--count {count}: at least 1 picture")
-    published = not RunFolder(Path(source)).recipe.is_file() and shift_of(Path(source)) is not None
-    if unet is None and shift is None and not published:
+    if is_model(source, weights, shift):
+        (teacher, student), batch = open_model(str(source), weights, shift, family), 1
+    else:
         recipe, parts, student = load_student(Path(source), snapshot)
         teacher, batch = parts.teacher, recipe.run.batch
         student.network.module.to(_device())
-    else:
-        (teacher, student), batch = open_model(source, unet, shift), 1
     teacher.to(_device())
-    pairs = Pairs(teacher, Stream([prompt], seed), _device())
+    samples = TeacherSamples(teacher, SampleOrder([prompt], seed), _device())
     return torch.cat(
-        [decode(teacher, generate(student, pairs, ids, steps)) for ids in batches(count, batch)]
+        [decode(teacher, generate(student, samples, ids, steps)) for ids in batches(count, batch)]
     )
 
 
-def open_model(
-    model: str, unet: str | None, shift: int | None, family: str = "sdxl"
-) -> tuple[Teacher, Student]:
-    """A model that was distilled elsewhere, such as NitroSD: run as a student of ours.
+def is_model(source: str | Path, weights: str | None, shift: int | None) -> bool:
+    """Whether `source` is a model and no run: other weights or a shift are given, or it is a
+    published folder that states its shift."""
+    if weights is not None or shift is not None:
+        return True
+    layouts = installed_layouts(installed().registry).values()
+    is_run = RunFolder(Path(source)).recipe.is_file()
+    return not is_run and shift_of(Path(source), layouts) is not None
 
-    `model`: what the family's teacher takes as its model. `unet`: weights that replace its
-    denoiser's. `shift`: their timestep shift, where the file does not say it.
+
+def open_model(
+    model: str, weights: str | None, shift: int | None, family: str | None = None
+) -> tuple[Teacher, Student]:
+    """A model that was distilled elsewhere, run as a student of ours.
+
+    `model`: what the family's teacher takes as its model. `weights`: a file that replaces its
+    denoiser's. `shift`: their timestep shift, where neither states it. `family`: an installed
+    layout's name, where the files do not tell.
     """
     if RunFolder(Path(model)).recipe.is_file():
-        raise UserError(f"{model} is a run, which has its own UNet and shift: leave both out")
+        raise UserError(f"{model} is a run, which has its own weights and shift: leave both out")
     if shift is not None and not 1 <= shift <= 1000:
-        raise UserError(f"--shift {shift}: 1 to 1000, such as 250 for NitroSD-Realism")
-    shift = agreed_shift(Path(unet or model), shift)
+        raise UserError(f"--shift {shift}: 1 to 1000, as published with the weights")
+    layouts = installed_layouts(installed().registry)
+    shift = agreed_shift(Path(weights or model), shift, layouts.values())
     if shift is None:
         raise UserError(
-            f"--unet {unet}: the file does not say its timestep shift, without which the weights "
-            "mean nothing; give it: --shift 250 for NitroSD-Realism, 500 for Vibrant, 1000 for none"
+            f"--weights {weights}: the file does not state its timestep shift, without which the "
+            "weights mean nothing; give the one they were published with, or --shift 1000 for none"
         )
-    precision = "bfloat16" if torch.cuda.is_available() else "float32"
-    config = installed().registry.get("teacher", family).config
-    fields = {"type": family, "model": model, "unet": unet, "dtype": precision}
-    built: TeacherConfig = config.model_validate(fields)  # type: ignore[assignment]
-    teacher = build_part(built)
+    dtype = "bfloat16" if torch.cuda.is_available() else "float32"
+    teacher = choose_layout(layouts, family, model, weights).open(model, weights, dtype)
     freeze(teacher.modules())
     network = cast("StudentNetwork", teacher.denoiser)  # it is run here, and never published
     return teacher, Student(network, teacher.schedule, shift)

@@ -13,7 +13,8 @@ from distillkit.hookspecs import hookimpl
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from distillkit.contracts import Condition, Teacher, Window
+    from distillkit.contracts import Teacher
+    from distillkit.values import Condition, Window
 
 
 class ExampleBackbone:

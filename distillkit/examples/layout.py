@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from distillkit.configs import LayoutConfig
 from distillkit.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from distillkit.contracts import Teacher
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,23 @@ class ExampleLayout:
 
     def what_is(self, keys: Collection[str]) -> str:
         return "a file of this family" if self.names(keys) else "a file of unknown tensors"
+
+    def recognises(self, model: Path) -> bool:
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(model, "pt") as file:
+                return self.names(set(file.keys())) is not None
+        except (OSError, SafetensorError):
+            return False
+
+    def published_shift(self, folder: Path) -> int | None:
+        return None  # its folders do not say
+
+    def open(self, model: str, weights: str | None, dtype: str) -> Teacher:
+        from distillkit.errors import UserError
+
+        raise UserError(f"{model}: models of this family can't be opened yet")
 
 
 class ExampleLayoutConfig(LayoutConfig):

@@ -14,7 +14,7 @@ from distillkit.hookspecs import hookimpl
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from distillkit.contracts import Exhibit, StudentNetwork, Teacher
+    from distillkit.contracts import StudentNetwork, Teacher, TrainBatch
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,15 @@ class ExampleLoss:
 
     target: float
 
-    def critic(self, exhibit: Exhibit) -> Tensor | None:
-        verdicts = exhibit.for_critic()
+    def critic(self, batch: TrainBatch) -> Tensor | None:
+        head_logits = batch.critic_logits()
         return _mean(
-            [v.real_BK - self.target for v in verdicts]
-            + [v.fake_BK + self.target for v in verdicts]
+            [v.real_BK - self.target for v in head_logits]
+            + [v.fake_BK + self.target for v in head_logits]
         )
 
-    def student(self, exhibit: Exhibit) -> Tensor | None:
-        return _mean([v.fake_BK - self.target for v in exhibit.for_student()])
+    def student(self, batch: TrainBatch) -> Tensor | None:
+        return _mean([v.fake_BK - self.target for v in batch.student_logits()])
 
     def after_critic_step(self, heads: Sequence[nn.Module]) -> None:
         """Leaves the heads as they are."""

@@ -1,8 +1,8 @@
-"""Figures that need no network: how bright the pictures are, and how far from the teacher's."""
+"""Metrics that need no network: how bright the pictures are, and how far from the teacher's."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -14,6 +14,8 @@ from distillkit.hookspecs import hookimpl
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from distillkit.values import MetricInfo
+
 
 @dataclass(frozen=True)
 class ExampleMetrics:
@@ -21,15 +23,26 @@ class ExampleMetrics:
 
     subject: str
 
+    @property
+    def info(self) -> Mapping[str, MetricInfo]:
+        from distillkit.values import MetricInfo
+
+        return {
+            "distance": MetricInfo(
+                "distance", "Squared distance of the mean pictures.", better="lower", floor=True
+            ),
+            "brightness": MetricInfo("brightness", "Mean of all pixels.", better="teacher"),
+        }
+
     def prompts(self, count: int, seed: int) -> list[str]:
         return [f"{self.subject}, number {seed + i}" for i in range(count)]
 
-    def figures(
-        self, pictures_B3HW: Tensor, prompts: Sequence[str], teacher_B3HW: Tensor
-    ) -> dict[str, float]:
-        gap_3HW = pictures_B3HW.mean(0) - teacher_B3HW.mean(0)
+    def compute(
+        self, images_B3HW: Tensor, prompts: Sequence[str], teacher_B3HW: Tensor
+    ) -> Mapping[str, float]:
+        gap_3HW = images_B3HW.mean(0) - teacher_B3HW.mean(0)
         return {
-            "brightness": float(pictures_B3HW.mean()),
+            "brightness": float(images_B3HW.mean()),
             "distance": float(gap_3HW.square().mean()),
         }
 

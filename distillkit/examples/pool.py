@@ -13,7 +13,7 @@ from distillkit.hookspecs import hookimpl
 if TYPE_CHECKING:
     from torch import Generator
 
-    from distillkit.contracts import Panel
+    from distillkit.values import Panel
 
 
 class ExamplePool:
@@ -35,13 +35,13 @@ class ExamplePool:
     def draw(self, batch: int, generator: Generator) -> Panel:
         import torch
 
-        from distillkit.contracts import Look, Panel, Seat, View
+        from distillkit.values import DrawnHead, JudgedView, Panel, View
 
         levels = len(self.heads) // self.copies
         pick_L = torch.randint(self.copies, (levels,), generator=generator).tolist()
-        seats = tuple(Seat(level, level * self.copies + k) for level, k in enumerate(pick_L))
+        heads = tuple(DrawnHead(level, level * self.copies + k) for level, k in enumerate(pick_L))
         t_B = torch.randint(1000, (), generator=generator).expand(batch)
-        return Panel((Look(View("whole", crop=1.0, conditional=True), t_B, seats),))
+        return Panel((JudgedView(View("whole", crop=1.0, conditional=True), t_B, heads),))
 
     def reset(self, heads: Sequence[int], generator: Generator) -> None:
         from torch import nn

@@ -14,8 +14,9 @@ from distillkit.hookspecs import hookimpl
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from distillkit.contracts import Condition, Denoiser, Teacher
+    from distillkit.contracts import Denoiser, Teacher
     from distillkit.noising import Prediction
+    from distillkit.values import Condition
 
 
 class ExampleStudent:

@@ -14,8 +14,9 @@ from distillkit.hookspecs import hookimpl
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
 
-    from distillkit.contracts import Condition, Denoiser
+    from distillkit.contracts import Denoiser
     from distillkit.noising import Prediction
+    from distillkit.values import Condition
 
 
 class ExampleDenoiser:
@@ -56,7 +57,7 @@ class ExampleTeacher:
     def encode(self, prompts: Sequence[str]) -> Condition:
         import torch
 
-        from distillkit.contracts import Condition
+        from distillkit.values import Condition
 
         rows = [list(hashlib.sha256(prompt.encode()).digest()[:2]) for prompt in prompts]
         return Condition({"told": torch.tensor(rows).float() / 255})
@@ -64,7 +65,7 @@ class ExampleTeacher:
     def null(self, count: int) -> Condition:
         import torch
 
-        from distillkit.contracts import Condition
+        from distillkit.values import Condition
 
         return Condition({"told": torch.zeros(count, 2)})
 

@@ -1,7 +1,7 @@
-"""One micro-batch of a recipe without weights and without a device: what it takes is counted.
+"""One micro-batch of a recipe without weights and without a device, counted.
 
-The parts come from `outline` and lie on torch's meta device; the pictures, losses and gradients go
-through the same functions as in a run (`step.show`, `step.total`, `players.micro_batch`).
+The parts come from `outline` and are on torch's meta device; batch, losses and gradients go through
+the same functions as in a run (`step.make_batch`, `step.accumulate_gradients`).
 """
 
 from __future__ import annotations
@@ -9,33 +9,33 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from distillkit.contracts import Condition
-from distillkit.memory.simulated_cuda import Card
-from distillkit.memory.tracker import Meter
-from distillkit.randomness import generator
+from distillkit.memory.simulated_cuda import SimulatedCUDA
+from distillkit.memory.tracker import MemoryTracker
 from distillkit.recipe.schema import Recipe
-from distillkit.training.build import Parts, build_part, freeze, make_players, make_timeline
-from distillkit.training.schedule import Timeline, Turn
-from distillkit.training.step import show, total
-from distillkit.training.train_state import Players
+from distillkit.training.build import Parts, build_parts, make_schedule, make_train_state
+from distillkit.training.divergence import StepMetrics
+from distillkit.training.schedule import IterationSpec, TrainSchedule
+from distillkit.training.step import accumulate_gradients, make_batch
+from distillkit.training.train_state import TrainState
+from distillkit.values import Condition, Panel
 
 META = torch.device("meta")
 
 
 @dataclass
-class Rehearsed:
+class DryRun:
     """What one micro-batch took."""
 
     parts: Parts
-    players: Players
-    timeline: Timeline
-    drawn: list[int]
-    """The panel's heads."""
+    state: TrainState
+    schedule: TrainSchedule
+    head_ids: list[int]
+    """The drawn heads."""
     peak: dict[str, int] = field(default_factory=dict)
     """Bytes by kind at the moment when most were alive."""
     student_graph: int = 0
@@ -47,10 +47,10 @@ class Rehearsed:
 
 
 @dataclass
-class StandIn:
-    """What players ask of an accelerator, for one process on no device."""
+class FakeAccelerator:
+    """What a train state asks of an accelerator, for one process on the meta device."""
 
-    card: Card
+    cuda: SimulatedCUDA
     precision: str
     device: Any = META
     process_index: int = 0
@@ -63,16 +63,16 @@ class StandIn:
     @contextmanager
     def autocast(self) -> Iterator[None]:
         """Mixed precision."""
-        with self.card.autocast(self.precision):
+        with self.cuda.autocast(self.precision):
             yield
 
     def backward(self, loss: Tensor) -> None:
         """Gradients."""
-        self.card.backward(loss)
+        self.cuda.backward(loss)
 
 
 @dataclass
-class FullCache:
+class FakeCache:
     """Stands in for a cache of samples that is filled."""
 
     shape: tuple[int, int, int]
@@ -87,11 +87,11 @@ class FullCache:
         return self.condition
 
 
-class Repeats:
+class CountOnce:
     """A denoiser whose calls after the first are not worked out: they cost what the first did."""
 
-    def __init__(self, denoiser: Any, meter: Meter, label: str) -> None:
-        self.denoiser, self.meter, self.label = denoiser, meter, label
+    def __init__(self, denoiser: Any, tracker: MemoryTracker, label: str) -> None:
+        self.denoiser, self.tracker, self.label = denoiser, tracker, label
         self.module, self.prediction = denoiser.module, denoiser.prediction
         self._costs: dict[torch.Size, int] = {}
 
@@ -99,108 +99,78 @@ class Repeats:
         """The first of each shape goes through the network."""
         cost = self._costs.get(x_t_BCHW.shape)
         if cost is not None and not torch.is_grad_enabled():
-            self.meter.flops[self.label] += cost
+            self.tracker.flops[self.label] += cost
             return torch.empty_like(x_t_BCHW)
-        before = self.meter.flops[self.label]
-        with self.meter.label(self.label):
+        before = self.tracker.flops[self.label]
+        with self.tracker.label(self.label):
             output: Tensor = self.denoiser(x_t_BCHW, t_B, cond)
-        self._costs[x_t_BCHW.shape] = self.meter.flops[self.label] - before
+        self._costs[x_t_BCHW.shape] = self.tracker.flops[self.label] - before
         return output
 
 
-def outline_parts(recipe: Recipe) -> Parts:
-    """As `build_parts`, by `outline`; prompts are not read."""
-    teacher = build_part(recipe.teacher, outline=True)
-    freeze(teacher.modules())
-    network = build_part(recipe.student, teacher, outline=True)
-    parts = Parts(teacher, network, ["a prompt"])
-    if recipe.backbone is not None and recipe.pool is not None:
-        parts.backbone = build_part(recipe.backbone, teacher, outline=True)
-        parts.pool = build_part(recipe.pool, parts.backbone.channels, 0, outline=True)
-        parts.pool.heads.to(META)
-    parts.losses, parts.warmup_losses = (
-        [(c.weight, build_part(c, teacher, network, outline=True)) for c in configs]
-        for configs in (recipe.losses, recipe.warmup.losses)
-    )
-    return parts
-
-
-def rehearse(recipe: Recipe) -> Rehearsed:
-    """One micro-batch of the recipe's first full iteration, and the previews' decoding."""
-    parts = outline_parts(recipe)
-    meter = Meter()
-    card = Card(on_copy=lambda copy: meter.own("16-bit copies", [copy]))
-    players = make_players(_plain(recipe), parts, StandIn(card, recipe.run.precision))
-    timeline = make_timeline(recipe, parts)
-    number, turn = first_full_turn(timeline)
-    panel = None
-    if turn.trains_critic and players.critics is not None:
-        panel = players.critics.pool.draw(
-            players.deal.total, generator(recipe.run.seed, "panel", number)
-        )
-    rehearsed = Rehearsed(parts, players, timeline, panel.heads if panel else [])
-    _make_room(recipe, rehearsed, meter)
+def dry_run(recipe: Recipe) -> DryRun:
+    """One micro-batch of the recipe's first joint iteration, and the previews' decoding."""
+    parts = build_parts(recipe, outline=True)
+    tracker = MemoryTracker()
+    device = SimulatedCUDA(on_copy=lambda copy: tracker.own("16-bit copies", [copy]))
+    accelerator = FakeAccelerator(device, recipe.run.precision)
+    state = make_train_state(_plain(recipe), parts, accelerator)
+    schedule = make_schedule(recipe, parts)
+    i = schedule.first_joint_iteration()
+    spec = schedule.spec(i)
+    panel = state.draw_panel(i) if spec.trains_critic else None
+    dry = DryRun(parts, state, schedule, panel.head_ids if panel else [])
+    _allocate(recipe, dry, tracker)
     teacher = parts.teacher
     if recipe.samples.cache is not None:
-        kept = teacher.null(recipe.run.batch).to(META) if recipe.samples.conditions else None
-        cache: Any = FullCache(teacher.latent_shape, kept)
-        players.pairs = replace(players.pairs, cache=cache)
-    with meter, card:
-        _micro_batch(rehearsed, meter, turn, panel)
-        rehearsed.peak, rehearsed.flops = dict(meter.peak), dict(meter.flops)
-        before = meter.total
-        meter.restart()
+        embeds = recipe.samples.cache_prompt_embeds
+        cond = teacher.null(recipe.run.batch).to(META) if embeds else None
+        cache: Any = FakeCache(teacher.latent_shape, cond)
+        state.samples = replace(state.samples, cache=cache)
+    with tracker, device:
+        _micro_batch(dry, tracker, spec, panel)
+        dry.peak, dry.flops = dict(tracker.peak), dict(tracker.flops)
+        before = tracker.total
+        tracker.restart()
         with torch.no_grad():
             teacher.decode(torch.empty(recipe.run.previews, *teacher.latent_shape, device=META))
-        rehearsed.decoding = sum(meter.peak.values()) - before
-    return rehearsed
+        dry.decoding = sum(tracker.peak.values()) - before
+    return dry
 
 
 def _plain(recipe: Recipe) -> Recipe:
-    """The recipe with moments of 32 bits, which need no library; nothing steps in a rehearsal."""
-    fields = {n: getattr(recipe.optim, n) for n in ("student", "warmup", "critic", "networks")}
+    """The recipe with moments of 32 bits, which need no library; nothing steps in a dry run."""
+    fields = {n: getattr(recipe.optim, n) for n in ("student", "warmup", "critic", "aux")}
     plain = {n: o.model_copy(update={"bits": 32}) for n, o in fields.items() if o is not None}
     return recipe.model_copy(update={"optim": recipe.optim.model_copy(update=plain)})
 
 
-def first_full_turn(timeline: Timeline) -> tuple[int, Turn]:
-    """The first iteration in which both players train, on one step where there is such a one."""
-    longer: tuple[int, Turn] | None = None
-    for i in range(timeline.start, min(len(timeline), timeline.start + 1000)):
-        turn = timeline.turn(i)
-        if turn.trains_student and turn.steps == 1:
-            return i, turn
-        if turn.trains_student and longer is None:
-            longer = i, turn
-    return longer or (0, timeline.turn(0))
-
-
-def _make_room(recipe: Recipe, rehearsed: Rehearsed, meter: Meter) -> None:
+def _allocate(recipe: Recipe, dry: DryRun, tracker: MemoryTracker) -> None:
     """What is on the device before the micro-batch; after the first, gradients are too."""
-    players = rehearsed.players
-    meter.ignore(waiting(rehearsed, False))
-    for kind, tensors in residents(rehearsed, False).items():
-        meter.own(kind, tensors)
-    for learner in learners(rehearsed):
-        if players.deal.accumulate > 1:
-            learner.grad = torch.empty_like(learner)
-            meter.own("gradients", [learner.grad])
-        learner.register_post_accumulate_grad_hook(
-            lambda p: meter.own("gradients", [p.grad] if p.grad is not None else [])
+    state = dry.state
+    tracker.ignore(offloaded(dry, False))
+    for kind, tensors in resident(dry, False).items():
+        tracker.own(kind, tensors)
+    for p in trainable(dry):
+        if state.slices.accumulate > 1:
+            p.grad = torch.empty_like(p)
+            tracker.own("gradients", [p.grad])
+        p.register_post_accumulate_grad_hook(
+            lambda p: tracker.own("gradients", [p.grad] if p.grad is not None else [])
         )
 
 
-def learners(rehearsed: Rehearsed) -> list[nn.Parameter]:
+def trainable(dry: DryRun) -> list[nn.Parameter]:
     """Parameters that get a gradient in an iteration: of the student, of drawn heads, of losses."""
-    players = rehearsed.players
-    drawn = players.head_parameters(rehearsed.drawn)
-    modules = [players.student.network.module, *players.others]
+    state = dry.state
+    drawn = state.head_parameters(dry.head_ids)
+    modules = [state.student.network.module, *state.aux_networks]
     return [p for m in modules for p in m.parameters() if p.requires_grad] + drawn
 
 
-def residents(rehearsed: Rehearsed, heads_wait: bool) -> dict[str, list[Tensor]]:
-    """The networks' tensors that are on the device throughout, by kind; each stands once."""
-    parts, players = rehearsed.parts, rehearsed.players
+def resident(dry: DryRun, offload_heads: bool) -> dict[str, list[Tensor]]:
+    """The networks' tensors that are on the device throughout, by kind; each is listed once."""
+    parts, state = dry.parts, dry.state
     heads = parts.pool.heads if parts.pool is not None else nn.ModuleList()
     kinds: dict[str, list[nn.Module]] = {
         "student": [parts.network.module],
@@ -209,7 +179,7 @@ def residents(rehearsed: Rehearsed, heads_wait: bool) -> dict[str, list[Tensor]]
         "teacher": list(parts.teacher.modules()),
         "backbone": list(parts.backbone.modules()) if parts.backbone is not None else [],
     }
-    seen = {id(t) for t in waiting(rehearsed, heads_wait)}
+    seen = {id(t) for t in offloaded(dry, offload_heads)}
     found: dict[str, list[Tensor]] = {}
     for kind, modules in kinds.items():
         found[kind] = []
@@ -217,16 +187,16 @@ def residents(rehearsed: Rehearsed, heads_wait: bool) -> dict[str, list[Tensor]]
             if id(tensor) not in seen:
                 seen.add(id(tensor))
                 found[kind].append(tensor)
-    if players.average is not None:
-        found["running average"] = list(players.average.weights.values())
+    if state.ema is not None:
+        found["EMA"] = list(state.ema.weights.values())
     return found
 
 
-def waiting(rehearsed: Rehearsed, heads_wait: bool) -> list[Tensor]:
-    """Tensors of the networks and heads that wait in main memory."""
-    parts, drawn = rehearsed.parts, set(rehearsed.drawn)
-    modules = list(getattr(parts.teacher, "resting", list)())
-    if heads_wait and parts.pool is not None:
+def offloaded(dry: DryRun, offload_heads: bool) -> list[Tensor]:
+    """Tensors of the networks and heads that are offloaded to main memory."""
+    parts, drawn = dry.parts, set(dry.head_ids)
+    modules = list(getattr(parts.teacher, "offloaded", list)())
+    if offload_heads and parts.pool is not None:
         modules += [head for n, head in enumerate(parts.pool.heads) if n not in drawn]
     return [t for m in modules for t in _tensors(m)]
 
@@ -235,39 +205,42 @@ def _tensors(module: nn.Module) -> list[Tensor]:
     return [*module.parameters(), *module.buffers()]
 
 
-def _micro_batch(rehearsed: Rehearsed, meter: Meter, turn: Turn, panel: Any) -> None:
-    players = rehearsed.players
-    _name_the_work(rehearsed, meter)
-    judges = panel.of(players.deal.rows(0)) if panel else None
-    with players.micro_batch(last=True):
-        before = meter.total
-        pictures = show(players, turn, players.deal.positions(0, 0), judges)
-        rehearsed.student_graph = meter.total - before
-        for player, trains in (("critic", turn.trains_critic), ("student", turn.trains_student)):
-            if not trains:
-                continue
-            with meter.label("critics"):
-                loss = total(turn.terms, player, pictures)
-            if loss.requires_grad:
-                with meter.label(f"{player}: backward"):
-                    players.accelerator.backward(loss)
+def _micro_batch(
+    dry: DryRun, tracker: MemoryTracker, spec: IterationSpec, panel: Panel | None
+) -> None:
+    state = dry.state
+    _label_calls(dry, tracker)
+    seen_by = panel.of(state.slices.rows(0)) if panel else None
+    with state.micro_batch(last=True):
+        before = tracker.total
+        batch = make_batch(state, spec, state.slices.positions(0, 0), seen_by)
+        dry.student_graph = tracker.total - before
+        with tracker.label("critics"):
+            accumulate_gradients(state, spec, batch, StepMetrics(spec))
 
 
-def _name_the_work(rehearsed: Rehearsed, meter: Meter) -> None:
-    """Label what calls of the parts cost."""
-    parts, players = rehearsed.parts, rehearsed.players
-    parts.teacher.denoiser = Repeats(parts.teacher.denoiser, meter, "teacher: sampling")
-    _label(meter, parts.teacher, "encode", "text encoders")
-    _label(meter, players.student.network.module, "forward", "student: forward")
+def _label_calls(dry: DryRun, tracker: MemoryTracker) -> None:
+    """Count what calls of the parts cost under a label of their own."""
+    parts, state = dry.parts, dry.state
+    parts.teacher.denoiser = CountOnce(parts.teacher.denoiser, tracker, "teacher: sampling")
+    _label(tracker, parts.teacher, "encode", "text encoders")
+    _label(tracker, state.student.network.module, "forward", "student: forward")
     if parts.backbone is not None:
-        _label(meter, parts.backbone, "features", "backbone: forward")
+        _label(tracker, parts.backbone, "features", "backbone: forward")
+    backward = state.backward
+
+    def labelled(loss: Tensor, player: Literal["critic", "student"]) -> Tensor:
+        with tracker.label(f"{player}: backward"):
+            return backward(loss, player)
+
+    state.backward = labelled  # type: ignore[method-assign]
 
 
-def _label(meter: Meter, owner: Any, method: str, name: str) -> None:
+def _label(tracker: MemoryTracker, owner: Any, method: str, name: str) -> None:
     inner = getattr(owner, method)
 
     def labelled(*args: Any, **kwargs: Any) -> Any:
-        with meter.label(name):
+        with tracker.label(name):
             return inner(*args, **kwargs)
 
     setattr(owner, method, labelled)

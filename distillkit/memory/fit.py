@@ -14,7 +14,7 @@ Load = Callable[[Sequence[str]], Recipe]
 
 LEAST = 0.05 * GIB
 """A switch that saves less is left as it was."""
-AT_REST = ("run.heads_wait=", "optim.")
+AT_REST = ("run.offload_heads=", "optim.")
 """Fields that no rehearsal depends on."""
 
 
@@ -48,7 +48,7 @@ def ways(load: Load, cards: Sequence[float], plan: Plan) -> Iterator[tuple[float
             switch = left.pop(0)
             same = all(text.startswith(AT_REST) for text in switch.sets)
             recipe = load(_sets([*on, switch]))
-            tried = make_plan(recipe, plan.rehearsed if same else None)
+            tried = make_plan(recipe, plan.dry if same else None)
             if tried.peak < plan.peak - LEAST:
                 on, plan = [*on, switch], tried
         yield card, _spared(load, card, on, plan) if plan.fits(card) else None
@@ -73,8 +73,8 @@ def switches(recipe: Recipe) -> list[Switch]:
     """What the recipe can still turn on: first what changes nothing, last what trains less."""
     run, optim = recipe.run, recipe.optim
     found = [Switch(("run.precision=bf16",))] if run.precision == "no" else []
-    if recipe.pool is not None and not run.heads_wait:
-        found.append(Switch(("run.heads_wait=true",)))
+    if recipe.pool is not None and not run.offload_heads:
+        found.append(Switch(("run.offload_heads=true",)))
     parts = [("teacher", recipe.teacher), ("student", recipe.student)]
     if recipe.backbone is not None:
         parts.append(("backbone", recipe.backbone))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from distillkit.memory.dry_run import Rehearsed, learners, rehearse, residents, waiting
+from distillkit.memory.dry_run import DryRun, dry_run, offloaded, resident, trainable
 from distillkit.recipe.schema import Recipe
 from distillkit.training.optimizers import moments_bytes
 
@@ -39,7 +39,7 @@ class Plan:
 
     recipe: Recipe
     parts: tuple[Part, ...]
-    waiting: int
+    offloaded: int
     """Bytes of networks and heads in main memory."""
     activations: Mapping[str, int]
     """Bytes at the peak beside weights, gradients and moments, by what they are for."""
@@ -51,7 +51,7 @@ class Plan:
     """FLOPs of an iteration with a one-step roll-out, by part."""
     rollout: float
     """FLOPs that longer roll-outs add to an iteration, averaged over the run."""
-    rehearsed: Rehearsed = field(repr=False)
+    dry: DryRun = field(repr=False)
     """What this was counted on."""
 
     def fits(self, card: float) -> bool:
@@ -64,47 +64,47 @@ def usable(card: float) -> float:
     return card * GIB * (1 - FRAGMENTED) - CONTEXT
 
 
-def make_plan(recipe: Recipe, rehearsed: Rehearsed | None = None) -> Plan:
+def make_plan(recipe: Recipe, dry: DryRun | None = None) -> Plan:
     """Count everything; takes seconds, and neither weights nor a device.
 
-    `rehearsed`: of a recipe that differs in `optim` and `run.heads_wait` at most.
+    `dry`: of a recipe that differs in `optim` and `run.offload_heads` at most.
     """
-    rehearsed, heads_wait = rehearsed or rehearse(recipe), recipe.run.heads_wait
-    parts = tuple(_parts(recipe, rehearsed))
+    dry, offload_heads = dry or dry_run(recipe), recipe.run.offload_heads
+    parts = tuple(_parts(recipe, dry))
     moments = sum(part.optimizer for part in parts)
     still = sum(part.weights for part in parts)
     gradients = sum(part.gradients for part in parts)
-    named = residents(rehearsed, heads_wait)
-    moving = {name: size for name, size in rehearsed.peak.items() if name not in named}
-    visiting = sum(_bytes(list(m.parameters())) for m in _resting(rehearsed))
+    named = resident(dry, offload_heads)
+    moving = {name: size for name, size in dry.peak.items() if name not in named}
+    visiting = sum(_bytes(list(m.parameters())) for m in _offloaded_modules(dry))
     moments_of = (
         still + sum(moving.values()),  # the worst of forward and backward passes
         still + gradients,  # when the optimizers step
         still + gradients + visiting,  # while a network that waits is at work
-        still + rehearsed.decoding + visiting,  # previews
+        still + dry.decoding + visiting,  # previews
     )
     micro_batches = recipe.run.accumulate
     return Plan(
         recipe=recipe,
         parts=parts,
-        waiting=_bytes(waiting(rehearsed, heads_wait)),
+        offloaded=_bytes(offloaded(dry, offload_heads)),
         activations={n: b for n, b in moving.items() if n != "gradients" and b},
-        student_graph=rehearsed.student_graph,
+        student_graph=dry.student_graph,
         peak=max(moments_of) + moments,
-        flops={n: f * micro_batches for n, f in rehearsed.flops.items() if f},
-        rollout=_rollout(rehearsed) * micro_batches,
-        rehearsed=rehearsed,
+        flops={n: f * micro_batches for n, f in dry.flops.items() if f},
+        rollout=_rollout(dry) * micro_batches,
+        dry=dry,
     )
 
 
-def _parts(recipe: Recipe, rehearsed: Rehearsed) -> Iterator[Part]:
-    optim, learning = recipe.optim, {id(p) for p in learners(rehearsed)}
+def _parts(recipe: Recipe, dry: DryRun) -> Iterator[Part]:
+    optim, learning = recipe.optim, {id(p) for p in trainable(dry)}
     critic = optim.critic or optim.student
     optims = {"student": optim.student, "heads": critic}
-    for name, tensors in residents(rehearsed, recipe.run.heads_wait).items():
+    for name, tensors in resident(dry, recipe.run.offload_heads).items():
         parameters = [t for t in tensors if isinstance(t, nn.Parameter)]
         learn = [p for p in parameters if p.requires_grad]
-        owner = optims.get(name, optim.networks or critic)
+        owner = optims.get(name, optim.aux or critic)
         yield Part(
             name,
             sum(p.numel() for p in parameters),
@@ -118,14 +118,14 @@ def _bytes(tensors: Sequence[Tensor]) -> int:
     return sum(t.nbytes for t in tensors)
 
 
-def _resting(rehearsed: Rehearsed) -> Sequence[nn.Module]:
-    resting: Sequence[nn.Module] = getattr(rehearsed.parts.teacher, "resting", list)()
-    return resting
+def _offloaded_modules(dry: DryRun) -> Sequence[nn.Module]:
+    modules: Sequence[nn.Module] = getattr(dry.parts.teacher, "offloaded", list)()
+    return modules
 
 
-def _rollout(rehearsed: Rehearsed) -> float:
+def _rollout(dry: DryRun) -> float:
     """FLOPs of the steps before the last, over the run: passes of the student, no gradient."""
-    timeline = rehearsed.timeline
-    places = range(timeline.start, len(timeline), max(1, len(timeline) // 500))
-    earlier = [timeline.turn(i).steps - 1 for i in places]
-    return rehearsed.flops.get("student: forward", 0) * sum(earlier) / max(1, len(earlier))
+    schedule = dry.schedule
+    places = range(schedule.start, len(schedule), max(1, len(schedule) // 500))
+    earlier = [schedule.spec(i).steps - 1 for i in places]
+    return dry.flops.get("student: forward", 0) * sum(earlier) / max(1, len(earlier))

@@ -33,7 +33,7 @@ HIGH = {
 """Computed in float32."""
 
 
-class Card(TorchFunctionMode):
+class SimulatedCUDA(TorchFunctionMode):
     """Inside, meta tensors are computed with as a card would, in the precision asked for."""
 
     def __init__(self, on_copy: Callable[[Tensor], None] = lambda _: None) -> None:

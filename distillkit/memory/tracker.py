@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 
-class Meter(TorchDispatchMode):
+class MemoryTracker(TorchDispatchMode):
     """Inside, every storage that appears on the device is counted under the label of the moment."""
 
     def __init__(self, device: str = "meta") -> None:

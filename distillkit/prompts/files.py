@@ -13,7 +13,7 @@ from pydantic import Field, StringConstraints
 
 from distillkit.configs import PromptsConfig
 from distillkit.errors import UserError
-from distillkit.prompts.filter import SievedPrompts
+from distillkit.prompts.filter import FilteredPrompts
 
 if TYPE_CHECKING:
     from distillkit.contracts import PromptSource
@@ -32,7 +32,7 @@ class ListPrompts(PromptsConfig):
         return self.prompts
 
 
-class TextPrompts(SievedPrompts):
+class TextPrompts(FilteredPrompts):
     """A text file with one prompt a line."""
 
     type: Literal["text"] = "text"
@@ -40,10 +40,10 @@ class TextPrompts(SievedPrompts):
     """The file, UTF-8; relative to the working directory. Blank lines are passed over."""
 
     def build(self) -> PromptSource:
-        return self.sieve((line for _, line in _lines(self.path)), self.path)
+        return self.filter((line for _, line in _lines(self.path)), self.path)
 
 
-class JsonlPrompts(SievedPrompts):
+class JsonlPrompts(FilteredPrompts):
     """A file with one JSON object a line, of which one field is the prompt."""
 
     type: Literal["jsonl"] = "jsonl"
@@ -54,7 +54,7 @@ class JsonlPrompts(SievedPrompts):
 
     def build(self) -> PromptSource:
         prompts = (self._prompt(number, line) for number, line in _lines(self.path))
-        return self.sieve(prompts, self.path)
+        return self.filter(prompts, self.path)
 
     def _prompt(self, number: int, line: str) -> str:
         where = f"{self.path}:{number}"

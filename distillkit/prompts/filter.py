@@ -24,28 +24,30 @@ Pattern = Annotated[str, AfterValidator(_compiles)]
 """A regular expression, as Python's `re` reads it."""
 
 
-class SievedPrompts(PromptsConfig):
+class FilteredPrompts(PromptsConfig):
     """What sources of many prompts share: fields that say which are kept, in the source's order."""
 
     min_length: int = Field(1, ge=1)
     """Fewest characters of a prompt that is kept."""
     max_length: int | None = Field(None, ge=1)
     """Most characters of a prompt that is kept; none sets no end."""
-    keep: Pattern | None = None
+    include: Pattern | None = None
     """Regular expression: only prompts in which it is found are kept. `(?i)` ignores case."""
-    drop: Pattern | None = None
+    exclude: Pattern | None = None
     """Regular expression: prompts in which it is found are left out."""
     unique: bool = False
     """Keep equal prompts once, where they come first."""
 
-    def sieve(self, prompts: Iterable[str], source: str) -> list[str]:
+    def filter(self, prompts: Iterable[str], source: str) -> list[str]:
         """What is kept of them. Raises `UserError`, which names `source`, where nothing is."""
         given = list(prompts)
         if not given:
             raise UserError(f"{source}: holds no prompts")
         kept = [prompt for prompt in given if self._passes(prompt)]
         if not kept:
-            asked = self.model_dump(include=set(SievedPrompts.model_fields), exclude_defaults=True)
+            asked = self.model_dump(
+                include=set(FilteredPrompts.model_fields), exclude_defaults=True
+            )
             fields = ", ".join(f"{field}: {value}" for field, value in asked.items())
             raise UserError(f"{source}: none of its {len(given)} prompts is kept by {fields}")
         return list(dict.fromkeys(kept)) if self.unique else kept
@@ -54,6 +56,6 @@ class SievedPrompts(PromptsConfig):
         return (
             self.min_length <= len(prompt)
             and (self.max_length is None or len(prompt) <= self.max_length)
-            and (self.keep is None or re.search(self.keep, prompt) is not None)
-            and (self.drop is None or re.search(self.drop, prompt) is None)
+            and (self.include is None or re.search(self.include, prompt) is not None)
+            and (self.exclude is None or re.search(self.exclude, prompt) is None)
         )

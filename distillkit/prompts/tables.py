@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from distillkit.errors import UserError, did_you_mean
-from distillkit.prompts.filter import SievedPrompts
+from distillkit.prompts.filter import FilteredPrompts
 
 if TYPE_CHECKING:
     from distillkit.contracts import PromptSource
 
 
-class ParquetPrompts(SievedPrompts):
+class ParquetPrompts(FilteredPrompts):
     """A column of a parquet file, or of a folder of them; needs pyarrow."""
 
     type: Literal["parquet"] = "parquet"
@@ -33,7 +33,7 @@ class ParquetPrompts(SievedPrompts):
         _needed("pyarrow", "parquet")
         path = Path(self.path)
         files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
-        return self.sieve((text for file in files for text in self._texts(file)), self.path)
+        return self.filter((text for file in files for text in self._texts(file)), self.path)
 
     def _texts(self, file: Path) -> Iterator[str]:
         from pyarrow import ArrowException
@@ -49,7 +49,7 @@ class ParquetPrompts(SievedPrompts):
         yield from _texts(file, self.column, values)
 
 
-class DatasetPrompts(SievedPrompts):
+class DatasetPrompts(FilteredPrompts):
     """A column of a Hugging Face dataset, from the hub or a folder; needs the package datasets."""
 
     type: Literal["dataset"] = "dataset"
@@ -67,7 +67,7 @@ class DatasetPrompts(SievedPrompts):
     def build(self) -> PromptSource:
         rows = self._rows(_needed("datasets", "dataset"))
         _check_column(self.source, self.column, rows.column_names)
-        return self.sieve(_texts(self.source, self.column, rows[self.column]), self.source)
+        return self.filter(_texts(self.source, self.column, rows[self.column]), self.source)
 
     def _rows(self, datasets: Any) -> Any:
         folder = Path(self.source)

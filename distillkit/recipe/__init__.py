@@ -1,1 +1,1 @@
-"""Recipes: the schema, reading YAML with overrides, errors with their line, and what editors need."""
+"""Recipes: the schema, YAML with overrides, errors with their line, what editors need."""

@@ -22,7 +22,7 @@ from distillkit.configs import (
 from distillkit.recipe.part import Part, misfit
 
 
-class Warmup(Config):
+class WarmupConfig(Config):
     """What happens before the players meet."""
 
     student: int = Field(0, ge=0)
@@ -34,7 +34,7 @@ class Warmup(Config):
     """Iterations in which the critics alone train, on the recipe's losses."""
 
 
-class AdamW(Config):
+class AdamWConfig(Config):
     """AdamW with clipping of the gradient's norm."""
 
     lr: float = Field(gt=0)
@@ -53,40 +53,40 @@ class AdamW(Config):
     (pip install 'distillkit[8bit]'); tensors with fewer than 4,096 values keep 32."""
 
 
-class StudentAdamW(AdamW):
+class StudentAdamWConfig(AdamWConfig):
     """AdamW for the student, whose step size may fall."""
 
-    lr_end: float = Field(1.0, ge=0, le=1)
+    final_lr_ratio: float = Field(1.0, ge=0, le=1)
     """Share of `lr` that is left at the end of the warm-up, and of the refinement, each of which
     begins with all of it; between lies half a cosine. 1 keeps `lr`."""
 
-    def at(self, done: float) -> StudentAdamW:
+    def at(self, done: float) -> StudentAdamWConfig:
         """The same with the step size when `done` (0 to 1) of its time is over."""
-        left = self.lr_end + (1 - self.lr_end) * (1 + math.cos(math.pi * done)) / 2
+        left = self.final_lr_ratio + (1 - self.final_lr_ratio) * (1 + math.cos(math.pi * done)) / 2
         return self.model_copy(update={"lr": self.lr * left})
 
 
-class Optim(Config):
+class OptimConfig(Config):
     """How the players learn."""
 
-    student: StudentAdamW
+    student: StudentAdamWConfig
     """The student's optimizer."""
-    warmup: StudentAdamW | None = None
+    warmup: StudentAdamWConfig | None = None
     """The student's optimizer during its warm-up; none takes `student`."""
-    critic: AdamW | None = None
+    critic: AdamWConfig | None = None
     """The heads' optimizer; none takes `student`."""
-    networks: AdamW | None = None
+    aux: AdamWConfig | None = None
     """The optimizer of networks that losses own, and of a backbone that trains, which learn
     beside the heads; none takes `critic`."""
     critic_updates: int = Field(1, ge=1)
     """Critic updates for each update of the student."""
 
     @model_validator(mode="after")
-    def _bits_agree(self) -> Optim:
+    def _bits_agree(self) -> OptimConfig:
         critic = self.critic or self.student
         for field, one, other in (
             ("warmup", self.warmup or self.student, self.student),
-            ("networks", self.networks or critic, critic),
+            ("aux", self.aux or critic, critic),
         ):
             if one.bits != other.bits:
                 beside = "student" if field == "warmup" else "critic"
@@ -98,7 +98,7 @@ class Optim(Config):
         return self
 
 
-class Samples(Config):
+class SamplesConfig(Config):
     """The teacher's samples, which are the real pictures."""
 
     count: int | None = Field(None, ge=1)
@@ -113,7 +113,7 @@ class Samples(Config):
     dtype: Literal["float32", "float16"] = "float32"
     """Number format in the cache. float16 takes half the disk, and rounds: cached and online runs
     then differ by that."""
-    conditions: bool = False
+    cache_prompt_embeds: bool = False
     """Whether the cache keeps the prompts' embeddings too, so that training encodes none."""
     max_gb: float = Field(50.0, gt=0)
     """Largest size of the cache on disk, in GB; a larger one is refused before it is begun."""
@@ -123,7 +123,7 @@ class Samples(Config):
     """Pictures a call of the teacher while the cache is filled."""
 
 
-class Run(Config):
+class RunConfig(Config):
     """The loop."""
 
     batch: int = Field(16, ge=1)
@@ -136,13 +136,13 @@ class Run(Config):
     """Mixed precision, as accelerate names it; weights that train stay in float32."""
     parallel: Literal["ddp", "fsdp2"] = "ddp"
     """With several processes: a copy of the student on each, or a shard of it (FSDP2)."""
-    heads_wait: bool = False
+    offload_heads: bool = False
     """Keep heads and their moments in main memory, and on the device only while they are drawn."""
     threads: int | None = Field(None, ge=1)
     """CPU threads of torch; none leaves torch's choice."""
     checkpoint_every: int = Field(500, ge=1)
     """Iterations between checkpoints."""
-    keep: int = Field(2, ge=1)
+    keep_checkpoints: int = Field(2, ge=1)
     """Checkpoints that are kept."""
     preview_every: int = Field(200, ge=1)
     """Iterations between preview grids."""
@@ -161,7 +161,7 @@ class Recipe(Config):
     """Where the prompts come from."""
     teacher: Part[TeacherConfig]
     """The slow model."""
-    samples: Samples = Samples()
+    samples: SamplesConfig = SamplesConfig()
     """The teacher's samples."""
     student: Part[StudentConfig]
     """The network that learns."""
@@ -173,15 +173,15 @@ class Recipe(Config):
     """Replacement of heads; none never replaces one."""
     losses: list[Part[LossConfig]] = Field(min_length=1)
     """Terms of the players' losses."""
-    warmup: Warmup = Warmup()
+    warmup: WarmupConfig = WarmupConfig()
     """What happens before the players meet."""
     refinement: Part[RefinementConfig]
     """Roll-out lengths, and how long training goes on."""
-    optim: Optim
+    optim: OptimConfig
     """How the players learn."""
     metrics: Part[MetricsConfig] | None = None
     """Figures of the finished student."""
-    run: Run = Run()
+    run: RunConfig = RunConfig()
     """The loop."""
 
     @model_validator(mode="after")

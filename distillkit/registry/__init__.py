@@ -1,1 +1,1 @@
-"""Which parts are installed: entry points of plugins, the core's own parts, name -> config class."""
+"""Which parts are installed: plugins by entry point, the core's own; name -> config class."""

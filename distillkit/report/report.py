@@ -1,4 +1,4 @@
-"""A run as one page that opens offline: figures, grids, curves, recipe, versions."""
+"""A run as one page that opens offline: metrics, grids, curves, recipe, versions."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from distillkit.atomic import write_text
-from distillkit.evaluation import evaluate as fig
+from distillkit.evaluation import table
 from distillkit.evaluation.rows import LABELS
 from distillkit.report.curves import Curve, Phase, chart
 from distillkit.runs.folder import RunFolder, read_log
 from distillkit.training.schedule import STUDENT_WARMUP
 
 COLOURS = ("#1f6fb4", "#c8501e", "#2c8a4b", "#8a4fa8", "#a07a12", "#4d4d4d")
+BETTER = {
+    "lower": "Lower is better.",
+    "higher": "Higher is better.",
+    "teacher": "Nearer to the teacher's is better.",
+}
 PREVIEWS = 8
 """Previews shown at most, evenly spread over the run."""
 
@@ -40,7 +45,7 @@ def write_report(run: RunFolder) -> Path:
 def contents(run: RunFolder) -> dict[str, Any]:
     """What the template shows."""
     log = read_log(run.log) if run.log.exists() else []
-    figures = _json(run.figures)
+    metrics = _json(run.metrics)
     about = _json(run.path / "run.json")
     return {
         "name": run.path.resolve().name,
@@ -48,8 +53,8 @@ def contents(run: RunFolder) -> dict[str, Any]:
         "iterations": log[-1]["iteration"] + 1 if log else 0,
         "duration": _duration(sum(row["seconds"] for row in log)),
         "phases": [phase.name for phase in phases_of(log)],
-        "table": _table(figures),
-        "floor": _floor(figures),
+        "table": _table(metrics),
+        "floor": _floor(metrics),
         "compare": _picture(run.grids / "compare.png"),
         "charts": _charts(log),
         "previews": _previews(run.previews),
@@ -115,39 +120,43 @@ def _loss(title: str, player: str, colour: str, log: Sequence[Mapping[str, Any]]
     return {"title": title, "svg": chart([Curve(player, colour, points)], phases_of(log))}
 
 
-def _table(figures: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Head, rows of (text, class) cells and explanations of the table of figures."""
-    rows = fig.rows_in(figures)
+def _table(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Head, rows of (text, mark) cells and explanations of the metrics' table."""
+    rows = table.rows_in(metrics)
     if not rows:
         return None
-    columns = fig.columns_in(figures)
-    marks = {column: fig.extremes(figures, column) for column in columns}
-    known = [fig.MEANINGS[column] for column in columns if column in fig.MEANINGS]
+    columns = table.columns_in(metrics)
+    marks = {column: table.extremes(metrics, column) for column in columns}
+    info = metrics.get("info", {})
 
     def cell(key: str, column: str) -> tuple[str, str]:
         best, worst = marks[column]
         mark = "best" if key in best else "worst" if key in worst else ""
-        return fig.show(rows[key].get(column)), mark
+        return table.show(rows[key].get(column)), mark
 
     return {
-        "head": [fig.MEANINGS[c].title if c in fig.MEANINGS else c for c in columns],
+        "head": [table.title(metrics, column) for column in columns],
         "rows": [(LABELS[key], [cell(key, column) for column in columns]) for key in rows],
-        "meanings": [(meaning.title, meaning.sentence) for meaning in known],
-        "pictures": next(iter(rows.values())).get("pictures"),
-        "seed": figures.get("made_with", {}).get("seed"),
+        "meanings": [
+            (info[c]["title"], f"{info[c]['description']} {BETTER[info[c]['better']]}")
+            for c in columns
+            if c in info
+        ],
+        "num_images": next(iter(rows.values())).get("num_images"),
+        "seed": metrics.get("made_with", {}).get("seed"),
     }
 
 
-def _floor(figures: Mapping[str, Any]) -> dict[str, str] | None:
-    """The floor, its steadiness and the student's excess over it, ready to read."""
-    floor = figures.get(f"floor_{fig.DISTANCE}")
-    if floor is None:
+def _floor(metrics: Mapping[str, Any]) -> dict[str, str] | None:
+    """The floor, its spread and the student's excess over it, as texts."""
+    summary = metrics.get("summary")
+    if not summary:
         return None
-    summary = figures.get("summary", {})
-    numbers = {"floor": floor, "ratio": summary.get("excess_ratio")}
+    numbers = {"floor": summary["floor"], "ratio": summary.get("excess_ratio")}
     numbers |= {name: summary.get(f"floor_half_{name}") for name in ("mean", "spread")}
-    numbers |= {key: summary.get("excess", {}).get(key) for key in ("start", "student_1")}
-    return {name: "" if value is None else fig.show(value) for name, value in numbers.items()}
+    numbers |= {key: summary["excess"].get(key) for key in ("start", "student_1")}
+    shown = {name: "" if value is None else table.show(value) for name, value in numbers.items()}
+    return shown | {"metric": table.title(metrics, summary["metric"])}
 
 
 def _previews(folder: Path) -> list[dict[str, str]]:

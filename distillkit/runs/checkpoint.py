@@ -14,12 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from distillkit.atomic import appearing, sha256, write_tensors
-from distillkit.training.distributed import like, whole
 
 Parts = Mapping[str, Mapping[str, Tensor]]
 """Tensors by part and name."""
@@ -79,46 +76,3 @@ def find_fault(path: Path) -> str | None:
         if sha256(path / name) != expected:
             return f"{name} does not match its checksum"
     return None
-
-
-def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
-    """The optimizer's state as named tensors: `<place of the parameter>.<state>`.
-
-    No two share memory, which safetensors refuses: bitsandbytes has one table for all parameters.
-    All processes must call it: it puts shards together.
-    """
-    tensors: dict[str, Tensor] = {}
-    storages: set[int] = set()
-    for place, parameter in enumerate(_parameters(optimizer)):
-        for name, value in optimizer.state.get(parameter, {}).items():
-            if isinstance(value, int):
-                value = torch.tensor(value)
-            if isinstance(value, Tensor):
-                value = whole(value)
-                storage = value.untyped_storage().data_ptr()
-                tensors[f"{place}.{name}"] = value.clone() if storage in storages else value
-                storages.add(storage)
-    return tensors
-
-
-def load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` gave; parameters that had no state get none."""
-    parameters = _parameters(optimizer)
-    optimizer.state.clear()
-    for key, value in tensors.items():
-        place, name = key.split(".", 1)
-        parameter = parameters[int(place)]
-        # bitsandbytes counts its steps in whole numbers of Python, torch in tensors of float32.
-        counts = value.ndim == 0 and not value.is_floating_point()
-        kept = int(value) if counts else like(parameter, value.clone())
-        optimizer.state[parameter][name] = kept
-
-
-def forget(optimizer: Optimizer, parameters: Any) -> None:
-    """Delete the parameters' moments and step counts: a new head must not inherit momentum."""
-    for parameter in parameters:
-        optimizer.state.pop(parameter, None)
-
-
-def _parameters(optimizer: Optimizer) -> list[torch.nn.Parameter]:
-    return [p for group in optimizer.param_groups for p in group["params"]]

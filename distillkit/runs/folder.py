@@ -6,7 +6,7 @@ log.jsonl             one line an iteration
 checkpoints/00000300/ to go on from
 snapshots/*.safetensors  the student at the start and after every stage
 previews/*.png        teacher beside student, fixed prompts and noise
-figures.json, grids/*.png, report.html, student/   once the run is finished
+metrics.json, grids/*.png, report.html, student/   once the run is finished
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
-    def figures(self) -> Path:
-        return self.path / "figures.json"
+    def metrics(self) -> Path:
+        return self.path / "metrics.json"
 
     @property
     def report(self) -> Path:
@@ -70,7 +70,7 @@ class RunFolder:
         files = (self.path / "snapshots").glob("*.safetensors")
         return [f.stem for f in sorted(files, key=lambda f: f.stat().st_mtime_ns)]
 
-    def open_new(self, recipe_text: str, plugins: dict[str, str]) -> None:
+    def create(self, recipe_text: str, plugins: dict[str, str]) -> None:
         """Start a run here: its recipe, and what made it."""
         write_text(self.recipe, recipe_text)
         about = {"command": sys.argv, "python": platform.python_version(), "plugins": plugins}
@@ -91,7 +91,7 @@ class RunFolder:
         except OSError as error:
             raise UserError(
                 f"Could not write {self.log}: {error.strerror}. The last checkpoint stands; free "
-                "some space and go on with --resume."
+                "some space and continue with --resume."
             ) from error
 
 

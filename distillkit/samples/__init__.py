@@ -1,1 +1,1 @@
-"""Numbered training samples: their order, the pairs (x_T, teacher's x_0), and their cache on disk."""
+"""Training samples by id: their order, the pairs (x_T, teacher's x_0), their cache on disk."""

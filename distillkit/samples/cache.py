@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 
 from distillkit.atomic import save_tensors, write_text
-from distillkit.contracts import Condition, Teacher
+from distillkit.contracts import Teacher
 from distillkit.errors import UserError
-from distillkit.recipe.schema import Recipe, Samples
-from distillkit.samples.pairs import Pairs
+from distillkit.recipe.schema import Recipe, SamplesConfig
+from distillkit.samples.pairs import TeacherSamples
+from distillkit.values import Condition
 
 MOST_PROMPTS = 100_000
 """Prompts that a cache's identity covers; a longer list is told apart by its length as well."""
@@ -36,7 +37,7 @@ class SampleCache:
         self.folder, self.count, self.batch = folder, count, batch
         self.identity = dict(identity) | {"count": count, "batch": batch}
         self.dtype: Any = getattr(torch, self.identity["dtype"])
-        self.keeps_conditions = bool(self.identity["conditions"])
+        self.has_conditions = bool(self.identity["conditions"])
         self._open: dict[int, Any] = {}
         index = folder / "index.json"
         if index.exists() and _read(index) != self.identity:
@@ -59,22 +60,22 @@ class SampleCache:
         """Shards that are still to be made."""
         return [shard for shard in self.shards if not self.path(shard).exists()]
 
-    def gigabytes(self, pairs: Pairs) -> float:
+    def gigabytes(self, samples: TeacherSamples) -> float:
         """Size of the whole cache."""
-        values = math.prod(pairs.teacher.latent_shape)
-        if self.keeps_conditions:
-            values += sum(t[0].numel() for t in pairs.conditions([0]).tensors.values())
+        values = math.prod(samples.teacher.latent_shape)
+        if self.has_conditions:
+            values += sum(t[0].numel() for t in samples.conditions([0]).tensors.values())
         return self.count * values * self.dtype.itemsize / 1e9
 
-    def fill(self, pairs: Pairs, shards: Sequence[range]) -> Iterator[range]:
+    def fill(self, samples: TeacherSamples, shards: Sequence[range]) -> Iterator[range]:
         """Sample the shards one by one; yields each when it is on disk."""
         if shards:
             write_text(self.folder / "index.json", json.dumps(self.identity, indent=1) + "\n")
         for shard in shards:
             ids = list(shard)
-            cond = pairs.conditions(ids)
-            rows = {"x_0": pairs.sample(ids, pairs.x_T(ids), cond)}
-            if self.keeps_conditions:
+            cond = samples.conditions(ids)
+            rows = {"x_0": samples.sample(ids, samples.x_T(ids), cond)}
+            if self.has_conditions:
                 rows |= {f"cond.{name}": tensor for name, tensor in cond.tensors.items()}
             whole = {name: tensor.to("cpu", self.dtype) for name, tensor in rows.items()}
             save_tensors(self.path(shard), whole)
@@ -86,7 +87,7 @@ class SampleCache:
 
     def conditions(self, ids: Sequence[int]) -> Condition | None:
         """Conditions by number, float32 on the CPU; None where the cache keeps none."""
-        if not self.keeps_conditions:
+        if not self.has_conditions:
             return None
         names = [n for n in self._shard(0).keys() if n.startswith("cond.")]  # noqa: SIM118
         return Condition({n.removeprefix("cond."): self._rows(n, ids) for n in names})
@@ -123,41 +124,41 @@ def _read(index: Path) -> Any:
         ) from None
 
 
-def training_cache(recipe: Recipe, pairs: Pairs) -> SampleCache | None:
+def training_cache(recipe: Recipe, samples: TeacherSamples) -> SampleCache | None:
     """The cache that the recipe's training reads; None where it samples online."""
-    samples = recipe.samples
-    if samples.cache is None or samples.count is None:
+    config = recipe.samples
+    if config.cache is None or config.count is None:
         return None
-    folder = cache_folder(samples.cache)
-    cache = SampleCache(folder, identity(recipe, pairs), samples.count, samples.batch)
-    return _capped(recipe, cache, pairs)
+    folder = cache_folder(config.cache)
+    cache = SampleCache(folder, identity(recipe, samples), config.count, config.batch)
+    return _capped(recipe, cache, samples)
 
 
-def figures_cache(recipe: Recipe, pairs: Pairs, count: int) -> SampleCache | None:
-    """The cache of a set of figures: a folder of its own within the recipe's cache.
+def evaluation_cache(recipe: Recipe, samples: TeacherSamples, count: int) -> SampleCache | None:
+    """The cache of a set that is evaluated: a folder of its own within the recipe's cache.
 
-    Its name holds a digest of what the samples depend on, so other figures get another folder,
+    Its name holds a digest of what the samples depend on, so other metrics get another folder,
     none is refused after a long training, and a folder made elsewhere can be put there.
     """
-    samples = recipe.samples
-    if samples.cache is None:
+    config = recipe.samples
+    if config.cache is None:
         return None
-    which = identity(recipe, pairs) | {"for": "figures"}
-    text = json.dumps(which | {"count": count, "batch": samples.batch}, sort_keys=True)
+    which = identity(recipe, samples) | {"for": "figures"}
+    text = json.dumps(which | {"count": count, "batch": config.batch}, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-    folder = cache_folder(samples.cache) / f"figures-{digest}"
-    return _capped(recipe, SampleCache(folder, which, count, samples.batch), pairs)
+    folder = cache_folder(config.cache) / f"figures-{digest}"
+    return _capped(recipe, SampleCache(folder, which, count, config.batch), samples)
 
 
-def identity(recipe: Recipe, pairs: Pairs) -> dict[str, Any]:
+def identity(recipe: Recipe, samples: TeacherSamples) -> dict[str, Any]:
     """What samples depend on: teacher and weights, prompts and seed; and the cache's format."""
     return {
         "teacher": recipe.teacher.model_dump(mode="json", exclude=set(recipe.teacher.same_result)),
-        "weights": weights_digest(pairs.teacher),
-        "prompts": prompts_digest(pairs.stream.prompts),
-        "seed": pairs.stream.seed,
+        "weights": weights_digest(samples.teacher),
+        "prompts": prompts_digest(samples.order.prompts),
+        "seed": samples.order.seed,
         "dtype": recipe.samples.dtype,
-        "conditions": recipe.samples.conditions,
+        "conditions": recipe.samples.cache_prompt_embeds,
     }
 
 
@@ -189,16 +190,16 @@ def cache_folder(name: str) -> Path:
         raise UserError(f"samples.cache: there is no package {package!r} for {name!r}") from None
 
 
-def is_shipped(samples: Samples) -> bool:
-    """Whether the cache lies in an installed package: a run puts no set of figures into it."""
+def is_shipped(samples: SamplesConfig) -> bool:
+    """Whether the cache lies in an installed package: a run writes no evaluation set into it."""
     return samples.cache is not None and samples.cache.startswith("package:")
 
 
-def _capped(recipe: Recipe, cache: SampleCache, pairs: Pairs) -> SampleCache:
+def _capped(recipe: Recipe, cache: SampleCache, samples: TeacherSamples) -> SampleCache:
     """The cache, if it is there or is not larger than the recipe allows."""
     if not cache.missing():
         return cache
-    size, most = cache.gigabytes(pairs), recipe.samples.max_gb
+    size, most = cache.gigabytes(samples), recipe.samples.max_gb
     if size > most:
         raise UserError(
             f"samples.cache: {cache.count} samples take {size:.1f} GB in {cache.folder}, and "

@@ -1,6 +1,6 @@
-"""Which picture comes next: a pure function of the position in the run.
+"""Which sample comes next: a pure function of the position in the run.
 
-Nothing is saved for the stream to resume, and ranks and micro-batches deal one global order.
+Nothing needs saving to resume, and processes and micro-batches are slices of one global order.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from distillkit.randomness import generator
 
 
 @dataclass(frozen=True)
-class Deal:
-    """How an iteration's pictures are dealt to ranks and micro-batches."""
+class BatchSlices:
+    """How an iteration's pictures are split over processes and micro-batches."""
 
     batch: int
     """Pictures a process and micro-batch."""
@@ -28,7 +28,7 @@ class Deal:
         return self.batch * self.accumulate * self.world
 
     def rows(self, micro: int) -> slice:
-        """This rank's pictures of micro-batch `micro`, among the iteration's."""
+        """This process's pictures of micro-batch `micro`, among the iteration's."""
         first = (micro * self.world + self.rank) * self.batch
         return slice(first, first + self.batch)
 
@@ -39,23 +39,23 @@ class Deal:
 
 
 @dataclass(frozen=True)
-class Stream:
-    """Position in the run -> number of the sample -> its prompt, shuffled anew every epoch."""
+class SampleOrder:
+    """Position in the run -> sample id -> its prompt; reshuffled every epoch."""
 
     prompts: Sequence[str]
     seed: int
-    """Of the samples: which prompt and which noise belong to a number."""
+    """Seed of the samples: which prompt and which noise an id has."""
     count: int | None = None
     """Distinct samples; none never repeats one."""
-    order: int = 0
-    """Seed of the order in which a run meets them."""
+    order_seed: int = 0
+    """Seed of the order in which a run visits them."""
 
     def sample_id(self, position: int) -> int:
-        """Number of the sample at this position: a shuffled epoch over `count`, or ever new."""
+        """Id of the sample at this position: from a shuffled epoch of `count`, or ever new."""
         if self.count is None:
             return position
         epoch, place = divmod(position, self.count)
-        return _shuffle(self.count, self.order, "samples", epoch)[place]
+        return _shuffle(self.count, self.order_seed, "samples", epoch)[place]
 
     def prompt(self, sample_id: int) -> str:
         """Prompt of a sample. All prompts are used before one comes again."""

@@ -1,7 +1,9 @@
-"""Pairs of noise and teacher sample, by number: sampled online, or read from a cache.
+"""Pairs (x_T, the teacher's x_0) by sample id: sampled online, or read from a cache.
 
-A sample's prompt, x_T and x_0 depend on its number alone, so a cache changes no run: online and
-cached runs of a deterministic teacher are the same.
+A sample's prompt, x_T and x_0 depend on its id alone, so a cache changes no run: online and cached
+runs of a deterministic teacher are the same.
+
+Legend: B batch, C latent channels, H, W latent cells.
 """
 
 from __future__ import annotations
@@ -13,43 +15,44 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from distillkit.contracts import Condition, Teacher
+from distillkit.contracts import Teacher
 from distillkit.randomness import generator, noise
-from distillkit.samples.order import Stream
+from distillkit.samples.order import SampleOrder
+from distillkit.values import Condition
 
 
-class Kept(Protocol):
-    """Samples that were made before, by number; `distillkit.samples.cache` has them on disk."""
+class SampleStore(Protocol):
+    """Samples that were made before, by id; `distillkit.samples.cache` has them on disk."""
 
     def x_0(self, ids: Sequence[int]) -> Tensor:
         """The teacher's samples, (B, C, H, W)."""
         ...
 
     def conditions(self, ids: Sequence[int]) -> Condition | None:
-        """What the networks are told of each; None where only the samples are kept."""
+        """The condition of each; None where only the samples are stored."""
         ...
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """Numbered samples: what student and teacher both start from, and where the teacher ends."""
+class TeacherSamples:
+    """Samples by id: the condition, the noise x_T, and the teacher's x_0."""
 
     teacher: Teacher
-    stream: Stream
+    order: SampleOrder
     device: Any = "cpu"
-    cache: Kept | None = None
+    cache: SampleStore | None = None
     """None samples online."""
 
     def conditions(self, ids: Sequence[int]) -> Condition:
-        """What the networks are told of each sample."""
-        kept = self.cache.conditions(ids) if self.cache is not None else None
-        if kept is None:
-            kept = self.teacher.encode([self.stream.prompt(i) for i in ids])
-        return kept.to(self.device)
+        """The condition of each sample."""
+        cond = self.cache.conditions(ids) if self.cache is not None else None
+        if cond is None:
+            cond = self.teacher.encode([self.order.prompt(i) for i in ids])
+        return cond.to(self.device)
 
     def x_T(self, ids: Sequence[int]) -> Tensor:
         """The noise of each sample, (B, C, H, W)."""
-        return noise(self.teacher.latent_shape, self.stream.seed, "x_T", ids).to(self.device)
+        return noise(self.teacher.latent_shape, self.order.seed, "x_T", ids).to(self.device)
 
     def x_0(self, ids: Sequence[int], x_T_BCHW: Tensor, cond: Condition) -> Tensor:
         """The teacher's sample for each: from the cache, or sampled here."""
@@ -60,5 +63,5 @@ class Pairs:
     @torch.no_grad()
     def sample(self, ids: Sequence[int], x_T_BCHW: Tensor, cond: Condition) -> Tensor:
         """The teacher's sample for each, sampled here."""
-        generators = [generator(self.stream.seed, "teacher", i) for i in ids]
+        generators = [generator(self.order.seed, "teacher", i) for i in ids]
         return self.teacher.sample(x_T_BCHW, cond, generators)

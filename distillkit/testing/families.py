@@ -12,7 +12,7 @@ from typing import Any, get_args
 import torch
 
 from distillkit.configs import ComponentConfig
-from distillkit.contracts import Condition, Teacher, Window
+from distillkit.contracts import Teacher
 from distillkit.noising import NoiseSchedule, Prediction
 from distillkit.testing.findings import (
     PROMPTS,
@@ -28,6 +28,7 @@ from distillkit.testing.findings import (
     whole,
 )
 from distillkit.training.student import load_weights
+from distillkit.values import Condition, Window
 
 PICKLES = {".pt", ".pth", ".pkl", ".bin", ".ckpt"}
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from distillkit.contracts import Condition, Window
 from distillkit.randomness import generator
+from distillkit.values import Condition, Window
 
 Findings = Iterator[str]
 """What is wrong, a sentence each; nothing where all is well."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from distillkit.configs import ComponentConfig
-from distillkit.contracts import Panel, Pool, Teacher
+from distillkit.contracts import Pool, Teacher
 from distillkit.examples.backbone import ExampleBackboneConfig
 from distillkit.examples.pool import ExamplePoolConfig
 from distillkit.examples.student import ExampleStudentConfig
@@ -24,8 +24,9 @@ from distillkit.testing.findings import (
     trained,
     weights_of,
 )
-from distillkit.training.critics import Critics, Judged, Pictures
+from distillkit.training.critics import Critics, LazyTrainBatch
 from distillkit.training.student import Student
+from distillkit.values import Panel
 
 BATCH = 3
 
@@ -65,24 +66,24 @@ def _elsewhere(config: ComponentConfig, seed: int, *args: Any) -> Any:
 
 
 def _plain(panel: Panel) -> Any:
-    return [(look.view, look.t_B.tolist(), look.seats) for look in panel.looks]
+    return [(judged.view, judged.t_B.tolist(), judged.heads) for judged in panel.views]
 
 
 def _panel(part: Pool, panel: Panel, channels: tuple[int, ...]) -> Findings:
-    if not panel.heads:
+    if not panel.head_ids:
         yield "draw(): a panel has no head"
-    for look in panel.looks:
-        if shape_of(look.t_B) != (BATCH,) or look.t_B.device.type != "cpu":
-            yield f"draw(): t_B is {shape_of(look.t_B)}, not ({BATCH},) on the CPU"
-        elif not 0 <= float(look.t_B.min()) <= float(look.t_B.max()) <= 999:
-            yield f"draw(): t_B leaves the range 0 to 999: {look.t_B.tolist()}"
-        if not 0 < look.view.crop <= 1:
-            yield f"draw(): view '{look.view.name}' has crop {look.view.crop}, not in (0, 1]"
-        for seat in look.seats:
-            if not 0 <= seat.level < len(channels) or not 0 <= seat.head < len(part.heads):
-                yield f"draw(): {seat} is out of range"
+    for judged in panel.views:
+        if shape_of(judged.t_B) != (BATCH,) or judged.t_B.device.type != "cpu":
+            yield f"draw(): t_B is {shape_of(judged.t_B)}, not ({BATCH},) on the CPU"
+        elif not 0 <= float(judged.t_B.min()) <= float(judged.t_B.max()) <= 999:
+            yield f"draw(): t_B leaves the range 0 to 999: {judged.t_B.tolist()}"
+        if not 0 < judged.view.crop <= 1:
+            yield f"draw(): view '{judged.view.name}' has crop {judged.view.crop}, not in (0, 1]"
+        for drawn in judged.heads:
+            if not 0 <= drawn.level < len(channels) or not 0 <= drawn.head < len(part.heads):
+                yield f"draw(): {drawn} is out of range"
                 continue
-            yield from _head(part.heads[seat.head], channels[seat.level])
+            yield from _head(part.heads[drawn.head], channels[drawn.level])
 
 
 def _head(head: nn.Module, channels: int) -> Findings:
@@ -152,7 +153,7 @@ def loss(config: ComponentConfig, taught_by: Teacher) -> Findings:
     )
     weights = list(network.module.parameters())
     panel = critics.pool.draw(BATCH, seeded("panel"))
-    drawn = [p for head in panel.heads for p in critics.pool.heads[head].parameters()]
+    drawn = [p for head in panel.head_ids for p in critics.pool.heads[head].parameters()]
     spoken = []
     for player, reached, spared in (
         ("critic", [*drawn, *own], weights),
@@ -161,7 +162,7 @@ def loss(config: ComponentConfig, taught_by: Teacher) -> Findings:
         for p in (*reached, *spared):
             p.grad = None
         said, again = (
-            getattr(part, player)(_exhibit(taught_by, network, critics, panel)) for _ in range(2)
+            getattr(part, player)(_batch(taught_by, network, critics, panel)) for _ in range(2)
         )
         if said is None:
             continue
@@ -176,20 +177,30 @@ def loss(config: ComponentConfig, taught_by: Teacher) -> Findings:
         if not moved_by_gradient(reached):
             yield f"{player}(): its gradient reaches nothing of the {player}'s"
         if any(p.grad is not None for p in spared):
-            yield f"{player}(): its gradient reaches the other player: use `for_{player}`"
+            yield f"{player}(): its gradient reaches the other player: use `{player}_logits`"
     if not spoken:
         yield "it has nothing to say of either player"
-    yield from _after_step(part, [critics.pool.heads[head] for head in panel.heads])
+    yield from _after_step(part, [critics.pool.heads[head] for head in panel.head_ids])
 
 
-def _exhibit(taught_by: Teacher, network: Any, critics: Critics, panel: Panel) -> Pictures:
+def _batch(taught_by: Teacher, network: Any, critics: Critics, panel: Panel) -> LazyTrainBatch:
     x_T_BCHW = noise((BATCH, *taught_by.latent_shape), "x_T")
     cond = taught_by.encode(PROMPTS)
     with torch.no_grad():
         real = taught_by.sample(x_T_BCHW, cond, [seeded(b) for b in range(BATCH)])
     fake = Student(network, taught_by.schedule, 500).rollout(x_T_BCHW, cond, 1, x_T_BCHW[:0, None])
-    shown = (x_T_BCHW, cond, taught_by.null(BATCH), real, fake, 1, range(BATCH), 0)
-    return Judged(*shown, critics=critics, panel=panel)
+    return LazyTrainBatch(
+        x_T_BCHW=x_T_BCHW,
+        cond=cond,
+        null=taught_by.null(BATCH),
+        real_BCHW=real,
+        fake_BCHW=fake,
+        steps=1,
+        positions=range(BATCH),
+        seed=0,
+        critics=critics,
+        panel=panel,
+    )
 
 
 def _after_step(part: Any, heads: Sequence[nn.Module]) -> Findings:

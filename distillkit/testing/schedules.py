@@ -52,7 +52,7 @@ def prompts(config: ComponentConfig) -> Findings:
 
 
 def metrics(config: ComponentConfig) -> Findings:
-    """As many prompts as asked for; figures that are finite numbers and come out the same twice."""
+    """As many prompts as asked for; metrics that are declared, finite, and the same twice."""
     part: Any = config.build()  # type: ignore[attr-defined]
     asked = part.prompts(8, 3)
     if len(asked) != 8 or not all(isinstance(p, str) and p.strip() for p in asked):
@@ -62,11 +62,13 @@ def metrics(config: ComponentConfig) -> Findings:
     if asked == part.prompts(8, 4):
         yield "prompts(): do not depend on the seed"
     pictures, teacher = (noise((8, 3, 64, 64), key).sigmoid() for key in ("fake", "real"))
-    figures = part.figures(pictures, asked, teacher)
-    if not figures:
-        yield "figures(): gave none"
-    for name, value in figures.items():
+    values = part.compute(pictures, asked, teacher)
+    if not values:
+        yield "compute(): gave none"
+    if undeclared := sorted(values.keys() - part.info.keys()):
+        yield f"compute(): {undeclared[0]!r} has no entry in `info`"
+    for name, value in values.items():
         if not isinstance(name, str) or type(value) not in (int, float) or not math.isfinite(value):
-            yield f"figures(): {name!r} is {value!r}, not a finite number"
-    if figures != part.figures(pictures, asked, teacher):
-        yield "figures(): differ between two calls with the same pictures"
+            yield f"compute(): {name!r} is {value!r}, not a finite number"
+    if values != part.compute(pictures, asked, teacher):
+        yield "compute(): differs between two calls with the same pictures"

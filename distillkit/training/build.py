@@ -1,10 +1,11 @@
-"""From a recipe to the parts it names, held to their contracts: frozen is frozen."""
+"""From a recipe to the parts it names, and from the parts to the state that trains."""
 
 from __future__ import annotations
 
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +13,19 @@ import torch
 from torch import nn
 
 from distillkit.configs import ComponentConfig
-from distillkit.contracts import (
-    Backbone,
-    Pool,
-    PromptSource,
-    Refresh,
-    StudentNetwork,
-    Teacher,
-)
+from distillkit.contracts import Backbone, Pool, PromptSource, Refresh, StudentNetwork, Teacher
 from distillkit.errors import UserError
 from distillkit.randomness import key_to_seed
 from distillkit.recipe.schema import Recipe
 from distillkit.registry.entry_points import installed
-from distillkit.samples.order import Deal, Stream
-from distillkit.samples.pairs import Pairs
+from distillkit.samples.order import BatchSlices, SampleOrder
+from distillkit.samples.pairs import TeacherSamples
 from distillkit.training.critics import Critics
-from distillkit.training.distributed import spread
+from distillkit.training.distributed import parallelize
 from distillkit.training.optimizers import make_optimizer
-from distillkit.training.schedule import Terms, Timeline
-from distillkit.training.student import Average, Student
-from distillkit.training.train_state import Players
+from distillkit.training.schedule import TrainSchedule, WeightedLosses
+from distillkit.training.student import EMA, Student
+from distillkit.training.train_state import TrainState
 
 
 @dataclass
@@ -40,12 +34,12 @@ class Parts:
 
     teacher: Teacher
     network: StudentNetwork
-    prompts: PromptSource
+    prompts: PromptSource = ()
     backbone: Backbone | None = None
     pool: Pool | None = None
     refresh: Refresh | None = None
-    losses: Terms = field(default_factory=list)
-    warmup_losses: Terms = field(default_factory=list)
+    losses: WeightedLosses = field(default_factory=list)
+    warmup_losses: WeightedLosses = field(default_factory=list)
 
     @property
     def loss_modules(self) -> list[nn.Module]:
@@ -53,27 +47,38 @@ class Parts:
         return [m for _, loss in self.losses for m in loss.modules()]
 
 
-def build_parts(recipe: Recipe) -> Parts:
-    """Build every part. Sentences for the user come out of the parts as `UserError`."""
-    teacher = build_part(recipe.teacher)
-    freeze(teacher.modules())
-    network = build_part(recipe.student, teacher)
-    parts = Parts(teacher, network, build_part(recipe.prompts))
+def build_parts(recipe: Recipe, *, outline: bool = False) -> Parts:
+    """Build every part. What the user can mend is raised as `UserError`.
+
+    `outline`: in true size but without weights, for `distillkit plan`; prompts are not read.
+    """
+    build = partial(build_part, outline=outline)
+    parts = build_models(recipe, outline=outline)
+    parts.prompts = ["a prompt"] if outline else build_part(recipe.prompts)
     if not len(parts.prompts):
         raise UserError(f"prompts: '{recipe.prompts.name()}' gave no prompt at all")
     if recipe.backbone is not None and recipe.pool is not None:
-        parts.backbone = build_part(recipe.backbone, teacher)
+        parts.backbone = build(recipe.backbone, parts.teacher)
         for module in parts.backbone.modules():
             module.eval()
         seed = key_to_seed(recipe.run.seed, "heads")
-        parts.pool = build_part(recipe.pool, parts.backbone.channels, seed)
+        parts.pool = build(recipe.pool, parts.backbone.channels, seed)
+        if outline:
+            parts.pool.heads.to("meta")
     if recipe.refresh is not None:
         parts.refresh = build_part(recipe.refresh)
     parts.losses, parts.warmup_losses = (
-        [(config.weight, build_part(config, teacher, network)) for config in configs]
+        [(config.weight, build(config, parts.teacher, parts.network)) for config in configs]
         for configs in (recipe.losses, recipe.warmup.losses)
     )
     return parts
+
+
+def build_models(recipe: Recipe, *, outline: bool = False) -> Parts:
+    """The teacher, frozen, and the student's network alone: all that sampling and export need."""
+    teacher = build_part(recipe.teacher, outline=outline)
+    freeze(teacher.modules())
+    return Parts(teacher, build_part(recipe.student, teacher, outline=outline))
 
 
 def build_part(config: ComponentConfig, *args: Any, outline: bool = False) -> Any:
@@ -125,57 +130,66 @@ def make_accelerator(recipe: Recipe, folder: Path) -> Any:
         raise UserError(f"run.precision: {run.precision} can't be used here: {error}") from None
 
 
-def make_timeline(recipe: Recipe, parts: Parts) -> Timeline:
+def make_schedule(recipe: Recipe, parts: Parts) -> TrainSchedule:
     """The run's phases."""
-    return Timeline(recipe, build_part(recipe.refinement), parts.losses, parts.warmup_losses)
+    return TrainSchedule(recipe, build_part(recipe.refinement), parts.losses, parts.warmup_losses)
 
 
-def make_stream(recipe: Recipe, parts: Parts) -> Stream:
+def make_order(recipe: Recipe, parts: Parts) -> SampleOrder:
     """The run's order of samples."""
     samples = recipe.samples
-    return Stream(parts.prompts, samples.seed, samples.count, recipe.run.seed)
+    return SampleOrder(parts.prompts, samples.seed, samples.count, recipe.run.seed)
 
 
-def make_players(recipe: Recipe, parts: Parts, accelerator: Any) -> Players:
+def make_train_state(recipe: Recipe, parts: Parts, accelerator: Any) -> TrainState:
     """Parts on their device, wrapped for several processes, with their optimizers."""
     device, run = accelerator.device, recipe.run
     parts.teacher.to(device)
     network = parts.network
     network.module.to(device)
     bare = network.module
-    network.module = spread(bare, accelerator, run.parallel)
-    average = Average(bare, recipe.student.ema) if recipe.student.ema else None
-    critics, others = None, list(parts.loss_modules)
-    if parts.backbone is not None and parts.pool is not None:
-        critics = Critics(parts.backbone, parts.pool, parts.teacher.schedule)
-        others += [m for m in parts.backbone.modules() if _trains(m)]
-        for module in parts.backbone.modules():
-            module.to(device)
-        if not run.heads_wait:
-            parts.pool.heads.to(device)
+    network.module = parallelize(bare, accelerator, run.parallel)
+    critics, aux_networks = _make_critics(parts, device, run.offload_heads)
     heads = list(critics.pool.heads.parameters()) if critics else []
-    beside = [p for m in others for p in m.to(device).parameters() if p.requires_grad]
+    aux = [p for m in aux_networks for p in m.to(device).parameters() if p.requires_grad]
     critic_optim = recipe.optim.critic or recipe.optim.student
-    others_optim = recipe.optim.networks or critic_optim
-    taught = ((heads, critic_optim), (beside, others_optim))
-    learns = [p for p in network.module.parameters() if p.requires_grad]
-    return Players(
-        heads_wait=run.heads_wait,
+    aux_optim = recipe.optim.aux or critic_optim
+    critic_groups = ((heads, critic_optim), (aux, aux_optim))
+    trainable = [p for p in network.module.parameters() if p.requires_grad]
+    return TrainState(
         seed=run.seed,
-        deal=Deal(run.batch, run.accumulate, accelerator.process_index, accelerator.num_processes),
-        pairs=Pairs(parts.teacher, make_stream(recipe, parts), device),
+        slices=BatchSlices(
+            run.batch, run.accumulate, accelerator.process_index, accelerator.num_processes
+        ),
+        samples=TeacherSamples(parts.teacher, make_order(recipe, parts), device),
         student=Student(network, parts.teacher.schedule, recipe.student.timestep_shift),
-        average=average,
-        student_optimizer=make_optimizer((learns, recipe.optim.student)),
+        ema=EMA(bare, recipe.student.ema) if recipe.student.ema else None,
+        student_optimizer=make_optimizer((trainable, recipe.optim.student)),
         critics=critics,
-        critic_optimizer=make_optimizer(*taught) if heads or beside else None,
+        critic_optimizer=make_optimizer(*critic_groups) if heads or aux else None,
         critic_optim=critic_optim,
-        others_optim=others_optim,
+        aux_optim=aux_optim,
         refresh=parts.refresh if critics is not None else None,
         accelerator=accelerator,
-        others=others,
-        born_N=torch.zeros(len(critics.pool.heads) if critics else 0, dtype=torch.int64),
+        aux_networks=aux_networks,
+        reset_iteration_N=torch.zeros(len(critics.pool.heads) if critics else 0, dtype=torch.int64),
+        offload_heads=run.offload_heads,
     )
+
+
+def _make_critics(
+    parts: Parts, device: Any, offload_heads: bool
+) -> tuple[Critics | None, list[nn.Module]]:
+    """The critics on the device, and the networks that train beside their heads."""
+    aux_networks = list(parts.loss_modules)
+    if parts.backbone is None or parts.pool is None:
+        return None, aux_networks
+    aux_networks += [m for m in parts.backbone.modules() if _trains(m)]
+    for module in parts.backbone.modules():
+        module.to(device)
+    if not offload_heads:
+        parts.pool.heads.to(device)
+    return Critics(parts.backbone, parts.pool, parts.teacher.schedule), aux_networks
 
 
 def _trains(module: nn.Module) -> bool:

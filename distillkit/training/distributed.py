@@ -1,4 +1,4 @@
-"""Several processes: the student copied to each (DDP), or cut into shards over them (FSDP2).
+"""Several processes: the student replicated on each (DDP), or sharded over them (FSDP2).
 
 With shards, weights, gradients, moments and running average of the student are `DTensor`s: each
 process holds one slice along the first dimension, and a block is whole only while it is run. Heads,
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 FORMATS = {"no": None, "bf16": torch.bfloat16}
 
 
-def spread(module: nn.Module, accelerator: Any, parallel: str) -> nn.Module:
+def parallelize(module: nn.Module, accelerator: Any, parallel: str) -> nn.Module:
     """The student's network for as many processes as there are; alone it stays as it is.
 
     `parallel` is `ddp` or `fsdp2`.
@@ -37,13 +37,18 @@ def spread(module: nn.Module, accelerator: Any, parallel: str) -> nn.Module:
     return cast("nn.Module", fully_shard(module, mp_policy=policy))
 
 
+def unwrap(module: nn.Module) -> nn.Module:
+    """The network without the wrapper for several processes."""
+    return module.module if isinstance(module, nn.parallel.DistributedDataParallel) else module
+
+
 def is_sharded(module: nn.Module) -> bool:
     """Whether a process holds a slice of the weights only, so that all must run it together."""
-    return any(_is_cut(p) for p in islice(module.parameters(), 1))  # all are, or none
+    return any(_is_sharded(p) for p in islice(module.parameters(), 1))  # all are, or none
 
 
 @contextmanager
-def summing(module: nn.Module, accelerator: Any, last: bool) -> Iterator[None]:
+def gradient_sync(module: nn.Module, accelerator: Any, last: bool) -> Iterator[None]:
     """Inside, a backward pass exchanges gradients between processes if it is the `last` one."""
     if is_sharded(module):
         cast("Any", module).set_requires_gradient_sync(last)
@@ -55,29 +60,31 @@ def summing(module: nn.Module, accelerator: Any, last: bool) -> Iterator[None]:
             yield
 
 
-def all_whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`whole` of each tensor."""
-    return {name: whole(tensor) for name, tensor in tensors.items()}
+def gather_all(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`gather` of each tensor."""
+    return {name: gather(tensor) for name, tensor in tensors.items()}
 
 
-def whole(tensor: Tensor) -> Tensor:
+def gather(tensor: Tensor) -> Tensor:
     """A tensor with its shards put together, on the CPU; one without shards as it is.
 
     All processes must call it.
     """
-    return cast("Tensor", cast("Any", tensor).full_tensor()).cpu() if _is_cut(tensor) else tensor
+    return (
+        cast("Tensor", cast("Any", tensor).full_tensor()).cpu() if _is_sharded(tensor) else tensor
+    )
 
 
 @torch.no_grad()
-def fill(target: Tensor, values: Tensor) -> None:
+def copy_into(target: Tensor, values: Tensor) -> None:
     """Copy `values`, whole, into `target`, which may be cut into shards."""
-    target.copy_(like(target, values))
+    target.copy_(shard_like(target, values))
 
 
-def like(target: Tensor, values: Tensor) -> Tensor:
+def shard_like(target: Tensor, values: Tensor) -> Tensor:
     """`values`, whole on every process, on the device of `target` and cut as it is."""
     values = values.to(target.device)
-    if not _is_cut(target) or values.shape != target.shape:
+    if not _is_sharded(target) or values.shape != target.shape:
         return values
     from torch.distributed.tensor import distribute_tensor
 
@@ -85,7 +92,7 @@ def like(target: Tensor, values: Tensor) -> Tensor:
     return distribute_tensor(values, cut.device_mesh, cut.placements, src_data_rank=None)
 
 
-def _is_cut(tensor: Tensor) -> bool:
+def _is_sharded(tensor: Tensor) -> bool:
     return hasattr(tensor, "full_tensor")
 
 

@@ -1,33 +1,34 @@
-"""The players' optimizers: AdamW, with moments of 32 bits or of 8, and what they take of memory."""
+"""The players' optimizers: AdamW with moments of 32 or 8 bits, their memory, and their state."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from distillkit.errors import UserError
-from distillkit.recipe.schema import AdamW
+from distillkit.recipe.schema import AdamWConfig
+from distillkit.training.distributed import gather, shard_like
 
 SMALLEST_8BIT, BLOCK = 4096, 256
 """bitsandbytes' own: tensors with fewer values keep float32 moments; values that share a scale."""
-QMAP = 256 * 4
-"""Bytes of a table that turns 8 bits into numbers; one a moment, shared by all tensors."""
+QMAP_BYTES = 256 * 4
+"""The table that maps 8 bits to numbers; one a moment, shared by all tensors."""
 
-Group = tuple[Sequence[nn.Parameter], AdamW]
+Group = tuple[Sequence[nn.Parameter], AdamWConfig]
 
 
 def make_optimizer(*groups: Group) -> Optimizer:
-    """AdamW over groups of parameters; those without a gradient are passed over when it steps.
+    """AdamW over groups of parameters; parameters without a gradient are skipped by its steps.
 
     The first group says how many bits the moments have. Raises `UserError` where bitsandbytes is
     needed and missing.
     """
     filled = [(list(parameters), optim) for parameters, optim in groups if parameters]
-    groups_of = [{"params": parameters} | numbers(optim) for parameters, optim in filled]
+    groups_of = [{"params": parameters} | hyperparameters(optim) for parameters, optim in filled]
     if filled[0][1].bits == 32:
         return torch.optim.AdamW(groups_of, fused=True)
     try:
@@ -40,12 +41,12 @@ def make_optimizer(*groups: Group) -> Optimizer:
     return AdamW8bit(groups_of)
 
 
-def numbers(optim: AdamW) -> dict[str, Any]:
-    """What an AdamW takes for a group."""
+def hyperparameters(optim: AdamWConfig) -> dict[str, Any]:
+    """What AdamW takes for a parameter group."""
     return {"lr": optim.lr, "betas": optim.betas, "weight_decay": optim.weight_decay}
 
 
-def moments_bytes(parameters: Iterable[nn.Parameter], optim: AdamW) -> int:
+def moments_bytes(parameters: Iterable[nn.Parameter], optim: AdamWConfig) -> int:
     """Bytes of the state of an optimizer that has stepped every parameter once.
 
     32 bits: two moments and a count, all float32. 8 bits: a byte a moment and value, and a float32
@@ -57,4 +58,49 @@ def moments_bytes(parameters: Iterable[nn.Parameter], optim: AdamW) -> int:
     small = [size for size in sizes if size < SMALLEST_8BIT]
     large = [size for size in sizes if size >= SMALLEST_8BIT]
     blocks = sum(-(-size // BLOCK) for size in large)
-    return 8 * sum(small) + 2 * sum(large) + 8 * blocks + (2 * QMAP if large else 0)
+    return 8 * sum(small) + 2 * sum(large) + 8 * blocks + (2 * QMAP_BYTES if large else 0)
+
+
+def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
+    """The optimizer's state as named tensors: `<index of the parameter>.<state>`.
+
+    No two share memory, which safetensors refuses: bitsandbytes has one table for all parameters.
+    All processes must call it: it gathers shards.
+    """
+    tensors: dict[str, Tensor] = {}
+    storages: set[int] = set()
+    for index, parameter in enumerate(_parameters(optimizer)):
+        for name, value in optimizer.state.get(parameter, {}).items():
+            if isinstance(value, int):
+                value = torch.tensor(value)
+            if isinstance(value, Tensor):
+                value = gather(value)
+                storage = value.untyped_storage().data_ptr()
+                tensors[f"{index}.{name}"] = value.clone() if storage in storages else value
+                storages.add(storage)
+    return tensors
+
+
+def load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put back what `optimizer_tensors` gave; parameters that had no state get none."""
+    parameters = _parameters(optimizer)
+    optimizer.state.clear()
+    for key, value in tensors.items():
+        index, name = key.split(".", 1)
+        parameter = parameters[int(index)]
+        # bitsandbytes counts its steps in Python integers, torch in float32 tensors.
+        is_count = value.ndim == 0 and not value.is_floating_point()
+        kept = int(value) if is_count else shard_like(parameter, value.clone())
+        optimizer.state[parameter][name] = kept
+
+
+def delete_state(optimizer: Optimizer | None, parameters: Iterable[nn.Parameter]) -> None:
+    """Delete the parameters' moments and step counts."""
+    if optimizer is None:
+        return
+    for parameter in parameters:
+        optimizer.state.pop(parameter, None)
+
+
+def _parameters(optimizer: Optimizer) -> list[nn.Parameter]:
+    return [p for group in optimizer.param_groups for p in group["params"]]

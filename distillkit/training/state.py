@@ -1,4 +1,4 @@
-"""Everything of a run that must survive a kill, as named tensors; and putting it back."""
+"""The state of a run that a checkpoint holds, as named tensors; and loading it."""
 
 from __future__ import annotations
 
@@ -8,68 +8,72 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from distillkit.runs.checkpoint import load_optimizer, optimizer_tensors
-from distillkit.training.distributed import all_whole, fill
+from distillkit.training.distributed import copy_into, gather_all, unwrap
+from distillkit.training.optimizers import load_optimizer, optimizer_tensors
 from distillkit.training.student import load_weights
 
 if TYPE_CHECKING:
-    from distillkit.training.divergence import Watch
-    from distillkit.training.train_state import Players
+    from distillkit.training.divergence import DivergenceMonitor
+    from distillkit.training.train_state import TrainState
 
-State = dict[str, dict[str, Tensor]]
+StateTensors = dict[str, dict[str, Tensor]]
+"""Tensors by part and name; a part is one file of a checkpoint."""
 
 
-def collect(players: Players, watch: Watch) -> State:
-    """Weights, running average, heads and their ages, moments, and the watch's memory.
+def state_tensors(state: TrainState, monitor: DivergenceMonitor) -> StateTensors:
+    """Weights, EMA, heads and their ages, optimizer states, and the monitor's running mean.
 
-    All processes must call it: it puts a student together that is cut into shards.
-    RNG and data position are missing on purpose: both are functions of the iteration's number.
+    All processes must call it: it gathers a student that is sharded. There is no RNG state and no
+    data position on purpose: both are functions of the iteration's number.
     """
-    state: State = {
-        "student": all_whole(dict(_student(players).named_parameters())),
-        "student-optimizer": optimizer_tensors(players.student_optimizer),
-        "progress": {"watch": watch.state, "born": players.born_N},
+    tensors: StateTensors = {
+        "student": gather_all(dict(_student(state).named_parameters())),
+        "student-optimizer": optimizer_tensors(state.student_optimizer),
+        "progress": {"monitor": monitor.state, "reset_iteration": state.reset_iteration_N},
     }
-    if players.average is not None:
-        state["average"] = all_whole(players.average.weights)
-        state["progress"]["averaged"] = players.average.updates
-    if players.critics is not None:
-        state["heads"] = players.critics.pool.heads.state_dict()
-    for place, module in enumerate(players.others):
-        state[f"other-{place}"] = module.state_dict()
-    if players.critic_optimizer is not None:
-        state["critic-optimizer"] = optimizer_tensors(players.critic_optimizer)
-    return state
+    if state.ema is not None:
+        tensors["ema"] = gather_all(state.ema.weights)
+        tensors["progress"]["ema_updates"] = state.ema.updates
+    if state.critics is not None:
+        tensors["heads"] = state.critics.pool.heads.state_dict()
+    for index, module in enumerate(state.aux_networks):
+        tensors[f"aux-{index}"] = module.state_dict()
+    if state.critic_optimizer is not None:
+        tensors["critic-optimizer"] = optimizer_tensors(state.critic_optimizer)
+    return tensors
 
 
 @torch.no_grad()
-def restore(players: Players, watch: Watch, state: Mapping[str, dict[str, Tensor]]) -> None:
-    """Put back what `collect` gave."""
-    load_weights(_student(players), state["student"])
-    load_optimizer(players.student_optimizer, state.get("student-optimizer", {}))
-    watch.state.copy_(state["progress"]["watch"])
-    players.born_N.copy_(state["progress"]["born"])
-    if players.average is not None:
-        for name, weight in players.average.weights.items():
-            fill(weight, state["average"][name])
-        players.average.updates.copy_(state["progress"]["averaged"])
-    if players.critics is not None:
-        players.critics.pool.heads.load_state_dict(state["heads"])
-    for place, module in enumerate(players.others):
-        module.load_state_dict(state[f"other-{place}"])
-    if players.critic_optimizer is not None:
-        load_optimizer(players.critic_optimizer, state.get("critic-optimizer", {}))
+def load_state(
+    state: TrainState, monitor: DivergenceMonitor, tensors: Mapping[str, dict[str, Tensor]]
+) -> None:
+    """Put back what `state_tensors` gave."""
+    load_weights(_student(state), tensors["student"])
+    load_optimizer(state.student_optimizer, tensors.get("student-optimizer", {}))
+    progress = tensors["progress"]
+    monitor.state.copy_(progress["monitor"])
+    state.reset_iteration_N.copy_(progress["reset_iteration"])
+    if state.ema is not None:
+        for name, weight in state.ema.weights.items():
+            copy_into(weight, tensors["ema"][name])
+        state.ema.updates.copy_(progress["ema_updates"])
+    if state.critics is not None:
+        state.critics.pool.heads.load_state_dict(tensors["heads"])
+    for index, module in enumerate(state.aux_networks):
+        module.load_state_dict(tensors[f"aux-{index}"])
+    if state.critic_optimizer is not None:
+        load_optimizer(state.critic_optimizer, tensors.get("critic-optimizer", {}))
 
 
-def published_weights(players: Players) -> dict[str, Tensor]:
-    """The weights that count: the running average, or without one the student's own.
+def published_weights(state: TrainState) -> dict[str, Tensor]:
+    """The weights that are published: the EMA, or without one the student's own.
 
     All processes must call it.
     """
-    if players.average is not None:
-        return all_whole(players.average.weights)
-    return all_whole({name: p.detach() for name, p in _student(players).named_parameters()})
+    if state.ema is not None:
+        return gather_all(state.ema.weights)
+    return gather_all({name: p.detach() for name, p in _student(state).named_parameters()})
 
 
-def _student(players: Players) -> torch.nn.Module:
-    return players.accelerator.unwrap_model(players.student.network.module)
+def _student(state: TrainState) -> torch.nn.Module:
+    return unwrap(state.student.network.module)

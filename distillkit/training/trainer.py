@@ -7,175 +7,161 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from distillkit.atomic import save_tensors
-from distillkit.evaluation.sampling import wear
+from distillkit.recipe.load import dump_recipe
 from distillkit.recipe.schema import Recipe
+from distillkit.registry.entry_points import installed
 from distillkit.runs.checkpoint import Checkpoints
 from distillkit.runs.folder import RunFolder
 from distillkit.samples.cache import SampleCache, training_cache
-from distillkit.samples.pairs import Pairs
-from distillkit.training import state
-from distillkit.training.build import Parts, build_part, make_players, make_timeline
-from distillkit.training.distributed import is_sharded
-from distillkit.training.divergence import Outcome, Watch
-from distillkit.training.schedule import Timeline
-from distillkit.training.step import iterate
+from distillkit.samples.pairs import TeacherSamples
+from distillkit.training.build import Parts, build_part, make_schedule, make_train_state
+from distillkit.training.callbacks import Callback, Stopped
+from distillkit.training.distributed import is_sharded, unwrap
+from distillkit.training.divergence import DivergenceMonitor, StepMetrics
+from distillkit.training.schedule import TrainSchedule
+from distillkit.training.state import load_state, published_weights, state_tensors
+from distillkit.training.step import train_step
 from distillkit.training.student import Student
-from distillkit.training.train_state import Players
-
-
-class Stopped(Exception):
-    """A signal asked the run to stop; the state was saved at `iteration`."""
-
-    def __init__(self, iteration: int) -> None:
-        super().__init__(f"stopped after iteration {iteration}; go on with --resume")
-        self.iteration = iteration
-
-
-@dataclass
-class Watcher:
-    """Who is told what happens: the terminal, or a test. The default says nothing."""
-
-    def cache(self, done: int, total: int) -> None:
-        """`done` of `total` teacher samples are in the cache."""
-
-    def resumed(self, iteration: int) -> None:
-        """The run goes on after `iteration`."""
-
-    def iteration(self, i: int, total: int, outcome: Outcome, seconds: float) -> None:
-        """Iteration `i` is done."""
-
-    def say(self, text: str) -> None:
-        """A word to the user."""
+from distillkit.training.train_state import TrainState
 
 
 @dataclass
 class Trainer:
-    """A run: its recipe, its folder, its parts on their device."""
+    """A run: its recipe, its folder, its parts on their device. Writes nothing until `train`."""
 
     recipe: Recipe
     folder: RunFolder
     parts: Parts
     accelerator: Any
-    watcher: Watcher
-    preview: Callable[[Players, int], None] | None = None
+    callback: Callback
+    preview: Callable[[TrainState, int], None] | None = None
     """Draws a preview after an iteration, on all processes; None draws none."""
 
     def __post_init__(self) -> None:
-        run = self.recipe.run
-        self.players: Players = make_players(self.recipe, self.parts, self.accelerator)
-        self.timeline: Timeline = make_timeline(self.recipe, self.parts)
-        self.watch = Watch()
-        self.checkpoints = Checkpoints(self.folder.checkpoints, run.keep, self.watcher.say)
+        keep = self.recipe.run.keep_checkpoints
+        self.state: TrainState = make_train_state(self.recipe, self.parts, self.accelerator)
+        self.schedule: TrainSchedule = make_schedule(self.recipe, self.parts)
+        self.monitor = DivergenceMonitor()
+        self.checkpoints = Checkpoints(self.folder.checkpoints, keep, self.callback.on_message)
 
-    def train(self, resume: bool = False) -> Players:
+    def train(self, resume: bool = False) -> TrainState:
         """All iterations that are left. Raises `Stopped` after a signal, `Diverged` on NaN."""
-        self.folder.path.mkdir(parents=True, exist_ok=True)
+        if self.accelerator.is_main_process and not resume:
+            plugins = {o.plugin: f"{o.distribution} {o.version}" for o in installed().plugins}
+            self.folder.create(dump_recipe(self.recipe), plugins)
+        self.accelerator.init_trackers("distillkit")
         start = self._resume() if resume else 0
         self._fill_cache()
         with _signals() as asked:
-            for i in range(start, len(self.timeline)):
+            for i in range(start, len(self.schedule)):
                 self._iteration(i)
                 due = (i + 1) % self.recipe.run.checkpoint_every == 0
-                if due or asked() or i + 1 == len(self.timeline):
+                if due or asked() or i + 1 == len(self.schedule):
                     self._checkpoint(i + 1)
-                if asked() and i + 1 < len(self.timeline):
+                if asked() and i + 1 < len(self.schedule):
                     raise Stopped(i + 1)
-        return self.players
+        self.accelerator.end_training()
+        return self.state
+
+    def step(self, i: int) -> StepMetrics:
+        """Iteration `i` alone, without log, previews or checkpoints."""
+        return train_step(i, self.schedule.spec(i), self.state)
 
     def _iteration(self, i: int) -> None:
         began = time.perf_counter()
-        turn = self.timeline.turn(i)
-        if i == self.timeline.start:
+        if i == self.schedule.start:
             self._snapshot("start")
-        outcome = iterate(i, turn, self.players)
-        self.watch.see(outcome)
+        metrics = self.step(i)
+        self.monitor.update(metrics)
         seconds = time.perf_counter() - began
-        main = self.accelerator.is_main_process
-        if main:
-            self.folder.append_log(_row(i, outcome, seconds))
-            self.accelerator.log(_scalars(outcome), step=i)
-        self.watcher.iteration(i, len(self.timeline), outcome, seconds)
-        if turn.ends_stage:
-            self._snapshot(turn.phase)
+        if self.accelerator.is_main_process:
+            self.folder.append_log(_row(i, metrics, seconds))
+            self.accelerator.log(_scalars(metrics), step=i)
+        self.callback.on_iteration(i, len(self.schedule), metrics, seconds)
+        if metrics.spec.ends_stage:
+            self._snapshot(metrics.spec.phase)
         if self.preview and (i + 1) % self.recipe.run.preview_every == 0:
-            self.preview(self.players, i + 1)
+            self.preview(self.state, i + 1)
 
-    def alone(self) -> Student:
-        """The finished student with its published weights, for this process without the others."""
-        network, recipe = self.players.student.network, self.recipe
+    def finished_student(self) -> Student:
+        """The student with its published weights, on this process, without a wrapper."""
+        network, recipe = self.state.student.network, self.recipe
         if is_sharded(network.module):
             network = build_part(recipe.student, self.parts.teacher)
             network.module.to(self.accelerator.device).requires_grad_(False)
         else:
-            network.module = self.accelerator.unwrap_model(network.module)
-        student = replace(self.players.student, network=network)
-        wear(student, self.folder.snapshot(self.timeline.turn(len(self.timeline) - 1).phase))
+            network.module = unwrap(network.module)
+        student = replace(self.state.student, network=network)
+        last_stage = self.schedule.spec(len(self.schedule) - 1).phase
+        student.load_snapshot(self.folder.snapshot(last_stage))
         return student
 
     def _snapshot(self, name: str) -> None:
-        weights = state.published_weights(self.players)
+        weights = published_weights(self.state)
         if self.accelerator.is_main_process:
             save_tensors(self.folder.snapshot(name), weights)
 
     def _checkpoint(self, iteration: int) -> None:
-        collected = state.collect(self.players, self.watch)
+        tensors = state_tensors(self.state, self.monitor)
         if self.accelerator.is_main_process:
-            self.checkpoints.save(iteration, collected)
+            self.checkpoints.save(iteration, tensors)
         self.accelerator.wait_for_everyone()
 
     def _resume(self) -> int:
         found = self.checkpoints.latest()
         iteration, saved = found if found else (0, None)
         if saved is not None:
-            state.restore(self.players, self.watch, saved)
+            load_state(self.state, self.monitor, saved)
         if self.accelerator.is_main_process:
             self.folder.rewind_log(iteration)
-        self.watcher.resumed(iteration)
+        self.callback.on_resume(iteration)
         return iteration
 
     def _fill_cache(self) -> None:
-        cache = training_cache(self.recipe, self.players.pairs)
+        cache = training_cache(self.recipe, self.state.samples)
         if cache is not None:
-            fill_together(cache, self.players.pairs, self.accelerator, self.watcher.cache)
-            self.players.pairs = replace(self.players.pairs, cache=cache)
+            tell = partial(self.callback.on_progress, "teacher samples")
+            fill_together(cache, self.state.samples, self.accelerator, tell)
+            self.state.samples = replace(self.state.samples, cache=cache)
 
 
 def fill_together(
-    cache: SampleCache, pairs: Pairs, accelerator: Any, tell: Callable[[int, int], None]
+    cache: SampleCache, samples: TeacherSamples, accelerator: Any, tell: Callable[[int, int], None]
 ) -> None:
     """Make what is missing, each process its share; returns when all of it is there."""
     rank, world = accelerator.process_index, accelerator.num_processes
     missing = cache.missing()
     done = cache.count - sum(map(len, missing))
     accelerator.wait_for_everyone()
-    for shard in cache.fill(pairs, missing[rank::world]):
+    for shard in cache.fill(samples, missing[rank::world]):
         done = min(done + len(shard) * world, cache.count)
         tell(done, cache.count)
     accelerator.wait_for_everyone()
 
 
-def _row(i: int, outcome: Outcome, seconds: float) -> dict[str, Any]:
-    turn = outcome.turn
+def _row(i: int, metrics: StepMetrics, seconds: float) -> dict[str, Any]:
+    spec = metrics.spec
     return {
         "iteration": i,
-        "phase": turn.phase,
-        "steps": turn.steps,
-        "student": outcome.student if turn.trains_student else None,
-        "critic": outcome.critic if turn.trains_critic else None,
-        "accuracy": {name: round(value, 4) for name, value in outcome.accuracy.items()},
+        "phase": spec.phase,
+        "steps": spec.steps,
+        "student": metrics.student if spec.trains_student else None,
+        "critic": metrics.critic if spec.trains_critic else None,
+        "accuracy": {name: round(value, 4) for name, value in metrics.accuracy.items()},
         "seconds": round(seconds, 4),
     }
 
 
-def _scalars(outcome: Outcome) -> dict[str, float]:
-    values = {f"accuracy/{name}": value for name, value in outcome.accuracy.items()}
-    if outcome.turn.trains_student:
-        values["loss/student"] = outcome.student
-    if outcome.turn.trains_critic:
-        values["loss/critic"] = outcome.critic
+def _scalars(metrics: StepMetrics) -> dict[str, float]:
+    values = {f"accuracy/{name}": value for name, value in metrics.accuracy.items()}
+    if metrics.spec.trains_student:
+        values["loss/student"] = metrics.student
+    if metrics.spec.trains_critic:
+        values["loss/critic"] = metrics.critic
     return values
 
 

@@ -11,8 +11,8 @@ import torch
 from distillkit.errors import UserError
 from distillkit.evaluation.grids import MOST, save_image, sheet
 from distillkit.evaluation.sampling import decode, generate, open_model
-from distillkit.samples.order import Stream
-from distillkit.samples.pairs import Pairs
+from distillkit.samples.order import SampleOrder
+from distillkit.samples.pairs import TeacherSamples
 from distillkit.training.student import MAX_STEPS
 
 
@@ -49,8 +49,10 @@ def sweep_strengths(
             write(file, strength)
             teacher, student = open_model(model, str(file), shift)
             teacher.to(device)
-            pairs = [Pairs(teacher, Stream([prompt], seed), device) for prompt in prompts]
-            pictures = [decode(teacher, generate(student, pair, [0], steps)) for pair in pairs]
+            samples = [
+                TeacherSamples(teacher, SampleOrder([prompt], seed), device) for prompt in prompts
+            ]
+            pictures = [decode(teacher, generate(student, pair, [0], steps)) for pair in samples]
             rows.append(torch.cat(pictures))
     save_image(sheet(rows, [f"{value:g}" for value in strengths], prompts, most=MOST), out)
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from distillkit.atomic import appearing
 from distillkit.errors import UserError
-from distillkit.exchange import SHIFT_KEY, Layout
+from distillkit.exchange import SHIFT_KEY, Layout, agreed_shift
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,7 +71,7 @@ def transfer(
     ):
         _compare(custom, learnt)
         _compare(custom, start)
-        shift = agreed_shift(student, shift)
+        shift = agreed_shift(student, shift, layouts)
         metadata = dict(custom.metadata) | ({} if shift is None else {SHIFT_KEY: str(shift)})
         shared = {key: name for name, key in custom.names.items()}
         with appearing(out) as temporary, temporary.open("wb") as target:
@@ -84,45 +84,6 @@ def transfer(
                     tensor = tensor.float().add(change, alpha=strength).to(tensor.dtype)
                 target.write(_bytes(tensor))
     return shift
-
-
-def agreed_shift(path: Path, given: int | None) -> int | None:
-    """The shift that goes with the weights in `path`: as the file says, or else as given."""
-    said = shift_of(path)
-    if said is not None and given is not None and said != given:
-        raise UserError(
-            f"--shift {given}: {path} says that its weights go with timestep shift {said}, and "
-            "weights and shift belong together; leave --shift out"
-        )
-    return given if said is None else said
-
-
-def shift_of(path: Path) -> int | None:
-    """The timestep shift that weights say they go with, if they say one.
-
-    `path`: a safetensors file, or a published folder, whose shifted scheduler has it.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    if path.is_dir():
-        return _shift_in(path)
-    try:
-        with safe_open(path, "pt") as file:
-            said = (file.metadata() or {}).get(SHIFT_KEY, "")
-    except (OSError, SafetensorError):
-        return None  # no such file, or none of this kind: whoever reads the weights says so
-    return int(said) if said.isdecimal() else None
-
-
-def _shift_in(folder: Path) -> int | None:
-    for config in sorted(folder.glob("*/scheduler_config.json")):
-        try:
-            said = json.loads(config.read_text(encoding="utf-8")).get("shifted_timestep")
-        except (OSError, ValueError):
-            continue  # whoever loads the folder says what is wrong with it
-        if isinstance(said, int):
-            return said
-    return None
 
 
 @contextmanager

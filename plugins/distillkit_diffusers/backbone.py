@@ -17,7 +17,7 @@ from distillkit.errors import UserError
 from distillkit_diffusers.denoiser import window_ids
 
 if TYPE_CHECKING:
-    from distillkit.contracts import Condition, Window
+    from distillkit.values import Condition, Window
 
 
 class Encoder(nn.Module):

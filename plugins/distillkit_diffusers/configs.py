@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from distillkit.configs import BackboneConfig, StudentConfig, TeacherConfig
 from distillkit.errors import did_you_mean
 from distillkit_diffusers.presets import PRESETS, filled_in
-from distillkit_diffusers.words import DType, Predicts, SolverName, Spacing, Waits
+from distillkit_diffusers.words import DType, Offload, Predicts, SolverName, Spacing
 
 if TYPE_CHECKING:
     from distillkit import contracts
@@ -55,18 +55,18 @@ class SDXLTeacherConfig(TeacherConfig):
     """For tcd: share of fresh noise between its steps."""
     guidance: float = Field(0.0, ge=0)
     """Classifier-free guidance; up to 1 the null condition is never run."""
-    waits: tuple[Waits, ...] = ()
+    offload: tuple[Offload, ...] = ()
     """Networks that wait in main memory and are on the device only while they work. With
-    `samples.conditions` the text encoders do not work again once the cache is filled."""
+    `samples.cache_prompt_embeds` the text encoders do not work again once the cache is filled."""
     vae_tiling: bool = False
     """Decode picture by picture in overlapping tiles: less memory for previews and figures, and
     seams that are blended."""
     saves_memory: ClassVar[dict[str, Any]] = {
         "dtype": "bfloat16",
         "vae_tiling": True,
-        "waits": ("text_encoders", "vae"),
+        "offload": ("text_encoders", "vae"),
     }
-    same_result: ClassVar[tuple[str, ...]] = ("waits", "vae_tiling")
+    same_result: ClassVar[tuple[str, ...]] = ("offload", "vae_tiling")
 
     @model_validator(mode="before")
     @classmethod

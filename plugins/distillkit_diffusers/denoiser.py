@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from distillkit.contracts import Condition, Window
     from distillkit.noising import Prediction
+    from distillkit.values import Condition, Window
 
 
 @dataclass

@@ -79,14 +79,6 @@ class SDXLLayout(LayoutConfig):
     type: Literal["sdxl"] = "sdxl"
 
     def build(self) -> exchange.Layout:
-        from distillkit_diffusers import layout
+        from distillkit_diffusers.sdxl_layout import SDXLFiles
 
-        return _Names(layout)
-
-
-class _Names:
-    """Fulfils `distillkit.exchange.Layout`; the names that files share are the original ones."""
-
-    def __init__(self, layout: object) -> None:
-        self.names = layout.find_unet  # type: ignore[attr-defined]
-        self.what_is = layout.what_is  # type: ignore[attr-defined]
+        return SDXLFiles()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from distillkit.errors import UserError
-from distillkit.transfer.transfer import shift_of
+from distillkit.exchange import shift_of_file
 from distillkit_diffusers.assets import Asset, first_line, locate
 from distillkit_diffusers.layout import what_is
 from distillkit_diffusers.single_file import load_single_file
@@ -109,7 +109,7 @@ def load_start(spec: str, like: Any, shift: int) -> Any:
     Raises `UserError` where the file says that it goes with another timestep shift.
     """
     [path] = locate([Asset("student.start", spec, "file")])
-    said = shift_of(path) if path.is_file() else None
+    said = shift_of_file(path)
     if said is not None and said != shift:
         raise UserError(
             f"student.start: {path} goes with timestep shift {said} and the recipe says {shift}; "

@@ -17,7 +17,7 @@ from distillkit_diffusers.lora_unet import LoRAUNet
 from distillkit_diffusers.publish import publish_pipeline
 
 if TYPE_CHECKING:
-    from distillkit.contracts import Condition
+    from distillkit.values import Condition
     from distillkit_diffusers.teacher import SDXLTeacher
     from distillkit_diffusers.words import DType
 

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Generator, Tensor, nn
 
-from distillkit.contracts import Condition
 from distillkit.noising import NoiseSchedule
+from distillkit.values import Condition
 from distillkit_diffusers.denoiser import UNetDenoiser
 
 if TYPE_CHECKING:
     from distillkit.contracts import Denoiser
     from distillkit_diffusers.solvers import Solver
-    from distillkit_diffusers.words import Waits
+    from distillkit_diffusers.words import Offload
 
 
 @dataclass
@@ -35,7 +35,7 @@ class SDXLTeacher:
     """Where the pipeline's own UNet lies, if a LoRA or another UNet changed it here."""
     variant: str | None = None
     """Of the weight files there."""
-    waits: tuple[Waits, ...] = ()
+    offload: tuple[Offload, ...] = ()
     """Networks that are on the device only while they work."""
     vae_tiling: bool = False
     """Whether pictures are decoded one by one, in tiles."""
@@ -115,24 +115,24 @@ class SDXLTeacher:
     def to(self, device: Any) -> None:
         """Move every network but those that wait."""
         self.device = device
-        resting = self.resting()
+        offloaded = self.offloaded()
         for module in self.modules():
-            if not any(module is other for other in resting):
+            if not any(module is other for other in offloaded):
                 module.to(device)
 
-    def resting(self) -> Sequence[nn.Module]:
+    def offloaded(self) -> Sequence[nn.Module]:
         """Networks that wait in main memory until they work."""
-        return [module for name in self.waits for module in self._named(name)]
+        return [module for name in self.offload for module in self._named(name)]
 
-    def _named(self, name: Waits) -> list[nn.Module]:
+    def _named(self, name: Offload) -> list[nn.Module]:
         pipe = self.pipe
         return [pipe.vae] if name == "vae" else [pipe.text_encoder, pipe.text_encoder_2]
 
     @contextmanager
-    def _brought(self, name: Waits) -> Iterator[None]:
+    def _brought(self, name: Offload) -> Iterator[None]:
         """Inside, the networks of that name are on the device."""
         waiting = [(m, next(m.parameters()).device) for m in self._named(name)]
-        waiting = waiting if name in self.waits else []
+        waiting = waiting if name in self.offload else []
         for module, _ in waiting:
             module.to(self.device)
         try:

@@ -11,7 +11,7 @@ from distillkit_diffusers.solvers import make_solver
 from distillkit_diffusers.teacher import SDXLTeacher
 
 if TYPE_CHECKING:
-    from distillkit_diffusers.words import Predicts, SolverName, Spacing, Waits
+    from distillkit_diffusers.words import Offload, Predicts, SolverName, Spacing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class Usage:
     eta: float = 1.0
     prediction: Predicts | None = None
     guidance: float = 0.0
-    waits: tuple[Waits, ...] = ()
+    offload: tuple[Offload, ...] = ()
     vae_tiling: bool = False
 
     @classmethod
@@ -52,5 +52,5 @@ class Usage:
             self.eta,
         )
         return SDXLTeacher(
-            pipe, solver, self.guidance, source, variant, self.waits, self.vae_tiling
+            pipe, solver, self.guidance, source, variant, self.offload, self.vae_tiling
         )

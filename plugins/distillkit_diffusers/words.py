@@ -8,5 +8,5 @@ SolverName = Literal["ddim", "dpm++", "euler", "euler-ancestral", "lcm", "lcm-sh
 Predicts = Literal["epsilon", "v_prediction", "sample"]
 Spacing = Literal["trailing", "leading", "linspace"]
 DType = Literal["float32", "bfloat16", "float16"]
-Waits = Literal["text_encoders", "vae"]
+Offload = Literal["text_encoders", "vae"]
 Short = Literal["fp16", "bf16", "fp32"]

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor, nn
 
-from distillkit.contracts import Condition, Denoiser, Exhibit, Teacher
+from distillkit.contracts import Denoiser, Teacher, TrainBatch
+from distillkit.values import Condition
 
 
 class DistributionMatching:
@@ -23,25 +24,25 @@ class DistributionMatching:
         self.fake_score: Denoiser = copy.deepcopy(teacher.denoiser)
         self.fake_score.module.float().requires_grad_(True)
 
-    def critic(self, exhibit: Exhibit) -> Tensor:
+    def critic(self, batch: TrainBatch) -> Tensor:
         """The fake score's own training: E|eps - eps_fake(x_t, t)|^2 on the student's pictures."""
-        x_0_BCHW, rng = exhibit.fake_BCHW.detach(), exhibit.generator
+        x_0_BCHW, rng = batch.fake_BCHW.detach(), batch.generator
         t_B, x_t_BCHW = self._noised(x_0_BCHW, 0, len(self.teacher.schedule), rng)
-        guess_BCHW = self._x_0(self.fake_score, x_t_BCHW, t_B, exhibit.cond)
+        guess_BCHW = self._x_0(self.fake_score, x_t_BCHW, t_B, batch.cond)
         # (eps - eps_hat) = -sqrt(a / (1 - a)) (x_0 - x_0_hat): the same loss for any prediction.
         a_B111 = self.teacher.schedule.alpha_bar(t_B)
         return (a_B111 / (1 - a_B111) * (x_0_BCHW - guess_BCHW).square()).mean()
 
-    def student(self, exhibit: Exhibit) -> Tensor:
+    def student(self, batch: TrainBatch) -> Tensor:
         """0.5 |x - stop(x - g)|^2, g = (x_0 fake - x_0 real) / mean|x - x_0 real| (DMD, eq. 7, 8).
 
         Its gradient with respect to x is g, divided by the number of values.
         """
-        x_0_BCHW = exhibit.fake_BCHW
+        x_0_BCHW = batch.fake_BCHW
         with torch.no_grad():
-            t_B, x_t_BCHW = self._noised(x_0_BCHW, self.low, self.high + 1, exhibit.generator)
-            fake_BCHW = self._x_0(self.fake_score, x_t_BCHW, t_B, exhibit.cond)
-            real_BCHW = self._guided(x_t_BCHW, t_B, exhibit)
+            t_B, x_t_BCHW = self._noised(x_0_BCHW, self.low, self.high + 1, batch.generator)
+            fake_BCHW = self._x_0(self.fake_score, x_t_BCHW, t_B, batch.cond)
+            real_BCHW = self._guided(x_t_BCHW, t_B, batch)
             scale_B111 = (x_0_BCHW - real_BCHW).abs().mean((1, 2, 3), keepdim=True)
             target_BCHW = x_0_BCHW - (fake_BCHW - real_BCHW) / scale_B111.clamp(min=1e-6)
         return 0.5 * (x_0_BCHW - target_BCHW).square().mean()
@@ -66,10 +67,10 @@ class DistributionMatching:
         output_BCHW = score(x_t_BCHW, t_B, cond).float()
         return self.teacher.schedule.to_x_0(output_BCHW, x_t_BCHW, t_B, score.prediction)
 
-    def _guided(self, x_t_BCHW: Tensor, t_B: Tensor, exhibit: Exhibit) -> Tensor:
+    def _guided(self, x_t_BCHW: Tensor, t_B: Tensor, batch: TrainBatch) -> Tensor:
         """The teacher's guess of x_0, guided where asked."""
-        told = self._x_0(self.teacher.denoiser, x_t_BCHW, t_B, exhibit.cond)
+        told = self._x_0(self.teacher.denoiser, x_t_BCHW, t_B, batch.cond)
         if self.guidance <= 1:
             return told
-        null = self._x_0(self.teacher.denoiser, x_t_BCHW, t_B, exhibit.null)
+        null = self._x_0(self.teacher.denoiser, x_t_BCHW, t_B, batch.null)
         return null + self.guidance * (told - null)

@@ -11,8 +11,8 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.functional import leaky_relu
 
-from distillkit.contracts import Look, Panel, Seat, View
 from distillkit.randomness import generator as generator_for
+from distillkit.values import DrawnHead, JudgedView, Panel, View
 
 WHOLE = View("global-cond", crop=1.0, conditional=True)
 
@@ -61,8 +61,8 @@ class LevelPool:
     def draw(self, batch: int, generator: Generator) -> Panel:
         """One look at the whole picture; t / 999 is logit-normal, drawn for every picture."""
         logit_B = self.location + self.scale * torch.randn(batch, generator=generator)
-        seats = tuple(Seat(level, level) for level in range(len(self.heads)))
-        return Panel((Look(WHOLE, 999 * torch.sigmoid(logit_B), seats),))
+        heads = tuple(DrawnHead(level, level) for level in range(len(self.heads)))
+        return Panel((JudgedView(WHOLE, 999 * torch.sigmoid(logit_B), heads),))
 
     def reset(self, heads: Sequence[int], generator: Generator) -> None:
         """New weights for these heads; LADD's recipes never ask for it."""

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from distillkit.contracts import Exhibit, Verdict
+from distillkit.contracts import TrainBatch
 from distillkit.errors import UserError
+from distillkit.values import HeadLogits
 from distillkit_nitrofusion.objectives import Objective
 
 
@@ -28,11 +29,11 @@ class ApproximateR1:
     weight: float
     sigma: float
 
-    def __call__(self, real: Sequence[Tensor], exhibit: Exhibit) -> Tensor:
+    def __call__(self, real: Sequence[Tensor], batch: TrainBatch) -> Tensor:
         """The penalty for these logits_BK of the real pictures, averaged over heads."""
-        perturbed = exhibit.real_perturbed(self.sigma)
-        pairs = zip(real, perturbed, strict=True)
-        return self.weight * mean([(a_BK - b_BK).square().mean() for a_BK, b_BK in pairs])
+        perturbed = batch.perturbed_real_logits(self.sigma)
+        samples = zip(real, perturbed, strict=True)
+        return self.weight * mean([(a_BK - b_BK).square().mean() for a_BK, b_BK in samples])
 
 
 class AdversarialLoss:
@@ -46,18 +47,18 @@ class AdversarialLoss:
         self.r1 = r1
         self.clip = clip
 
-    def critic(self, exhibit: Exhibit) -> Tensor:
+    def critic(self, batch: TrainBatch) -> Tensor:
         """Scalar for the drawn heads."""
-        verdicts = some(exhibit.for_critic())
-        loss = mean([self.objective.critic(v.real_BK, v.fake_BK) for v in verdicts])
+        head_logits = some(batch.critic_logits())
+        loss = mean([self.objective.critic(v.real_BK, v.fake_BK) for v in head_logits])
         if self.r1 is not None:
-            loss = loss + self.r1([v.real_BK for v in verdicts], exhibit)
+            loss = loss + self.r1([v.real_BK for v in head_logits], batch)
         return loss
 
-    def student(self, exhibit: Exhibit) -> Tensor:
+    def student(self, batch: TrainBatch) -> Tensor:
         """Scalar for the student."""
-        verdicts = some(exhibit.for_student())
-        return mean([self.objective.student(v.real_BK, v.fake_BK) for v in verdicts])
+        head_logits = some(batch.student_logits())
+        return mean([self.objective.student(v.real_BK, v.fake_BK) for v in head_logits])
 
     @torch.no_grad()
     def after_critic_step(self, heads: Sequence[nn.Module]) -> None:
@@ -72,14 +73,14 @@ class AdversarialLoss:
         return []
 
 
-def some(verdicts: Sequence[Verdict]) -> Sequence[Verdict]:
+def some(head_logits: Sequence[HeadLogits]) -> Sequence[HeadLogits]:
     """The verdicts, if there are any; otherwise the recipe asks for what it does not have."""
-    if not verdicts:
+    if not head_logits:
         raise UserError(
             "an adversarial loss has no heads to ask: it needs a backbone and a pool, and has no "
             "place in warmup.losses, where the student is alone"
         )
-    return verdicts
+    return head_logits
 
 
 def mean(losses: Sequence[Tensor]) -> Tensor:

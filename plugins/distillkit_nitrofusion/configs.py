@@ -198,13 +198,13 @@ class BottomUp(RefinementConfig):
         min_length=1, examples=[{1: 600, 2: 200, 4: 200}]
     )
     """Length of the roll-out -> iterations, from short to long: {1: 600, 2: 200, 4: 200}."""
-    keep: float = Field(0.5, ge=0, le=1)
+    replay: float = Field(0.5, ge=0, le=1)
     """Chance that an iteration trains an earlier stage's length instead (our choice)."""
 
     def build(self) -> contracts.Refinement:
         from distillkit_nitrofusion import refinement
 
-        return refinement.BottomUp(self.stages, self.keep)
+        return refinement.BottomUp(self.stages, self.replay)
 
 
 class Fixed(RefinementConfig):
@@ -219,4 +219,4 @@ class Fixed(RefinementConfig):
     def build(self) -> contracts.Refinement:
         from distillkit_nitrofusion import refinement
 
-        return refinement.BottomUp({self.steps: self.iterations}, keep=0)
+        return refinement.BottomUp({self.steps: self.iterations}, replay=0)

@@ -11,8 +11,8 @@ from itertools import product
 import torch
 from torch import Generator, nn
 
-from distillkit.contracts import Look, Panel, Seat, View
 from distillkit.randomness import generator as generator_for
+from distillkit.values import DrawnHead, JudgedView, Panel, View
 from distillkit_nitrofusion.heads import PatchHead
 
 
@@ -59,7 +59,7 @@ class CompartmentPool:
         pick_VTL = torch.randint(self.heads_per_slot, shape, generator=generator).tolist()
         return Panel(
             tuple(
-                Look(
+                JudgedView(
                     view,
                     torch.full((batch,), self.timesteps[t], dtype=torch.int64),
                     self._seats(v, t, pick_VTL[v][i]),
@@ -74,9 +74,9 @@ class CompartmentPool:
         for number in heads:
             self.heads[number].initialise(generator)
 
-    def _seats(self, v: int, t: int, pick_L: Sequence[int]) -> tuple[Seat, ...]:
+    def _seats(self, v: int, t: int, pick_L: Sequence[int]) -> tuple[DrawnHead, ...]:
         first_slot = (v * len(self.timesteps) + t) * len(self.levels)
         return tuple(
-            Seat(level, (first_slot + i) * self.heads_per_slot + pick)
+            DrawnHead(level, (first_slot + i) * self.heads_per_slot + pick)
             for i, (level, pick) in enumerate(zip(self.levels, pick_L, strict=True))
         )

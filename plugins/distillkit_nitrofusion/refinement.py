@@ -13,16 +13,16 @@ from torch import Generator
 class BottomUp:
     """Stage after stage of longer roll-outs (section 3.5); shorter ones stay in the mix.
 
-    In a stage, an iteration goes back with probability `keep` to the length of an earlier stage,
+    In a stage, an iteration goes back with probability `replay` to the length of an earlier stage,
     each as likely as the others, so that one step does not get worse while four get better.
     A single stage is a roll-out of fixed length.
     """
 
-    def __init__(self, stages: Mapping[int, int], keep: float) -> None:
+    def __init__(self, stages: Mapping[int, int], replay: float) -> None:
         """`stages`: length of the roll-out -> iterations, in the order of training."""
         self.lengths = tuple(stages)
         self.ends = tuple(accumulate(stages.values()))
-        self.keep = keep
+        self.replay = replay
         self.iterations = self.ends[-1]
 
     def stage(self, iteration: int) -> str:
@@ -32,7 +32,7 @@ class BottomUp:
     def steps(self, iteration: int, generator: Generator) -> int:
         """The stage's length, or an earlier stage's."""
         index = self._index(iteration)
-        if index > 0 and float(torch.rand((), generator=generator)) < self.keep:
+        if index > 0 and float(torch.rand((), generator=generator)) < self.replay:
             index = int(torch.randint(index, (), generator=generator))
         return self.lengths[index]
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from distillkit.contracts import Exhibit
+from distillkit.contracts import TrainBatch
 
 
 def mse(fake_BCHW: Tensor, real_BCHW: Tensor) -> Tensor:
@@ -44,14 +44,14 @@ class RegressionLoss:
         self.distance = distance
         self.longest = longest
 
-    def critic(self, exhibit: Exhibit) -> None:
+    def critic(self, batch: TrainBatch) -> None:
         """Says nothing of the critics."""
 
-    def student(self, exhibit: Exhibit) -> Tensor | None:
+    def student(self, batch: TrainBatch) -> Tensor | None:
         """Scalar for the student; nothing of roll-outs that are too long."""
-        if self.longest is not None and exhibit.steps > self.longest:
+        if self.longest is not None and batch.steps > self.longest:
             return None
-        return self.distance(exhibit.fake_BCHW, exhibit.real_BCHW)
+        return self.distance(batch.fake_BCHW, batch.real_BCHW)
 
     def after_critic_step(self, heads: Sequence[nn.Module]) -> None:
         """Nothing to constrain."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from distillkit.errors import did_you_mean
 
 if TYPE_CHECKING:
-    from distillkit.contracts import View
+    from distillkit.values import View
 
 NAMES = ("global-cond", "global-uncond", "local-cond", "local-uncond")
 """Every view that a recipe can name."""
@@ -27,7 +27,7 @@ def check_name(name: str) -> str:
 
 def view(name: str, crop: float) -> View:
     """The view of that name; `crop` is the side of local ones, as a share of the latent's side."""
-    from distillkit.contracts import View
+    from distillkit.values import View
 
     scale, told = check_name(name).split("-")
     return View(name, crop=crop if scale == "local" else 1.0, conditional=told == "cond")

@@ -64,6 +64,6 @@ class ShapesMetrics(MetricsConfig):
     type: Literal["shapes"] = "shapes"
 
     def build(self) -> contracts.Metrics:
-        from distillkit_shapes.judge import Judge
+        from distillkit_shapes.judge import ShapesJudge
 
-        return Judge(self.seed)
+        return ShapesJudge(self.seed)

@@ -1,4 +1,4 @@
-"""Figures of pictures of the shapes world, as `distillkit.contracts.Metrics` asks for them."""
+"""Metrics of the shapes world; fulfils `distillkit.contracts.Metrics`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from distillkit.randomness import generator
+from distillkit.values import MetricInfo
 from distillkit_shapes.features import features
 from distillkit_shapes.metrics import frechet_distance, kernel_distance, sharpness
 from distillkit_shapes.oracle import agreement
@@ -14,9 +15,53 @@ from distillkit_shapes.pictures import draw
 from distillkit_shapes.prompts import draw_captions
 from distillkit_shapes.scenes import codes_of
 
+_NO_FID = (
+    "This is not FID, whose features come from another network: compare it with other runs on this "
+    "world with as many pictures, not with published numbers."
+)
+INFO = {
+    "caption_accuracy": MetricInfo(
+        "caption accuracy",
+        "Share of pictures in which the world's oracle finds all that the caption says.",
+        better="higher",
+    ),
+    "frechet_teacher": MetricInfo(
+        "Fréchet to teacher",
+        "Fréchet distance to the teacher's pictures of other noise, in the 64 features of the "
+        f"world's own classifier. {_NO_FID}",
+        better="lower",
+        floor=True,
+    ),
+    "frechet_true": MetricInfo(
+        "Fréchet to truth",
+        "The same distance to fresh true pictures: what the student lost, or mended, together with "
+        "what its teacher had lost.",
+        better="lower",
+    ),
+    "kid_teacher": MetricInfo(
+        "KID to teacher",
+        "Kernel distance to the teacher's pictures in the same features; unlike the Fréchet "
+        "distance it does not fall with the number of pictures. The teacher's own is a little "
+        "below 0, since both sets have the same captions.",
+        better="teacher",
+    ),
+    "sharpness_ratio": MetricInfo(
+        "sharpness",
+        "Fine detail relative to the teacher's: below 1 is blurred, above 1 grainy.",
+        better="teacher",
+    ),
+    "extra_objects": MetricInfo(
+        "extra objects",
+        "Share of pictures with more objects than the caption asks for.",
+        better="lower",
+    ),
+}
 
-class Judge:
+
+class ShapesJudge:
     """Compares pictures with their captions, with the teacher's, and with fresh true ones."""
+
+    info = INFO
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -26,19 +71,12 @@ class Judge:
         """Captions that training never sees."""
         return draw_captions(count, seed, held_out=True)
 
-    def figures(
-        self, pictures_B3HW: Tensor, prompts: Sequence[str], teacher_B3HW: Tensor
+    def compute(
+        self, images_B3HW: Tensor, prompts: Sequence[str], teacher_B3HW: Tensor
     ) -> dict[str, float]:
-        """Figures of the pictures beside the teacher's.
-
-        caption_accuracy: share of pictures in which the oracle finds all that the caption says.
-        frechet_teacher, kid_teacher: distances to the teacher's pictures in the 64 features of
-        the world's own classifier (not Inception's: this is no FID). frechet_true: to fresh true
-        pictures of the same captions. sharpness_ratio: to the teacher's. extra_objects: share of
-        pictures with more objects than the caption says.
-        """
-        found = agreement(pictures_B3HW, codes_of(list(prompts)))
-        own, teacher = features(pictures_B3HW), features(teacher_B3HW)
+        """Each metric of `INFO`, of the pictures beside the teacher's."""
+        found = agreement(images_B3HW, codes_of(list(prompts)))
+        own, teacher = features(images_B3HW), features(teacher_B3HW)
         true = self._true_features(tuple(prompts))
         return {
             "caption_accuracy": found.captions,
@@ -47,7 +85,7 @@ class Judge:
             "kid_teacher": kernel_distance(
                 own, teacher, generator(self.seed, "kid"), size=min(500, len(own) // 2)
             )[0],
-            "sharpness_ratio": sharpness(pictures_B3HW) / sharpness(teacher_B3HW),
+            "sharpness_ratio": sharpness(images_B3HW) / sharpness(teacher_B3HW),
             "extra_objects": found.extra_objects,
         }
 

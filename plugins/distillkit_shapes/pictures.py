@@ -59,8 +59,8 @@ def _ring(dx: Tensor, dy: Tensor, radius: Tensor) -> Tensor:
 def _star(dx: Tensor, dy: Tensor, radius: Tensor) -> Tensor:
     """Five points: the angle is folded into one half sector, whose outline is a line."""
     sector, rho = math.pi / 5, torch.hypot(dx, dy)
-    turn = torch.atan2(dx, -dy).abs() % (2 * sector)
-    fold = torch.minimum(turn, 2 * sector - turn)
+    spec = torch.atan2(dx, -dy).abs() % (2 * sector)
+    fold = torch.minimum(spec, 2 * sector - spec)
     along, across = rho * torch.cos(fold), rho * torch.sin(fold)
     outer, inner = 1.10, 0.50
     edge_x, edge_y = inner * math.cos(sector) - outer, inner * math.sin(sector)

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from distillkit.errors import UserError
-from distillkit.recipe.schema import Recipe, Samples
+from distillkit.recipe.schema import Recipe, SamplesConfig
 from distillkit.samples.cache import cache_folder, training_cache
-from distillkit.samples.order import Stream
-from distillkit.samples.pairs import Pairs
+from distillkit.samples.order import SampleOrder
+from distillkit.samples.pairs import TeacherSamples
 from distillkit.training.build import build_parts
 
 from .test_training import assert_same, everything, trainer
@@ -20,12 +20,12 @@ from .world import WorldTeacher, world_recipe
 
 def cached(folder: Path, **changes: object) -> Recipe:
     numbers = {"count": 12, "cache": str(folder), "batch": 5} | changes
-    return world_recipe(samples=Samples.model_validate(numbers))
+    return world_recipe(samples=SamplesConfig.model_validate(numbers))
 
 
 @pytest.mark.parametrize("conditions", [False, True])
 def test_online_and_cached_samples_give_the_same_run(tmp_path: Path, conditions: bool) -> None:
-    online = trainer(world_recipe(samples=Samples(count=12)), tmp_path / "online")
+    online = trainer(world_recipe(samples=SamplesConfig(count=12)), tmp_path / "online")
     online.train()
     recipe = cached(tmp_path / "cache", conditions=conditions)
     from_cache = trainer(recipe, tmp_path / "cached")
@@ -44,32 +44,34 @@ def test_with_conditions_training_encodes_nothing(tmp_path: Path) -> None:
     assert asked == []
 
 
-def pairs_of(recipe: Recipe) -> Pairs:
+def pairs_of(recipe: Recipe) -> TeacherSamples:
     parts = build_parts(recipe)
-    return Pairs(parts.teacher, Stream(parts.prompts, recipe.samples.seed, recipe.samples.count))
+    return TeacherSamples(
+        parts.teacher, SampleOrder(parts.prompts, recipe.samples.seed, recipe.samples.count)
+    )
 
 
 def test_filling_goes_on_where_it_stopped(tmp_path: Path) -> None:
     recipe = cached(tmp_path)
-    pairs = pairs_of(recipe)
-    cache = training_cache(recipe, pairs)
+    samples = pairs_of(recipe)
+    cache = training_cache(recipe, samples)
     assert cache is not None
     assert cache.missing() == [range(5), range(5, 10), range(10, 12)]
-    next(cache.fill(pairs, cache.missing()))
-    again = training_cache(recipe, pairs)
+    next(cache.fill(samples, cache.missing()))
+    again = training_cache(recipe, samples)
     assert again is not None
     assert again.missing() == [range(5, 10), range(10, 12)]
-    list(again.fill(pairs, again.missing()))
-    want = pairs.sample([3, 11], pairs.x_T([3, 11]), pairs.conditions([3, 11]))
+    list(again.fill(samples, again.missing()))
+    want = samples.sample([3, 11], samples.x_T([3, 11]), samples.conditions([3, 11]))
     assert torch.equal(again.x_0([3, 11]), want)
 
 
 def test_rows_do_not_depend_on_the_order_of_asking(tmp_path: Path) -> None:
     recipe = cached(tmp_path, dtype="float16")
-    pairs = pairs_of(recipe)
-    cache = training_cache(recipe, pairs)
+    samples = pairs_of(recipe)
+    cache = training_cache(recipe, samples)
     assert cache is not None
-    list(cache.fill(pairs, cache.missing()))
+    list(cache.fill(samples, cache.missing()))
     rows = cache.x_0(range(12))
     assert rows.dtype == torch.float32
     assert torch.equal(cache.x_0([7, 0, 11]), rows[[7, 0, 11]])
@@ -78,13 +80,13 @@ def test_rows_do_not_depend_on_the_order_of_asking(tmp_path: Path) -> None:
 def test_size_is_told_beforehand_and_capped(tmp_path: Path) -> None:
     """1,000,000 samples of 4 * 8 * 8 float16 values are 0.512 GB; conditions add 2 values each."""
     recipe = cached(tmp_path, count=1_000_000, dtype="float16", conditions=True)
-    pairs = Pairs(WorldTeacher(), Stream(["a"], 0, 1_000_000))
-    cache = training_cache(recipe, pairs)
+    samples = TeacherSamples(WorldTeacher(), SampleOrder(["a"], 0, 1_000_000))
+    cache = training_cache(recipe, samples)
     assert cache is not None
-    assert cache.gigabytes(pairs) == pytest.approx(0.516)
+    assert cache.gigabytes(samples) == pytest.approx(0.516)
     small = cached(tmp_path, count=1_000_000, max_gb=0.5)
     with pytest.raises(UserError, match=r"1000000 samples take 1.0 GB.*max_gb allows 0.5"):
-        training_cache(small, pairs)
+        training_cache(small, samples)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -25,12 +25,12 @@ from distillkit.evaluation.evaluate import (
 )
 from distillkit.evaluation.grids import make_previews, sheet, square, to_image
 from distillkit.evaluation.rows import rows_of
-from distillkit.evaluation.sampling import decode, generate, wear
-from distillkit.recipe.schema import Recipe, Samples
+from distillkit.evaluation.sampling import decode, generate, load_snapshot
+from distillkit.recipe.schema import Recipe, SamplesConfig
 from distillkit.runs.folder import RunFolder
 from distillkit.samples.cache import cache_folder, figures_cache
-from distillkit.samples.order import Stream
-from distillkit.samples.pairs import Pairs
+from distillkit.samples.order import SampleOrder
+from distillkit.samples.pairs import TeacherSamples
 from distillkit.training.build import Parts, build_parts
 from distillkit.training.student import Student
 
@@ -88,7 +88,9 @@ def test_no_control_without_one_step_only_weights_of_their_own(stages: dict[int,
 
 
 def test_figures_of_a_run(tmp_path: Path) -> None:
-    recipe = world_recipe(metrics=SpyMetricsConfig(pictures=20, seed=70), samples=Samples(batch=8))
+    recipe = world_recipe(
+        metrics=SpyMetricsConfig(pictures=20, seed=70), samples=SamplesConfig(batch=8)
+    )
     parts, run = finished(tmp_path, recipe)
     before = {n: p.detach().clone() for n, p in parts.network.module.named_parameters()}
     told: list[tuple[str, int, int, str]] = []
@@ -106,8 +108,8 @@ def test_figures_of_a_run(tmp_path: Path) -> None:
     assert sorted(prompts) == sorted(f"held out 70 {i}" for i in range(20))
     # The reference has the rows' prompts in the rows' order, and other noise.
     assert not torch.isclose(pictures, reference).all(dim=(1, 2, 3)).any()
-    other = Pairs(WorldTeacher(), Stream(SPY.prompts(20, 70), 71))
-    ids = [next(i for i in range(20) if other.stream.prompt(i) == p) for p in prompts]
+    other = TeacherSamples(WorldTeacher(), SampleOrder(SPY.prompts(20, 70), 71))
+    ids = [next(i for i in range(20) if other.order.prompt(i) == p) for p in prompts]
     again = decode(other.teacher, other.sample(ids, other.x_T(ids), other.conditions(ids)))
     torch.testing.assert_close(reference, again)
     assert all(torch.equal(call[2], reference) for call in [SPY.calls[0], *SPY.calls[3:]])
@@ -130,26 +132,26 @@ def test_pictures_of_a_row_are_the_teachers_and_the_snapshots(tmp_path: Path) ->
     parts, run = finished(tmp_path, recipe)
     SPY.calls.clear()
     evaluate(recipe, parts, run)
-    pairs = Pairs(WorldTeacher(), Stream(SPY.prompts(4, 70), 70))
+    samples = TeacherSamples(WorldTeacher(), SampleOrder(SPY.prompts(4, 70), 70))
     ids = range(4)
-    truth = decode(pairs.teacher, pairs.sample(ids, pairs.x_T(ids), pairs.conditions(ids)))
+    truth = decode(samples.teacher, samples.sample(ids, samples.x_T(ids), samples.conditions(ids)))
     assert torch.equal(SPY.calls[0][0], truth)
-    assert SPY.calls[0][1] == [pairs.stream.prompt(i) for i in ids]
+    assert SPY.calls[0][1] == [samples.order.prompt(i) for i in ids]
     student = Student(parts.network, parts.teacher.schedule, 500)
     for call, name, steps in [(1, "start", 1), (4, "4-step", 4), (5, "1-step", 4)]:
-        wear(student, run.snapshot(name))
+        load_snapshot(student, run.snapshot(name))
         assert torch.equal(
-            SPY.calls[call][0], decode(pairs.teacher, generate(student, pairs, ids, steps))
+            SPY.calls[call][0], decode(samples.teacher, generate(student, samples, ids, steps))
         )
 
 
 def test_teacher_samples_are_taken_from_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    samples = Samples(batch=8, count=10, cache=str(tmp_path / "cache"))
+    samples = SamplesConfig(batch=8, count=10, cache=str(tmp_path / "cache"))
     recipe = world_recipe(metrics=WorldMetricsConfig(pictures=20), samples=samples)
     parts, run = finished(tmp_path, recipe)
-    online = evaluate(recipe.model_copy(update={"samples": Samples(batch=8)}), parts, run)
+    online = evaluate(recipe.model_copy(update={"samples": SamplesConfig(batch=8)}), parts, run)
     first = evaluate(recipe, parts, run)
     assert len(list((tmp_path / "cache").glob("figures-*/samples-*.safetensors"))) == 6
 
@@ -163,27 +165,28 @@ def test_teacher_samples_are_taken_from_the_cache(
 def test_a_set_that_a_package_does_not_bring_is_not_put_into_it(tmp_path: Path) -> None:
     inside = "package:distillkit_nitrofusion/no-samples"
     recipe = world_recipe(
-        metrics=WorldMetricsConfig(pictures=20), samples=Samples(batch=8, count=10, cache=inside)
+        metrics=WorldMetricsConfig(pictures=20),
+        samples=SamplesConfig(batch=8, count=10, cache=inside),
     )
     parts, run = finished(tmp_path, recipe)
-    online = evaluate(recipe.model_copy(update={"samples": Samples(batch=8)}), parts, run)
+    online = evaluate(recipe.model_copy(update={"samples": SamplesConfig(batch=8)}), parts, run)
     assert evaluate(recipe, parts, run) == online
     assert not cache_folder(inside).exists()
 
 
 def test_other_figures_get_another_cache_folder(tmp_path: Path) -> None:
-    recipe = world_recipe(samples=Samples(count=4, cache=str(tmp_path)))
-    streams = [Stream(["a"], 1), Stream(["a"], 2), Stream(["b"], 1)]
-    sets = [Pairs(WorldTeacher(), stream) for stream in streams]
-    retrained = Pairs(WorldTeacher(), streams[0])
+    recipe = world_recipe(samples=SamplesConfig(count=4, cache=str(tmp_path)))
+    orders = [SampleOrder(["a"], 1), SampleOrder(["a"], 2), SampleOrder(["b"], 1)]
+    sets = [TeacherSamples(WorldTeacher(), order) for order in orders]
+    retrained = TeacherSamples(WorldTeacher(), orders[0])
     torch.nn.init.zeros_(retrained.teacher.modules()[0].inner.weight)
 
-    def folder(pairs: Pairs, count: int) -> Path:
-        cache = figures_cache(recipe, pairs, count)
+    def folder(samples: TeacherSamples, count: int) -> Path:
+        cache = figures_cache(recipe, samples, count)
         assert cache is not None
         return cache.folder
 
-    folders = {folder(pairs, 4) for pairs in [*sets, retrained]} | {folder(sets[0], 5)}
+    folders = {folder(samples, 4) for samples in [*sets, retrained]} | {folder(sets[0], 5)}
     assert len(folders) == 5
     assert folder(sets[0], 4) in folders
 
@@ -300,4 +303,4 @@ def test_previews_ask_the_teacher_once_and_the_student_each_time(
         next(parts.network.module.parameters()).mul_(2)
     assert first.tobytes() != previews.image(student).tobytes()
     assert asked == [1]
-    assert previews.pairs.stream.prompt(0).startswith("held out")
+    assert previews.samples.order.prompt(0).startswith("held out")

@@ -12,18 +12,18 @@ from torch import nn
 
 from distillkit.errors import UserError
 from distillkit.randomness import generator
-from distillkit.recipe.schema import AdamW, Optim, Run, StudentAdamW
+from distillkit.recipe.schema import AdamWConfig, OptimConfig, RunConfig, StudentAdamWConfig
 from distillkit.training.optimizers import make_optimizer, moments_bytes
-from distillkit.training.step import iterate
+from distillkit.training.step import train_step
 
 from .test_training import assert_same, everything, trainer
 from .world import world_recipe
 
 
 def test_heads_that_wait_train_as_heads_that_stay(tmp_path: Path) -> None:
-    stay = trainer(world_recipe(run=Run(batch=4)), tmp_path / "stay")
+    stay = trainer(world_recipe(run=RunConfig(batch=4)), tmp_path / "stay")
     stay.train()
-    wait = trainer(world_recipe(run=Run(batch=4, heads_wait=True)), tmp_path / "wait")
+    wait = trainer(world_recipe(run=RunConfig(batch=4, offload_heads=True)), tmp_path / "wait")
     wait.train()
     assert_same(everything(stay), everything(wait))
 
@@ -32,9 +32,9 @@ def test_the_drawn_heads_alone_visit_the_device(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is moved in an iteration: each drawn head to the device and back, with its moments."""
-    run = trainer(world_recipe(run=Run(batch=4, heads_wait=True)), tmp_path)
-    assert run.players.critics is not None
-    pool = run.players.critics.pool
+    run = trainer(world_recipe(run=RunConfig(batch=4, offload_heads=True)), tmp_path)
+    assert run.state.critics is not None
+    pool = run.state.critics.pool
     numbers = {head: number for number, head in enumerate(pool.heads)}
     moved: list[tuple[int, str]] = []
     real = nn.Module.to
@@ -47,7 +47,7 @@ def test_the_drawn_heads_alone_visit_the_device(
     monkeypatch.setattr(nn.Module, "to", seen)
     monkeypatch.setattr(type(run.accelerator), "device", "cpu:0")
     drawn = pool.draw(4, generator(0, "panel", 0)).heads
-    iterate(0, run.timeline.turn(0), run.players)
+    train_step(0, run.schedule.spec(0), run.state)
     assert moved == [(h, "cpu:0") for h in drawn] + [(h, "cpu") for h in drawn]
     assert 0 < len(drawn) < len(pool.heads)
 
@@ -55,21 +55,21 @@ def test_the_drawn_heads_alone_visit_the_device(
 def test_moments_take_what_is_said_of_them() -> None:
     """32 bits: 8 bytes a value, and 4 for the count of steps."""
     parameters = [nn.Parameter(torch.randn(n)) for n in (7, 5000)]
-    assert moments_bytes(parameters, AdamW(lr=1)) == 8 * 5007 + 2 * 4
-    assert _counted(parameters, AdamW(lr=1)) == 8 * 5007 + 2 * 4
+    assert moments_bytes(parameters, AdamWConfig(lr=1)) == 8 * 5007 + 2 * 4
+    assert _counted(parameters, AdamWConfig(lr=1)) == 8 * 5007 + 2 * 4
 
 
 def test_8_bit_moments_take_what_is_said_of_them() -> None:
     """bitsandbytes: tensors of 4,096 values and more take 2 bytes a value and 8 a block of 256."""
     pytest.importorskip("bitsandbytes")
-    optim = AdamW(lr=1e-3, bits=8)
+    optim = AdamWConfig(lr=1e-3, bits=8)
     parameters = [nn.Parameter(torch.randn(n)) for n in (7, 4095, 4096, 5000)]
     expected = 8 * (7 + 4095) + 2 * (4096 + 5000) + 8 * (16 + 20) + 2 * 1024
     assert moments_bytes(parameters, optim) == expected
     assert _counted(parameters, optim) == expected
 
 
-def _counted(parameters: list[nn.Parameter], optim: AdamW) -> int:
+def _counted(parameters: list[nn.Parameter], optim: AdamWConfig) -> int:
     """Bytes of a real optimizer's state after a step; what two tensors share counts once."""
     optimizer = make_optimizer((parameters, optim))
     for p in parameters:
@@ -83,13 +83,13 @@ def _counted(parameters: list[nn.Parameter], optim: AdamW) -> int:
 def test_8_bit_runs_resume_bit_for_bit(tmp_path: Path) -> None:
     """Heads of more than 4,096 values a tensor, so that there is something in 8 bits."""
     pytest.importorskip("bitsandbytes")
-    eight = AdamW(lr=1e-2, bits=8)
+    eight = AdamWConfig(lr=1e-2, bits=8)
     pool = {"type": "dynamic", "timesteps": [10], "heads_per_slot": 2, "width": 64, "depth": 1}
     recipe = world_recipe(
         pool=pool | {"zero_init": False},
-        optim=Optim(student=StudentAdamW(lr=1e-3), critic=eight),
+        optim=OptimConfig(student=StudentAdamWConfig(lr=1e-3), critic=eight),
         refinement={"type": "fixed", "steps": 1, "iterations": 8},
-        run=Run(batch=4, checkpoint_every=4, keep=9, heads_wait=True),
+        run=RunConfig(batch=4, checkpoint_every=4, keep=9, offload_heads=True),
     )
     whole = trainer(recipe, tmp_path)
     whole.train()
@@ -106,12 +106,12 @@ def test_8_bits_without_bitsandbytes_is_a_sentence(monkeypatch: pytest.MonkeyPat
     for module in ("bitsandbytes", "bitsandbytes.optim"):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(UserError, match=r"pip install 'distillkit\[8bit\]', or set bits to 32"):
-        make_optimizer(([nn.Parameter(torch.zeros(3))], AdamW(lr=1, bits=8)))
+        make_optimizer(([nn.Parameter(torch.zeros(3))], AdamWConfig(lr=1, bits=8)))
 
 
 def test_players_that_share_an_optimizer_have_equal_bits() -> None:
-    one, other = StudentAdamW(lr=1, bits=8), StudentAdamW(lr=1)
+    one, other = StudentAdamWConfig(lr=1, bits=8), StudentAdamWConfig(lr=1)
     with pytest.raises(ValueError, match="should be 32, as in `student`: they share an optimizer"):
-        Optim(student=other, warmup=one)
+        OptimConfig(student=other, warmup=one)
     with pytest.raises(ValueError, match="should be 8, as in `critic`: they share an optimizer"):
-        Optim(student=other, critic=one, networks=other)
+        OptimConfig(student=other, critic=one, networks=other)

@@ -20,7 +20,7 @@ def flags(folder: Path) -> list[str]:
         "samples.count": 6,
         "samples.batch": 4,
         "samples.cache": folder,
-        "metrics.pictures": 4,
+        "metrics.num_images": 4,
         "teacher.steps": 2,
     }
     return [word for key, value in short.items() for word in ("--set", f"{key}={value}")]

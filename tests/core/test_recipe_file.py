@@ -245,14 +245,14 @@ def test_a_broken_flag_names_itself(flag: str, report: str, tmp_path: Path) -> N
 def test_every_problem_is_told_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
     text = RECIPE.replace("batch: 16", "batch: 0, batch: 1").replace("steps: 4", "steps: 0")
     text = text.replace("type: random", "type: x").replace("lr: 1e-5", "lr: 0")
-    lines = problems(text, "run.seed=-1", "nonsense", "run.keep=0", folder=tmp_path)
+    lines = problems(text, "run.seed=-1", "nonsense", "run.keep_checkpoints=0", folder=tmp_path)
     assert [line.split(" ")[0] for line in lines[:5]] == [
         f"my.yaml:{place}:" for place in ("3:23", "7:11", "14:13", "17:7", "17:17")
     ]
     assert {line.partition(":")[0] for line in lines[5:]} == {
         "--set run.seed=-1",
         "--set nonsense",
-        "--set run.keep=0",
+        "--set run.keep_checkpoints=0",
     }
     assert len(lines) == 8
 

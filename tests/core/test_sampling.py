@@ -20,14 +20,14 @@ from distillkit.evaluation.sampling import (
     decode,
     generate,
     keeping_weights,
+    load_snapshot,
     load_student,
-    wear,
 )
 from distillkit.recipe.load import LoadedRecipe
 from distillkit.registry.entry_points import Installed
 from distillkit.runs.folder import RunFolder
-from distillkit.samples.order import Stream
-from distillkit.samples.pairs import Pairs
+from distillkit.samples.order import SampleOrder
+from distillkit.samples.pairs import TeacherSamples
 from distillkit.training.student import Student
 
 from .world import Network, WorldTeacher, world_recipe
@@ -59,13 +59,15 @@ def student() -> Student:
 
 
 def test_a_picture_depends_on_its_number_and_not_on_the_batch() -> None:
-    pairs = Pairs(WorldTeacher(), Stream(["a", "b", "c"], seed=5))
-    together = generate(student(), pairs, range(4), steps=4)
+    samples = TeacherSamples(WorldTeacher(), SampleOrder(["a", "b", "c"], seed=5))
+    together = generate(student(), samples, range(4), steps=4)
     assert not together.requires_grad
     for i in range(4):
-        alone = generate(student(), pairs, [i], steps=4)
+        alone = generate(student(), samples, [i], steps=4)
         torch.testing.assert_close(alone[0], together[i], rtol=1e-4, atol=1e-5)
-    other = generate(student(), Pairs(WorldTeacher(), Stream(["a", "b", "c"], seed=6)), [0], 4)
+    other = generate(
+        student(), TeacherSamples(WorldTeacher(), SampleOrder(["a", "b", "c"], seed=6)), [0], 4
+    )
     assert (other[0] - together[0]).abs().max() > 0.1
 
 
@@ -96,7 +98,7 @@ def test_the_named_snapshot_or_the_last_stage_is_worn(
 def test_weights_are_kept_while_others_are_worn(run: Path) -> None:
     mine = student()
     with keeping_weights(mine):
-        wear(mine, RunFolder(run).snapshot("4-step"))
+        load_snapshot(mine, RunFolder(run).snapshot("4-step"))
         assert torch.equal(next(mine.network.module.parameters()), weights(4)["inner.weight"])
     assert torch.equal(next(mine.network.module.parameters()), weights(1)["inner.weight"])
 
@@ -108,8 +110,8 @@ def test_the_command_writes_the_students_picture(run: Path, tmp_path: Path, caps
     assert not ended.value.code
     assert f"{out}: 1 picture in 2 steps, seed 3" in capsys.readouterr().out
     _, parts, found = load_student(run)
-    pairs = Pairs(parts.teacher, Stream(["a ring"], seed=3))
-    expected = decode(parts.teacher, generate(found, pairs, [0], 2))[0]
+    samples = TeacherSamples(parts.teacher, SampleOrder(["a ring"], seed=3))
+    expected = decode(parts.teacher, generate(found, samples, [0], 2))[0]
     with Image.open(out) as image:
         assert (image.format, image.size) == ("PNG", (8, 8))
         red, green, blue = image.getpixel((5, 2))

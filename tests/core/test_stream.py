@@ -5,35 +5,35 @@ from __future__ import annotations
 import torch
 
 from distillkit.randomness import generator, key_to_seed, noise
-from distillkit.samples.order import Deal, Stream
+from distillkit.samples.order import BatchSlices, SampleOrder
 
 
 def test_every_split_of_an_iteration_deals_the_same_pictures() -> None:
-    whole = Deal(batch=8)
+    whole = BatchSlices(batch=8)
     assert list(whole.positions(3, 0)) == list(range(24, 32))
     for deals, micros in (
-        ([Deal(batch=4, accumulate=2)], 2),
-        ([Deal(batch=4, rank=r, world=2) for r in range(2)], 1),
-        ([Deal(batch=2, accumulate=2, rank=r, world=2) for r in range(2)], 2),
+        ([BatchSlices(batch=4, accumulate=2)], 2),
+        ([BatchSlices(batch=4, rank=r, world=2) for r in range(2)], 1),
+        ([BatchSlices(batch=2, accumulate=2, rank=r, world=2) for r in range(2)], 2),
     ):
-        dealt = [p for deal in deals for m in range(micros) for p in deal.positions(3, m)]
+        dealt = [p for slices in deals for m in range(micros) for p in slices.positions(3, m)]
         assert sorted(dealt) == list(range(24, 32))
-        assert all(deal.total == 8 for deal in deals)
+        assert all(slices.total == 8 for slices in deals)
 
 
 def test_an_epoch_uses_every_sample_once_and_epochs_differ() -> None:
-    stream = Stream(["a", "b", "c"], seed=0, count=50)
-    first = [stream.sample_id(p) for p in range(50)]
-    second = [stream.sample_id(p) for p in range(50, 100)]
+    order = SampleOrder(["a", "b", "c"], seed=0, count=50)
+    first = [order.sample_id(p) for p in range(50)]
+    second = [order.sample_id(p) for p in range(50, 100)]
     assert sorted(first) == sorted(second) == list(range(50))
     assert first != second
 
 
 def test_without_a_count_samples_never_repeat_and_prompts_go_round() -> None:
-    stream = Stream(["a", "b", "c"], seed=0)
-    assert [stream.sample_id(p) for p in (0, 7, 1000)] == [0, 7, 1000]
+    order = SampleOrder(["a", "b", "c"], seed=0)
+    assert [order.sample_id(p) for p in (0, 7, 1000)] == [0, 7, 1000]
     for epoch in range(4):
-        assert sorted(stream.prompt(3 * epoch + i) for i in range(3)) == ["a", "b", "c"]
+        assert sorted(order.prompt(3 * epoch + i) for i in range(3)) == ["a", "b", "c"]
 
 
 def test_noise_of_a_picture_does_not_depend_on_its_batch() -> None:

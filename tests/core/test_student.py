@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from distillkit.contracts import Condition
-from distillkit.training.student import Average, Student, noise_grid, shifted
+from distillkit.training.student import EMA, Student, noise_grid, shifted
+from distillkit.values import Condition
 
 from .world import Network, sdxl_schedule
 
@@ -106,11 +106,11 @@ def test_running_average_by_hand() -> None:
     """Decay 1/10 at first: 0.1 * 1 + 0.9 * 2 = 1.9; then 0.15, not 2/11: 0.15 * 1.9 + 0.85 * 2."""
     module = nn.Linear(1, 1)
     nn.init.constant_(module.weight, 1.0)
-    average = Average(module, decay=0.15)
+    average = EMA(module, decay=0.15)
     nn.init.constant_(module.weight, 2.0)
     average.update()
     average.update()
     assert float(average.weights["weight"]) == pytest.approx(1.985)
-    with average.worn_by(module):
+    with average.applied_to(module):
         assert module.weight.item() == pytest.approx(1.985)
     assert module.weight.item() == 2.0

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from distillkit import testing
 from distillkit.configs import ComponentConfig
-from distillkit.contracts import Look, Panel, Seat, View
 from distillkit.examples.backbone import ExampleBackboneConfig
 from distillkit.examples.exporter import ExampleExporterConfig
 from distillkit.examples.layout import ExampleLayoutConfig
@@ -24,6 +23,7 @@ from distillkit.examples.refinement import ExampleRefinementConfig
 from distillkit.examples.refresh import ExampleRefreshConfig
 from distillkit.examples.student import ExampleStudentConfig
 from distillkit.examples.teacher import ExampleTeacherConfig
+from distillkit.values import DrawnHead, JudgedView, Panel, View
 
 
 def flawed(base: type[ComponentConfig], **changes: Any) -> ComponentConfig:
@@ -46,9 +46,9 @@ def bind(change: Any, sound: Any) -> Any:
     return lambda *args: change(sound, *args)
 
 
-def panel(*seats: Seat, t: float = 10, crop: float = 1.0, batch: int = 3) -> Any:
-    look = Look(View("v", crop, True), torch.full((batch,), t), tuple(seats))
-    return lambda sound, batch, generator: Panel((look,))
+def panel(*heads: DrawnHead, t: float = 10, crop: float = 1.0, batch: int = 3) -> Any:
+    judged = JudgedView(View("v", crop, True), torch.full((batch,), t), tuple(heads))
+    return lambda sound, batch, generator: Panel((judged,))
 
 
 def flaky(sound: Any, *args: Any) -> Any:
@@ -109,10 +109,13 @@ FLAWS = [
     ),
     (flawed(ExamplePoolConfig, heads=[]), "should be an nn.ModuleList"),
     (flawed(ExamplePoolConfig, draw=panel()), "draw(): a panel has no head"),
-    (flawed(ExamplePoolConfig, draw=panel(Seat(0, 9))), "Seat(level=0, head=9) is out of range"),
-    (flawed(ExamplePoolConfig, draw=panel(Seat(0, 0), t=1000)), "leaves the range 0 to 999"),
-    (flawed(ExamplePoolConfig, draw=panel(Seat(0, 0), batch=2)), "t_B is (2,), not (3,)"),
-    (flawed(ExamplePoolConfig, draw=panel(Seat(0, 0), crop=1.5)), "crop 1.5, not in (0, 1]"),
+    (
+        flawed(ExamplePoolConfig, draw=panel(DrawnHead(0, 9))),
+        "Seat(level=0, head=9) is out of range",
+    ),
+    (flawed(ExamplePoolConfig, draw=panel(DrawnHead(0, 0), t=1000)), "leaves the range 0 to 999"),
+    (flawed(ExamplePoolConfig, draw=panel(DrawnHead(0, 0), batch=2)), "t_B is (2,), not (3,)"),
+    (flawed(ExamplePoolConfig, draw=panel(DrawnHead(0, 0), crop=1.5)), "crop 1.5, not in (0, 1]"),
     (
         flawed(ExamplePoolConfig, draw=lambda s, n, g: s(n, torch.default_generator)),
         "two processes draw different panels",
@@ -123,7 +126,7 @@ FLAWS = [
     (flawed(ExampleLossConfig, critic=lambda sound, e: sound(e) / 0), "finite scalar or None"),
     (flawed(ExampleLossConfig, critic=flaky), "critic(): differs between two calls"),
     (
-        flawed(ExampleLossConfig, student=lambda s, e: e.for_critic()[0].fake_BK.mean()),
+        flawed(ExampleLossConfig, student=lambda s, e: e.critic_logits()[0].fake_BK.mean()),
         "student(): its gradient reaches the other player",
     ),
     (

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from distillkit import testing
-from distillkit.contracts import Panel
 from distillkit.examples.loss import ExampleLossConfig
 from distillkit.examples.pool import ExamplePoolConfig
 from distillkit.examples.refresh import ExampleRefreshConfig
+from distillkit.values import Panel
 
 
 def test_a_flaw_in_a_run_is_found() -> None:

@@ -11,12 +11,12 @@ from pathlib import Path
 from accelerate import Accelerator
 from safetensors.torch import save_file
 
-from distillkit.recipe.schema import AdamW, Optim, Run, StudentAdamW
+from distillkit.recipe.schema import AdamWConfig, OptimConfig, RunConfig, StudentAdamWConfig
 from distillkit.runs.folder import RunFolder
 from distillkit.training import state
 from distillkit.training.build import build_parts
 from distillkit.training.distributed import is_sharded
-from distillkit.training.trainer import Trainer, Watcher
+from distillkit.training.trainer import Callback, Trainer
 from tests.core.world import world_recipe
 
 
@@ -34,26 +34,28 @@ def main() -> None:
     one, four = map(int, given.stages.split(","))
     smooth = {"betas": (0.9, 0.99)}
     recipe = world_recipe(
-        run=Run(
+        run=RunConfig(
             batch=given.batch,
             accumulate=given.accumulate,
             checkpoint_every=given.every,
             parallel=given.parallel,
             precision=given.precision,
         ),
-        optim=Optim(student=StudentAdamW(lr=1e-3, **smooth), critic=AdamW(lr=1e-3, **smooth)),
+        optim=OptimConfig(
+            student=StudentAdamWConfig(lr=1e-3, **smooth), critic=AdamWConfig(lr=1e-3, **smooth)
+        ),
         losses=[{"type": "least-squares"}],  # hinge leaves biases a gradient of rounding alone
         refinement={"type": "bottom-up", "stages": {1: one, 4: four}},
     )
     accelerator = Accelerator(cpu=True, mixed_precision=given.precision)
     parts = build_parts(recipe)
-    trainer = Trainer(recipe, RunFolder(given.folder), parts, accelerator, Watcher())
+    trainer = Trainer(recipe, RunFolder(given.folder), parts, accelerator, Callback())
     trainer.train(given.resume)
-    ended = state.collect(trainer.players, trainer.watch)
+    ended = state.collect(trainer.state, trainer.monitor)
     flat = {f"{part}.{k}": v.detach().clone() for part, ts in ended.items() for k, v in ts.items()}
     save_file(flat, given.folder / f"rank{accelerator.process_index}.safetensors")
     print("ranks:", accelerator.num_processes)
-    network = trainer.players.student.network.module
+    network = trainer.state.student.network.module
     if is_sharded(network):
         held = sum(p.to_local().numel() for p in network.parameters())
         print(f"holds {held / sum(p.numel() for p in network.parameters()):.2f} of the student")

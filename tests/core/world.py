@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from distillkit.configs import BackboneConfig, MetricsConfig, StudentConfig, TeacherConfig
-from distillkit.contracts import Condition, Window
 from distillkit.noising import NoiseSchedule
-from distillkit.recipe.schema import AdamW, Optim, Recipe, Run, StudentAdamW
+from distillkit.recipe.schema import AdamWConfig, OptimConfig, Recipe, RunConfig, StudentAdamWConfig
+from distillkit.values import Condition, Window
 
 SHAPE = (4, 8, 8)
 
@@ -158,7 +158,9 @@ def world_recipe(**changes: Any) -> Recipe:
         "refresh": {"type": "random", "fraction": 0.1},
         "losses": [{"type": "hinge"}],
         "refinement": {"type": "bottom-up", "stages": {1: 8, 2: 6, 4: 6}},
-        "optim": Optim(student=StudentAdamW(lr=1e-3), critic=AdamW(lr=1e-2, weight_decay=0.1)),
-        "run": Run(batch=4, checkpoint_every=10),
+        "optim": OptimConfig(
+            student=StudentAdamWConfig(lr=1e-3), critic=AdamWConfig(lr=1e-2, weight_decay=0.1)
+        ),
+        "run": RunConfig(batch=4, checkpoint_every=10),
     }
     return Recipe(**parts | changes)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from distillkit.contracts import Window
 from distillkit.errors import UserError
+from distillkit.values import Window
 from distillkit_diffusers.configs import UNetEncoderConfig
 from distillkit_diffusers.denoiser import window_ids
 

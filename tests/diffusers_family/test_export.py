@@ -187,8 +187,8 @@ def test_a_lora_of_full_rank_gives_the_same_picture(
 
 def test_the_share_is_that_of_the_singular_values() -> None:
     """Singular values 3, 2, 1 and a bias of norm 1: rank 2 keeps (9 + 4) / (9 + 4 + 1 + 1)."""
-    turn, _ = torch.linalg.qr(torch.randn(4, 3, generator=torch.Generator().manual_seed(0)))
-    change = turn @ torch.diag(torch.tensor([3.0, 2.0, 1.0]))
+    spec, _ = torch.linalg.qr(torch.randn(4, 3, generator=torch.Generator().manual_seed(0)))
+    change = spec @ torch.diag(torch.tensor([3.0, 2.0, 1.0]))
     base = {"conv_in.weight": torch.ones(4, 3, 1, 1), "conv_in.bias": torch.zeros(4)}
     weights = {
         "conv_in.weight": base["conv_in.weight"] + change[:, :, None, None],
@@ -201,7 +201,7 @@ def test_the_share_is_that_of_the_singular_values() -> None:
     up = found.tensors["lora_unet_conv_in.lora_up.weight"]
     assert (down.shape, up.shape) == ((2, 3, 1, 1), (4, 2, 1, 1))
     assert found.tensors["lora_unet_conv_in.alpha"] == 2
-    best = turn @ torch.diag(torch.tensor([3.0, 2.0, 0.0]))
+    best = spec @ torch.diag(torch.tensor([3.0, 2.0, 0.0]))
     torch.testing.assert_close(up.flatten(1) @ down.flatten(1), best, rtol=1e-4, atol=1e-5)
 
 

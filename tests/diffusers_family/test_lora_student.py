@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from distillkit.contracts import Window
 from distillkit.errors import UserError
-from distillkit.training.student import Average
+from distillkit.training.student import EMA
+from distillkit.values import Window
 from distillkit_diffusers.configs import UNetEncoderConfig, UNetStudentConfig
 from distillkit_diffusers.exporters import LoRAExporter, UNetExporter
 from distillkit_diffusers.loading import load_teacher
@@ -48,7 +48,7 @@ def test_a_lora_starts_as_the_teacher_and_shares_its_tensors(family: Any) -> Non
     names = dict(student.module.named_parameters())
     assert all(name.startswith("lora.") and p.dtype == torch.float32 for name, p in names.items())
     assert len(names) == 2 * len(student.module._layers) > 0
-    assert Average(student.module, 0.9).weights.keys() == names.keys()
+    assert EMA(student.module, 0.9).weights.keys() == names.keys()
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from distillkit.memory.fit import ways
 from distillkit.memory.plan import GIB, Plan, make_plan, usable
-from distillkit.memory.tracker import Meter
+from distillkit.memory.tracker import MemoryTracker
 from distillkit.recipe.load import load_recipe
 from distillkit.recipe.schema import Recipe
-from distillkit.training.build import build_parts, make_players, make_timeline
-from distillkit.training.step import iterate, show
-from distillkit.training.train_state import Players
+from distillkit.training.build import build_parts, make_schedule, make_train_state
+from distillkit.training.step import show, train_step
+from distillkit.training.train_state import TrainState
 
 RECIPE = """\
 prompts: {{type: list, prompts: [a ring, two bars]}}
@@ -35,8 +35,8 @@ SWITCHES = [
     (),
     ("student.train=lora",),
     ("student.ema=0.9", "backbone.gradient_checkpointing=true"),
-    ("run.heads_wait=true", "student.gradient_checkpointing=true"),
-    ("teacher.dtype=bfloat16", "teacher.waits=[text_encoders, vae]"),
+    ("run.offload_heads=true", "student.gradient_checkpointing=true"),
+    ("teacher.dtype=bfloat16", "teacher.offload=[text_encoders, vae]"),
 ]
 
 
@@ -47,8 +47,8 @@ def file(tiny_sdxl: Path, tmp_path: Path) -> Path:
     return path
 
 
-def players_of(recipe: Recipe) -> Players:
-    return make_players(recipe, build_parts(recipe), Accelerator(cpu=True))
+def players_of(recipe: Recipe) -> TrainState:
+    return make_train_state(recipe, build_parts(recipe), Accelerator(cpu=True))
 
 
 def size(tensors: Sequence[Tensor]) -> int:
@@ -63,15 +63,15 @@ def tensors_of(*modules: nn.Module) -> list[Tensor]:
 def test_bytes_of_the_plan_are_those_of_the_real_players(file: Path, sets: Sequence[str]) -> None:
     """Counted: weights; gradients as they arrive; the moments after a step of the optimizers."""
     recipe = load_recipe(file, sets).recipe
-    plan, players = make_plan(recipe), players_of(recipe)
-    assert players.critics is not None
-    pool, teacher, module = players.critics.pool, players.pairs.teacher, players.student.network
+    plan, state = make_plan(recipe), players_of(recipe)
+    assert state.critics is not None
+    pool, teacher, module = state.critics.pool, state.samples.teacher, state.student.network
     gradients: dict[int, Tensor] = {}
     for p in (*module.module.parameters(), *pool.heads.parameters()):
         if p.requires_grad:
             p.register_post_accumulate_grad_hook(lambda p: gradients.update({id(p): p.grad}))
-    iterate(0, make_timeline(recipe, build_parts(recipe)).turn(0), players)
-    moments = players.student_optimizer.state, players.critic_optimizer.state  # type: ignore[union-attr]
+    train_step(0, make_schedule(recipe, build_parts(recipe)).spec(0), state)
+    moments = state.student_optimizer.state, state.critic_optimizer.state  # type: ignore[union-attr]
     stepped, drawn = ([t for s in state.values() for t in s.values()] for state in moments)
     parts = {part.name: part for part in plan.parts}
     student, heads = parts["student"], parts["heads"]
@@ -82,19 +82,21 @@ def test_bytes_of_the_plan_are_those_of_the_real_players(file: Path, sets: Seque
     assert (student.gradients, heads.gradients) == (size(mine), size(theirs))
     assert student.optimizer == size(stepped)
     assert student.weights == size(tensors_of(module.module))
-    seated = [h for h in pool.heads if any(id(p) in gradients for p in h.parameters())]
-    assert 0 < len(seated) < len(pool.heads)
-    waits = recipe.run.heads_wait
-    assert heads.weights == size(tensors_of(*(seated if waits else pool.heads)))
-    assert heads.optimizer == size(drawn) * (1 if waits else len(pool.heads) // len(seated))
-    resting = list(teacher.resting())  # type: ignore[attr-defined]
-    there = [m for m in teacher.modules() if m not in resting]
+    heads_on_device = [h for h in pool.heads if any(id(p) in gradients for p in h.parameters())]
+    assert 0 < len(heads_on_device) < len(pool.heads)
+    waits = recipe.run.offload_heads
+    assert heads.weights == size(tensors_of(*(heads_on_device if waits else pool.heads)))
+    assert heads.optimizer == size(drawn) * (
+        1 if waits else len(pool.heads) // len(heads_on_device)
+    )
+    offloaded = list(teacher.offloaded())  # type: ignore[attr-defined]
+    there = [m for m in teacher.modules() if m not in offloaded]
     assert parts["teacher"].weights == size(tensors_of(*there))
-    idle = [h for h in pool.heads if waits and h not in seated]
-    assert plan.waiting == size(tensors_of(*resting, *idle))
+    idle = [h for h in pool.heads if waits and h not in heads_on_device]
+    assert plan.offloaded == size(tensors_of(*offloaded, *idle))
     if recipe.student.ema:
-        assert players.average is not None
-        kept = list(players.average.weights.values())
+        assert state.average is not None
+        kept = list(state.average.weights.values())
         assert parts["running average"].weights == size(kept)
 
 
@@ -102,8 +104,8 @@ def test_bytes_of_the_plan_are_those_of_the_real_players(file: Path, sets: Seque
 def test_the_students_activations_are_what_autograd_saves(file: Path, sets: Sequence[str]) -> None:
     """Against torch's own hooks on real tensors, without the parameters; within a tenth."""
     recipe = load_recipe(file, sets).recipe
-    players = players_of(recipe)
-    parts = [*players.pairs.teacher.modules(), players.student.network.module]
+    state = players_of(recipe)
+    parts = [*state.samples.teacher.modules(), state.student.network.module]
     weights = {t.untyped_storage()._cdata for t in tensors_of(*parts)}
     saved: dict[int, Tensor] = {}
 
@@ -112,9 +114,9 @@ def test_the_students_activations_are_what_autograd_saves(file: Path, sets: Sequ
             saved[tensor.untyped_storage()._cdata] = tensor
         return tensor
 
-    turn = make_timeline(recipe, build_parts(recipe)).turn(0)
+    spec = make_schedule(recipe, build_parts(recipe)).spec(0)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        show(players, turn, range(2), None)
+        show(state, spec, range(2), None)
     counted = sum(t.untyped_storage().nbytes() for t in saved.values())
     assert make_plan(recipe).student_graph == pytest.approx(counted, rel=0.1)
 
@@ -125,20 +127,20 @@ def test_the_peak_is_that_of_a_real_iteration(
 ) -> None:
     """Every storage on the CPU in a real iteration; moments, which come last, are left out."""
     recipe = load_recipe(file, sets).recipe
-    players, plan = players_of(recipe), make_plan(recipe)
-    turn = make_timeline(recipe, build_parts(recipe)).turn(0)
+    state, plan = players_of(recipe), make_plan(recipe)
+    spec = make_schedule(recipe, build_parts(recipe)).spec(0)
     for step in ("step_critic", "step_student"):
-        monkeypatch.setattr(players, step, lambda *_: None)
-    assert players.critics is not None
-    heads = players.critics.pool.heads
-    modules = [*players.pairs.teacher.modules(), players.student.network.module, heads]
-    meter = Meter("cpu")
-    meter.own("weights", tensors_of(*modules))
-    with meter:
-        iterate(0, turn, players)
+        monkeypatch.setattr(state, step, lambda *_: None)
+    assert state.critics is not None
+    heads = state.critics.pool.heads
+    modules = [*state.samples.teacher.modules(), state.student.network.module, heads]
+    tracker = MemoryTracker("cpu")
+    tracker.own("weights", tensors_of(*modules))
+    with tracker:
+        train_step(0, spec, state)
     moments = sum(part.optimizer for part in plan.parts)
-    assert plan.peak - moments == pytest.approx(sum(meter.peak.values()), rel=0.1)
-    assert sum(plan.flops.values()) == pytest.approx(sum(meter.flops.values()), rel=0.05)
+    assert plan.peak - moments == pytest.approx(sum(tracker.peak.values()), rel=0.1)
+    assert sum(plan.flops.values()) == pytest.approx(sum(tracker.flops.values()), rel=0.05)
 
 
 def test_each_switch_lowers_what_it_says(file: Path) -> None:
@@ -199,13 +201,13 @@ def test_a_card_that_is_too_small_gets_lines_that_make_it_fit(file: Path) -> Non
 def test_the_backbones_checkpoints_change_no_gradient(file: Path) -> None:
     gradients = []
     for sets in ((), ("backbone.gradient_checkpointing=true",)):
-        players = players_of(load_recipe(file, sets).recipe)
-        assert players.critics is not None
-        backbone, teacher = players.critics.backbone, players.pairs.teacher
+        state = players_of(load_recipe(file, sets).recipe)
+        assert state.critics is not None
+        backbone, teacher = state.critics.backbone, state.samples.teacher
         x = torch.randn(2, *teacher.latent_shape, generator=torch.Generator().manual_seed(0))
         x.requires_grad_()
         corner = torch.zeros(2, dtype=torch.int64)
-        from distillkit.contracts import Window
+        from distillkit.values import Window
 
         window = Window(corner, corner, *(x.shape[-2:] * 2))
         cond = teacher.null(2)
@@ -218,7 +220,7 @@ def test_the_backbones_checkpoints_change_no_gradient(file: Path) -> None:
 def test_networks_that_wait_go_back_after_their_work(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = load_recipe(file, ["teacher.waits=[text_encoders, vae]"]).recipe
+    recipe = load_recipe(file, ["teacher.offload=[text_encoders, vae]"]).recipe
     teacher: Any = build_parts(recipe).teacher
     moves: list[tuple[str, str]] = []
     real = nn.Module.to
@@ -238,9 +240,9 @@ def test_networks_that_wait_go_back_after_their_work(
 
 
 def test_tiles_take_less_memory_and_draw_the_same_size(file: Path) -> None:
-    whole = make_plan(load_recipe(file).recipe).rehearsed.decoding
+    whole = make_plan(load_recipe(file).recipe).dry.decoding
     tiled = load_recipe(file, ["teacher.vae_tiling=true"]).recipe
-    assert make_plan(tiled).rehearsed.decoding < whole
+    assert make_plan(tiled).dry.decoding < whole
     teacher = build_parts(tiled).teacher
     plain = build_parts(load_recipe(file).recipe).teacher
     x = torch.randn(2, *teacher.latent_shape, generator=torch.Generator().manual_seed(0))

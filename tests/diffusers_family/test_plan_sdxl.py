@@ -12,7 +12,7 @@ from distillkit.recipe.load import load_recipe
 from distillkit.testing.runs import recipe as example_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
-LORA_IN_24 = ("student.train=lora", "student.start=teacher", "teacher.waits=[text_encoders,vae]")
+LORA_IN_24 = ("student.train=lora", "student.start=teacher", "teacher.offload=[text_encoders,vae]")
 
 
 @pytest.mark.usefixtures("no_hub")
@@ -28,11 +28,11 @@ def test_full_fine_tuning_of_sdxl_at_batch_5_fits_in_80_gb(name: str) -> None:
     assert recipe.run.batch == 5
     assert parts["student"].parameters == unet
     assert parts["student"].weights == parts["student"].gradients == 4 * unet
-    pool = plan.rehearsed.parts.pool
+    pool = plan.dry.parts.pool
     assert pool is not None
     assert sum(p.numel() for p in pool.heads.parameters()) == heads
     texts, vae = 123_060_480 + 694_659_840, 83_653_863
-    modules = plan.rehearsed.parts.teacher.modules()
+    modules = plan.dry.parts.teacher.modules()
     assert sum(p.numel() for m in modules for p in m.parameters()) == unet + texts + vae
     assert plan.fits(80)
     assert not plan.fits(48)

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from distillkit.contracts import Condition
-from distillkit.recipe.schema import AdamW, Optim, StudentAdamW
+from distillkit.recipe.schema import AdamWConfig, OptimConfig, StudentAdamWConfig
 from distillkit.runs.folder import read_log
 from distillkit.training.critics import Pictures
+from distillkit.values import Condition
 from distillkit_dmd2.loss import DistributionMatching
 from tests.core.test_training import everything, trainer
 from tests.core.world import WorldTeacher, world_recipe
@@ -82,10 +82,10 @@ def test_fake_score_learns_and_student_gets_no_gradient_from_that() -> None:
 
 
 def test_a_run_with_five_critic_updates_a_student_update_and_a_gan_term(tmp_path: Path) -> None:
-    optim = Optim(
-        student=StudentAdamW(lr=1e-3),
-        critic=AdamW(lr=1e-2),
-        networks=AdamW(lr=1e-3),
+    optim = OptimConfig(
+        student=StudentAdamWConfig(lr=1e-3),
+        critic=AdamWConfig(lr=1e-2),
+        networks=AdamWConfig(lr=1e-3),
         critic_updates=5,
     )
     losses = [{"type": "distribution-matching"}, {"type": "hinge", "weight": 0.1}]

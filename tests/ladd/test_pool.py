@@ -16,12 +16,12 @@ from tests.core.world import world_recipe
 def test_noise_levels_are_logit_normal_and_drawn_for_every_picture() -> None:
     """Of logit-normal(1, 1), the median is 999 * sigmoid(1) = 730.3."""
     pool = LevelPool((8, 4), 16, location=1.0, scale=1.0, seed=0)
-    [look] = pool.draw(4000, generator(0, "panel", 0)).looks
-    assert look.t_B.is_floating_point()
-    assert float(look.t_B.min()) >= 0
-    assert float(look.t_B.max()) <= 999
-    assert abs(float(look.t_B.median()) - 730.3) < 15
-    assert [(s.level, s.head) for s in look.seats] == [(0, 0), (1, 1)]
+    [judged] = pool.draw(4000, generator(0, "panel", 0)).views
+    assert judged.t_B.is_floating_point()
+    assert float(judged.t_B.min()) >= 0
+    assert float(judged.t_B.max()) <= 999
+    assert abs(float(judged.t_B.median()) - 730.3) < 15
+    assert [(s.level, s.head) for s in judged.heads] == [(0, 0), (1, 1)]
 
 
 def test_a_run_trains_every_head(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from distillkit.contracts import Verdict
 from distillkit.errors import UserError
 from distillkit.recipe.load import RecipeError, load_recipe
+from distillkit.values import HeadLogits
 from distillkit_nitrofusion import loss_configs
 from distillkit_nitrofusion.plugin import distillkit_register_losses
 
@@ -28,18 +28,18 @@ class MadeUpExhibit:
         self.real_BCHW = torch.zeros(2, 1, 1, 2)
         self.fake_BCHW = torch.tensor([[[[3.0, 4.0]]], [[[0.0, 0.0]]]], requires_grad=True)
 
-    def verdicts(self, player: str) -> list[Verdict]:
+    def head_logits(self, player: str) -> list[HeadLogits]:
         self.asked.append(player)
         t_B = torch.tensor([10])
-        return [Verdict("v", 0, t_B, r, f) for r, f in zip(self.real, self.fake, strict=True)]
+        return [HeadLogits("v", 0, t_B, r, f) for r, f in zip(self.real, self.fake, strict=True)]
 
-    def for_critic(self) -> list[Verdict]:
-        return self.verdicts("critic")
+    def critic_logits(self) -> list[HeadLogits]:
+        return self.head_logits("critic")
 
-    def for_student(self) -> list[Verdict]:
-        return self.verdicts("student")
+    def student_logits(self) -> list[HeadLogits]:
+        return self.head_logits("student")
 
-    def real_perturbed(self, sigma: float) -> list[Tensor]:
+    def perturbed_real_logits(self, sigma: float) -> list[Tensor]:
         self.asked.append(sigma)
         return [torch.tensor([[1.5, 1.0]], requires_grad=True), torch.full((1, 1), 2.0)]
 
@@ -53,21 +53,21 @@ def test_hinge_averages_over_heads() -> None:
 
     Critic: (0.5 + 1) / 2. Student: minus the fakes' means -1.5 and -1, averaged: 1.25.
     """
-    exhibit = MadeUpExhibit()
+    batch = MadeUpExhibit()
     loss = build(loss_configs.Hinge())
-    assert loss.critic(exhibit).item() == 0.75
-    assert loss.student(exhibit).item() == 1.25
-    assert exhibit.asked == ["critic", "student"]
+    assert loss.critic(batch).item() == 0.75
+    assert loss.student(batch).item() == 1.25
+    assert batch.asked == ["critic", "student"]
     assert list(loss.modules()) == []
 
 
 def test_without_heads_there_is_a_sentence() -> None:
-    exhibit = MadeUpExhibit()
-    exhibit.real, exhibit.fake = [], []
+    batch = MadeUpExhibit()
+    batch.real, batch.fake = [], []
     loss = build(loss_configs.Hinge())
     for player in (loss.critic, loss.student):
         with pytest.raises(UserError, match="needs a backbone and a pool"):
-            player(exhibit)
+            player(batch)
 
 
 def test_approximate_r1() -> None:
@@ -75,11 +75,11 @@ def test_approximate_r1() -> None:
 
     Added to the hinge's 0.75: 5.375. The student's loss is as without.
     """
-    exhibit = MadeUpExhibit()
+    batch = MadeUpExhibit()
     loss = build(loss_configs.Hinge(r1={"weight": 2, "sigma": 0.25}))
-    assert loss.critic(exhibit).item() == 5.375
-    assert exhibit.asked == ["critic", 0.25]
-    assert loss.student(exhibit).item() == 1.25
+    assert loss.critic(batch).item() == 5.375
+    assert batch.asked == ["critic", 0.25]
+    assert loss.student(batch).item() == 1.25
 
 
 def test_approximate_r1_moves_both_sides() -> None:
@@ -87,10 +87,10 @@ def test_approximate_r1_moves_both_sides() -> None:
 
     The hinge's own gradient there: on the margin of the first patch torch takes 0.
     """
-    exhibit = MadeUpExhibit()
-    exhibit.real[0] = torch.tensor([[1.0, 2.0]], requires_grad=True)
-    build(loss_configs.Hinge(r1={"weight": 2, "sigma": 0.25})).critic(exhibit).backward()
-    assert exhibit.real[0].grad[0, 0].item() == -0.5
+    batch = MadeUpExhibit()
+    batch.real[0] = torch.tensor([[1.0, 2.0]], requires_grad=True)
+    build(loss_configs.Hinge(r1={"weight": 2, "sigma": 0.25})).critic(batch).backward()
+    assert batch.real[0].grad[0, 0].item() == -0.5
 
 
 ADVERSARIAL = [
@@ -128,21 +128,21 @@ def test_other_losses_do_not_clip(config: type[loss_configs.Adversarial]) -> Non
 
 def test_regression_is_the_students_alone() -> None:
     """Squares 9, 16, 0, 0: mean 6.25. Gradient 2 * 3 / 4 at the first. No verdict is asked for."""
-    exhibit = MadeUpExhibit()
+    batch = MadeUpExhibit()
     loss = build(loss_configs.Regression())
-    assert loss.critic(exhibit) is None
-    value = loss.student(exhibit)
+    assert loss.critic(batch) is None
+    value = loss.student(batch)
     value.backward()
     assert value.item() == 6.25
-    assert exhibit.fake_BCHW.grad[0, 0, 0, 0].item() == 1.5
-    assert exhibit.asked == []
+    assert batch.fake_BCHW.grad[0, 0, 0, 0].item() == 1.5
+    assert batch.asked == []
 
 
 def test_regression_speaks_of_longer_roll_outs_where_asked() -> None:
-    exhibit = MadeUpExhibit()
-    exhibit.steps = 2
-    assert build(loss_configs.Regression()).student(exhibit) is None
-    assert build(loss_configs.Regression(rollouts="all")).student(exhibit) is not None
+    batch = MadeUpExhibit()
+    batch.steps = 2
+    assert build(loss_configs.Regression()).student(batch) is None
+    assert build(loss_configs.Regression(rollouts="all")).student(batch) is not None
 
 
 def test_regression_needs_the_teachers_noise() -> None:
@@ -155,8 +155,8 @@ def test_regression_needs_the_teachers_noise() -> None:
 
 def test_pseudo_huber() -> None:
     """Mean squares 12.5 and 0. With c = 1: (sqrt(13.5) - 1 + 0) / 2; finite gradient at 0."""
-    exhibit = MadeUpExhibit()
-    value = build(loss_configs.Regression(norm="pseudo-huber", c=1)).student(exhibit)
+    batch = MadeUpExhibit()
+    value = build(loss_configs.Regression(norm="pseudo-huber", c=1)).student(batch)
     value.backward()
     assert value.item() == pytest.approx((math.sqrt(13.5) - 1) / 2)
-    assert torch.isfinite(exhibit.fake_BCHW.grad).all()
+    assert torch.isfinite(batch.fake_BCHW.grad).all()

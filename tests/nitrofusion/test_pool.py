@@ -36,14 +36,14 @@ def test_the_papers_pool_has_480_heads_160_a_view(paper: Pool) -> None:
     everything = DynamicPool(width=16, depth=1, draw="all").build(TEN, seed=0)
     heads_of: dict[str, set[int]] = {view: set() for view in VIEWS}
     for seed in range(60):
-        for look in everything.draw(1, seeded(seed)).looks:
-            heads_of[look.view.name] |= {seat.head for seat in look.seats}
+        for judged in everything.draw(1, seeded(seed)).views:
+            heads_of[judged.view.name] |= {drawn.head for drawn in judged.heads}
     assert [heads_of[view] for view in VIEWS] == [
         set(range(160)),
         set(range(160, 320)),
         set(range(320, 480)),
     ]
-    local = [view for look in paper.draw(1, seeded(0)).looks if (view := look.view).crop < 1]
+    local = [view for judged in paper.draw(1, seeded(0)).views if (view := judged.view).crop < 1]
     assert len(local) == 2
     assert {view.crop for view in local} == {0.5}
 
@@ -51,21 +51,23 @@ def test_the_papers_pool_has_480_heads_160_a_view(paper: Pool) -> None:
 def test_a_panel_of_one_timestep(paper: Pool) -> None:
     """Three looks at one t*, ten heads each, one a level, numbered as the class says."""
     panel = paper.draw(5, seeded(3))
-    assert [look.view.name for look in panel.looks] == list(VIEWS)
-    assert [look.view.conditional for look in panel.looks] == [True, True, False]
-    assert len({tuple(look.t_B.tolist()) for look in panel.looks}) == 1
+    assert [judged.view.name for judged in panel.views] == list(VIEWS)
+    assert [judged.view.conditional for judged in panel.views] == [True, True, False]
+    assert len({tuple(judged.t_B.tolist()) for judged in panel.views}) == 1
     assert len(panel.heads) == 30
-    for v, look in enumerate(panel.looks):
-        assert look.t_B.dtype == torch.int64
-        assert look.t_B.shape == (5,)
-        t = TIMES.index(int(look.t_B[0]))
-        assert [seat.level for seat in look.seats] == list(range(10))
-        assert [seat.head // 4 for seat in look.seats] == [(v * 4 + t) * 10 + i for i in range(10)]
+    for v, judged in enumerate(panel.views):
+        assert judged.t_B.dtype == torch.int64
+        assert judged.t_B.shape == (5,)
+        t = TIMES.index(int(judged.t_B[0]))
+        assert [drawn.level for drawn in judged.heads] == list(range(10))
+        assert [drawn.head // 4 for drawn in judged.heads] == [
+            (v * 4 + t) * 10 + i for i in range(10)
+        ]
 
 
 def test_a_panel_of_all_timesteps() -> None:
     panel = DynamicPool(width=16, depth=1, draw="all").build(TEN, seed=0).draw(2, seeded(0))
-    assert [(look.view.name, int(look.t_B[0])) for look in panel.looks] == [
+    assert [(judged.view.name, int(judged.t_B[0])) for judged in panel.views] == [
         (view, t) for view in VIEWS for t in TIMES
     ]
     assert len(panel.heads) == 120
@@ -78,7 +80,7 @@ def test_draws_are_even(paper: Pool) -> None:
     generator = seeded(0)
     for _ in range(4000):
         panel = paper.draw(1, generator)
-        times[int(panel.looks[0].t_B[0])] += 1
+        times[int(panel.views[0].t_B[0])] += 1
         heads.update(panel.heads)
     assert set(times) == set(TIMES)
     assert all(abs(times[t] - 1000) < 4 * 27 for t in TIMES)
@@ -146,7 +148,7 @@ def test_chosen_levels_keep_the_backbones_numbers() -> None:
         width=16, depth=1, timesteps=[10], views=["global-cond"], levels=[2, 0], heads_per_slot=1
     )
     pool = config.build((4, 5, 6), seed=0)
-    assert [(s.level, s.head) for s in pool.draw(1, seeded(0)).looks[0].seats] == [(2, 0), (0, 1)]
+    assert [(s.level, s.head) for s in pool.draw(1, seeded(0)).views[0].heads] == [(2, 0), (0, 1)]
     assert [head.convs[0].in_channels for head in pool.heads] == [6, 4]
 
 
@@ -162,8 +164,8 @@ def test_the_static_pool_has_one_head_a_slot_and_the_dynamic_pools_timesteps(pap
     panels: dict[int, set[tuple[int, ...]]] = {}
     for seed in range(40):
         panel, dynamic = static.draw(1, seeded(seed)), paper.draw(1, seeded(seed))
-        assert panel.looks[0].t_B.equal(dynamic.looks[0].t_B)
-        panels.setdefault(int(panel.looks[0].t_B[0]), set()).add(tuple(panel.heads))
+        assert panel.views[0].t_B.equal(dynamic.views[0].t_B)
+        panels.setdefault(int(panel.views[0].t_B[0]), set()).add(tuple(panel.heads))
     assert {t: len(drawn) for t, drawn in panels.items()} == dict.fromkeys(TIMES, 1)
 
 

@@ -23,7 +23,7 @@ SHORT = {
     "run.batch": 4,
     "run.checkpoint_every": 5,
     "run.preview_every": 5,
-    "metrics.pictures": 16,
+    "metrics.num_images": 16,
 }
 ROWS = {"teacher", "start", "student_1", "student_2", "student_4", "student_1_only_4"}
 FIGURES = {

@@ -24,9 +24,9 @@ def test_frechet_distance_with_covariances_that_do_not_commute() -> None:
     """
     half = 1.5**0.5
     u, v = torch.tensor([2.0, 0.0]), torch.tensor([0.0, 1.0])
-    turn = torch.tensor([[1.0, -1.0], [1.0, 1.0]]) / 2**0.5
+    spec = torch.tensor([[1.0, -1.0], [1.0, 1.0]]) / 2**0.5
     a = half * torch.stack([u, -u, v, -v])
-    b = a @ turn.T
+    b = a @ spec.T
     assert frechet_distance(a, b) == pytest.approx(10 - 2 * 20.5**0.5, abs=1e-5)
 
 

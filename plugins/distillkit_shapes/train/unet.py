@@ -210,7 +210,7 @@ def agreed(clock: Clock, ranks: int) -> float:
     return spent.item()
 
 
-def iterate(state: State, tools: Tools, batch: int, rate: float) -> float:
+def train_step(state: State, tools: Tools, batch: int, rate: float) -> float:
     """One optimizer step of `rate` on `batch` samples a process; returns this process's loss.
 
     Its randomness is that of (step, rank), so a resumed run repeats an unbroken one.
@@ -255,7 +255,7 @@ def train_unet(
     exported = saved = state.spent
     while state.spent < clock.limit:
         rate = rate_at(state.spent / clock.limit, 1e-3, rise=0.01, hold=0.4)
-        recent += iterate(state, tools, batch // ranks, rate) / 100
+        recent += train_step(state, tools, batch // ranks, rate) / 100
         if state.step % 10 == 0:
             state.spent = agreed(clock, ranks)
         if state.step % 100 == 0 and rank == 0:

@@ -23,8 +23,8 @@ class RoundRobin:
     every: int
 
     def pick(self, iteration: int, age_N: Tensor, generator: Generator) -> Sequence[int]:
-        turn, rest = divmod(iteration + 1, self.every)
-        return [] if rest else [(turn - 1) % len(age_N)]
+        spec, rest = divmod(iteration + 1, self.every)
+        return [] if rest else [(spec - 1) % len(age_N)]
 
 
 class RoundRobinRefresh(RefreshConfig):

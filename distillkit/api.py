@@ -1,0 +1,111 @@
+"""distillkit from Python: what the command line does, as functions.
+
+import distillkit
+
+recipe = distillkit.load_recipe("nitro_shapes", ["run.seed=1"])
+run = distillkit.train(recipe, "runs/mine")
+images_B3HW = distillkit.sample(run.path, "a red ring", steps=2, seed=7)
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from distillkit.atomic import appearing
+from distillkit.errors import UserError
+from distillkit.evaluation.evaluate import evaluate
+from distillkit.evaluation.grids import make_previews, save_image
+from distillkit.evaluation.sampling import sample
+from distillkit.recipe.load import LoadedRecipe, dump_recipe, load_recipe
+from distillkit.recipe.schema import Recipe
+from distillkit.report.report import write_report
+from distillkit.runs.folder import RunFolder
+from distillkit.training.build import build_parts, make_accelerator
+from distillkit.training.callbacks import Callback, Stopped
+from distillkit.training.train_state import TrainState
+from distillkit.training.trainer import Trainer
+
+__all__ = ["Callback", "Stopped", "load_recipe", "prepare", "sample", "train"]
+
+
+def train(
+    recipe: Recipe | LoadedRecipe,
+    out: str | Path,
+    resume: bool = False,
+    callback: Callback | None = None,
+) -> RunFolder:
+    """Distil: train the student, publish it, evaluate it, write the report; returns the run.
+
+    `out` is a new folder, or with `resume` one that holds this recipe's run. Raises `UserError`
+    for what the user can mend (`Diverged` for NaN and critics that have won; the last good
+    checkpoint is kept), and `Stopped` after SIGTERM or Ctrl-C, once the state is saved.
+    """
+    folder = check_folder(recipe, Path(out), resume)
+    trainer = prepare(recipe, folder.path, callback)
+    trainer.train(resume)
+    if trainer.accelerator.is_main_process:
+        _finish(trainer)
+    return folder
+
+
+def prepare(
+    recipe: Recipe | LoadedRecipe,
+    out: str | Path,
+    callback: Callback | None = None,
+    accelerator: Any = None,
+) -> Trainer:
+    """A trainer with every part built and on its device. Nothing is written before it trains.
+
+    For benchmarks and tests that run single iterations (`Trainer.step`); `accelerator` replaces the
+    one that accelerate would make for the recipe. Raises `UserError`.
+    """
+    plain = recipe.recipe if isinstance(recipe, LoadedRecipe) else recipe
+    folder, callback = RunFolder(Path(out)), callback or Callback()
+    accelerator = accelerator or make_accelerator(plain, folder.path)
+    callback.on_message(f"Device  {accelerator.device}")
+    parts = build_parts(plain)
+    previews = make_previews(plain, parts, accelerator.device)
+
+    def preview(state: TrainState, iteration: int) -> None:
+        with state.ema_weights():
+            image = previews.image(state.student)
+        if accelerator.is_main_process:
+            save_image(image, folder.previews / f"{iteration:08d}.png")
+
+    return Trainer(plain, folder, parts, accelerator, callback, preview)
+
+
+def check_folder(recipe: Recipe | LoadedRecipe, out: Path, resume: bool) -> RunFolder:
+    """The run's folder: one that holds no run, or with `resume` one that holds this recipe's.
+
+    Raises `UserError` otherwise.
+    """
+    folder = RunFolder(out)
+    if not resume:
+        if folder.recipe.exists():
+            raise UserError(
+                f"{out} holds a run already: continue it with --resume, or name another --out"
+            )
+        return folder
+    if not folder.recipe.exists():
+        raise UserError(f"{out} holds no run to resume; leave --resume out to start one there.")
+    plain = recipe.recipe if isinstance(recipe, LoadedRecipe) else recipe
+    if folder.recipe.read_text(encoding="utf-8") != dump_recipe(plain):
+        name = recipe.path if isinstance(recipe, LoadedRecipe) else "this recipe"
+        raise UserError(
+            f"{out} was started with other numbers than {name} gives. To resume it as it began: "
+            f"distillkit run {folder.recipe} --out {out} --resume"
+        )
+    return folder
+
+
+def _finish(trainer: Trainer) -> None:
+    """Publish the student, evaluate it, write the report."""
+    student = trainer.finished_student()
+    with appearing(trainer.folder.student) as temporary:
+        student.network.publish(temporary, student.timestep_shift)
+    parts = replace(trainer.parts, network=student.network)
+    evaluate(trainer.recipe, parts, trainer.folder, trainer.callback.on_progress)
+    write_report(trainer.folder)

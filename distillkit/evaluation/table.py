@@ -1,0 +1,84 @@
+"""Metrics as a table: which rows and columns, how a value is shown, which values are best.
+
+Everything is read from what `metrics.json` holds, the metrics' own titles and directions included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from distillkit.evaluation.rows import LABELS
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def rows_in(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The rows of `metrics.json`, without what else is in it."""
+    return {key: metrics[key] for key in LABELS if key in metrics}
+
+
+def columns_in(metrics: Mapping[str, Any]) -> list[str]:
+    """The metrics of the rows, in the order in which they were declared."""
+    found = [name for row in rows_in(metrics).values() for name in row if name != "num_images"]
+    declared = [name for name in metrics.get("info", {}) if name in found]
+    return list(dict.fromkeys(declared + found))
+
+
+def title(metrics: Mapping[str, Any], column: str) -> str:
+    """The metric's title, or its name where it declared none."""
+    return str(metrics.get("info", {}).get(column, {}).get("title", column))
+
+
+def extremes(metrics: Mapping[str, Any], column: str) -> tuple[set[str], set[str]]:
+    """Keys of the best and the worst rows of a metric; the teacher's row does not compete.
+
+    Two empty sets for a metric that declared no direction, or where all rows are equal.
+    """
+    rows = rows_in(metrics)
+    better = metrics.get("info", {}).get(column, {}).get("better")
+    teacher = rows.get("teacher", {}).get(column)
+    if better is None or (better == "teacher" and teacher is None):
+        return set(), set()
+    rest = {key: row[column] for key, row in rows.items() if key != "teacher" and column in row}
+    values = {key: value for key, value in rest.items() if value is not None}
+    if better == "teacher":
+        scores = {key: abs(value - teacher) for key, value in values.items()}
+    else:
+        sign = 1 if better == "lower" else -1
+        scores = {key: sign * value for key, value in values.items()}
+    if len(set(scores.values())) < 2:
+        return set(), set()
+    low, high = min(scores.values()), max(scores.values())
+    return {k for k, v in scores.items() if v == low}, {k for k, v in scores.items() if v == high}
+
+
+def show(value: float | None) -> str:
+    """A value with about three significant digits."""
+    if value is None:
+        return "–"
+    size = abs(value)
+    digits = next((d for d, least in enumerate((100, 10, 1, 0.1, 0.001)) if size >= least), 5)
+    return f"{value:.{digits}f}"
+
+
+def metrics_table(metrics: Mapping[str, Any]) -> Table:
+    """The metrics for the terminal: best of a column in green, worst in red."""
+    from rich.table import Table
+    from rich.text import Text
+
+    columns = columns_in(metrics)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("")
+    for column in columns:
+        table.add_column(title(metrics, column), justify="right")
+    marks = {column: extremes(metrics, column) for column in columns}
+    for key, row in rows_in(metrics).items():
+        cells = [Text(LABELS[key])]
+        for column in columns:
+            best, worst = marks[column]
+            style = "bold green" if key in best else "red" if key in worst else ""
+            cells.append(Text(show(row.get(column)), style))
+        table.add_row(*cells)
+    return table
