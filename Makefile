@@ -27,6 +27,7 @@ types: $(TEST_STAMP)
 	$(BIN)/mypy
 
 docs: $(DOCS_STAMP)
+	$(BIN)/python docs/generate.py
 	$(BIN)/zensical build --strict --clean
 
 install: $(TEST_STAMP)

@@ -13,17 +13,17 @@ import statistics
 import torch
 from torch import Tensor
 
+from distillkit_shapes.distances import frechet_distance
 from distillkit_shapes.features import features
-from distillkit_shapes.metrics import frechet_distance
-from distillkit_shapes.pictures import draw
-from distillkit_shapes.prompts import draw_captions
+from distillkit_shapes.pictures import render
+from distillkit_shapes.prompts import sample_captions
 from distillkit_shapes.scenes import codes_of
 
 
 def pictures(count: int, captions: int, seed: int) -> Tensor:
     """Features of true pictures of the captions that the seed `captions` draws."""
-    codes = codes_of(draw_captions(count, captions, held_out=True))
-    return features(draw(codes, torch.Generator().manual_seed(seed)))
+    codes = codes_of(sample_captions(count, captions, held_out=True))
+    return features(render(codes, torch.Generator().manual_seed(seed)))
 
 
 def main() -> None:

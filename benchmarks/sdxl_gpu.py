@@ -23,8 +23,7 @@ import torch
 from accelerate import Accelerator
 from rich.table import Table
 
-from distillkit.cli._console import console
-from distillkit.memory.dry_run import first_joint_iteration
+from distillkit.cli.terminal.console import console
 from distillkit.memory.plan import GIB, Plan, make_plan
 from distillkit.memory.tracker import MemoryTracker
 from distillkit.recipe.load import load_recipe
@@ -56,7 +55,7 @@ VARIANTS: dict[str, tuple[list[str], bool]] = {
 
 def tiny() -> list[str]:
     """The shapes world's sizes, for a CPU."""
-    from distillkit_shapes.build import TEACHER
+    from distillkit_shapes.teacher import TEACHER
 
     fields = {"teacher.model": TEACHER, "teacher.dtype": "float32", "run.precision": "no"}
     return [f"{name}={value}" for name, value in fields.items()] + ["run.batch=2", "pool.width=16"]
@@ -142,7 +141,9 @@ def measure(recipe: Recipe, device: str, compiled: bool, repeats: int) -> dict[s
         for module in (*parts.backbone.modules(), parts.teacher.denoiser.module):
             module.compile()
         parts.network.module.compile()
-    number, spec = first_joint_iteration(make_schedule(recipe, parts))
+    schedule = make_schedule(recipe, parts)
+    number = schedule.first_joint_iteration()
+    spec = schedule.spec(number)
     memory = Memory(device)
     weights = memory.now(state)
     settle(state)

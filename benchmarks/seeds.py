@@ -29,7 +29,7 @@ COLUMNS = {
 def figures(recipe: str, seed: int, out: Path, changes: Sequence[str]) -> dict[str, Any]:
     """A run's figures; made now if they are not there."""
     folder = out / f"{Path(recipe).stem}-{seed}"
-    made = folder / "figures.json"
+    made = folder / "metrics.json"
     if not made.exists():
         command = [sys.executable, "-m", "distillkit", "run", recipe, "--out", str(folder)]
         for change in (*changes, f"run.seed={seed}"):

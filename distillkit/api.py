@@ -2,9 +2,9 @@
 
 import distillkit
 
-recipe = distillkit.load_recipe("nitro_shapes", ["run.seed=1"])
+recipe = distillkit.load_recipe("my_recipe.yaml", ["run.seed=1"])
 run = distillkit.train(recipe, "runs/mine")
-images_B3HW = distillkit.sample(run.path, "a red ring", steps=2, seed=7)
+images_B3HW = distillkit.sample(run.path, "a red fox", steps=2, seed=7)
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from distillkit.recipe.load import LoadedRecipe, dump_recipe, load_recipe
 from distillkit.recipe.schema import Recipe
 from distillkit.report.report import write_report
 from distillkit.runs.folder import RunFolder
-from distillkit.training.build import build_parts, make_accelerator
+from distillkit.training.build import build_parts
 from distillkit.training.callbacks import Callback, Stopped
+from distillkit.training.processes import make_accelerator
 from distillkit.training.train_state import TrainState
 from distillkit.training.trainer import Trainer
 
@@ -47,6 +48,7 @@ def train(
     trainer.train(resume)
     if trainer.accelerator.is_main_process:
         _finish(trainer)
+    trainer.accelerator.end_training()
     return folder
 
 

@@ -4,7 +4,7 @@ A config is the part's entry in a recipe. Its `type` is the name that recipes us
 the part's parameters, its `build` makes the part. Importing a config must not import torch:
 `build` does that. A subclass looks like this:
 
-    class RandomRefresh(RefreshConfig):
+    class RandomRefreshConfig(RefreshConfig):
         '''Replace a random share of the heads.'''
 
         type: Literal["random"] = "random"
@@ -21,8 +21,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from distillkit.field_docs import add_to_schema
-
 if TYPE_CHECKING:
     from distillkit import contracts, exchange
 
@@ -31,7 +29,7 @@ class Config(BaseModel):
     """A part of a recipe: unknown keys are errors, values do not change, docstrings document."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, json_schema_extra=add_to_schema
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
 
 

@@ -1,4 +1,4 @@
-"""What the user can mend is told in a sentence, without a traceback."""
+"""Errors that the user can mend: a sentence, without a traceback."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class Layout(Protocol):
         ...
 
     def what_is(self, keys: Collection[str]) -> str:
-        """What a file with these keys seems to be: "a VAE"."""
+        """What a file with these keys seems to be: "a text encoder"."""
         ...
 
     def recognises(self, model: Path) -> bool:

@@ -1,6 +1,6 @@
 """The noise schedule: x_0 -> x_t, and a network's output -> x_0 (paper, section 3).
 
-Legend: B batch, C channels, H, W latent cells, T noise levels (1000 for SDXL).
+Legend: B batch, C channels, H, W latent cells, T noise levels (usually 1000).
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ Prediction = Literal["epsilon", "v_prediction", "sample"]
 
 @dataclass(frozen=True)
 class NoiseSchedule:
-    """The share of signal that is left at every noise level: `alpha_bar_T`, falling from 1 to 0."""
+    """A variance-preserving schedule: `alpha_bar_T`, the signal's variance at every noise level,
+    falling from 1 to 0."""
 
     alpha_bar_T: Tensor
 
@@ -45,7 +46,7 @@ class NoiseSchedule:
     def to_x_0(
         self, output_BCHW: Tensor, x_t_BCHW: Tensor, t_B: Tensor, prediction: Prediction
     ) -> Tensor:
-        """x_0 from what the network says of x_t.
+        """x_0 from the network's output for x_t.
 
         For "epsilon": x_0 = (x_t - sqrt(1 - alpha_bar) eps) / sqrt(alpha_bar). An error of the
         network grows by sqrt((1 - alpha_bar) / alpha_bar): 14.6 at t = 999, 1.6 at t = 499.

@@ -1,17 +1,14 @@
-"""The `distillkit` command: one file a command.
+"""The `distillkit` command: one file a command, listed in `build`.
 
-A file in this folder defines what it is named after: `check.py` has the function `check`,
-`plugins.py` the group `plugins` with its commands. Every file is imported for `--help`, so at its
-top stands nothing heavier than typer; what a command needs, its function imports.
+Every command's file is imported for `--help`, so at its top stands nothing heavier than typer; what
+a command needs, its function imports.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from importlib import import_module
-from pkgutil import iter_modules
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
@@ -21,8 +18,8 @@ from distillkit.errors import UserError
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Entry point. What the user can mend ends in a sentence and exit code 2."""
-    # Importing transformers warns of things that none of our parts uses, torchvision among them.
+    """Entry point. A `UserError` becomes a sentence on stderr and exit code 2."""
+    # Importing transformers warns of packages that none of our parts uses, such as torchvision.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
         build()(None if args is None else list(args))
@@ -32,17 +29,35 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def build() -> typer.Typer:
-    """The whole command, as the files of this folder make it."""
+    """The command with its subcommands, in the order in which `--help` lists them."""
+    # Imported here: in this package's namespace `run` is the module, not the command.
+    from distillkit.cli.adapt import adapt
+    from distillkit.cli.check import check
+    from distillkit.cli.export import export
+    from distillkit.cli.plan import plan
+    from distillkit.cli.plugins import plugins
+    from distillkit.cli.precompute import precompute
+    from distillkit.cli.recipes import recipes
+    from distillkit.cli.run import run
+    from distillkit.cli.sample import sample
+    from distillkit.cli.schema import schema
+
+    commands: list[Callable[..., None]] = [
+        run,
+        check,
+        plan,
+        precompute,
+        sample,
+        export,
+        adapt,
+        schema,
+    ]
     app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
     app.callback()(distillkit)
-    for module in iter_modules(__path__):
-        if module.name.startswith("_"):
-            continue
-        command = getattr(import_module(f"{__name__}.{module.name}"), module.name)
-        if isinstance(command, typer.Typer):
-            app.add_typer(command, name=module.name)
-        else:
-            app.command(module.name)(command)
+    for command in commands:
+        app.command()(command)
+    app.add_typer(recipes, name="recipes")
+    app.add_typer(plugins, name="plugins")
     return app
 
 

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from distillkit.configs import LayoutConfig
-
 
 def adapt(
-    student: Annotated[Path, typer.Option(help="The student's UNet or checkpoint file.")],
+    student: Annotated[
+        Path, typer.Option(help="The student's weights: a denoiser or a checkpoint file.")
+    ],
     base: Annotated[Path, typer.Option(help="What the student was distilled from.")],
     onto: Annotated[Path, typer.Option(help="The checkpoint that is to become fast.")],
     out: Annotated[Path, typer.Option(help="The .safetensors file; with --sweep, the PNG.")],
     strength: Annotated[float, typer.Option(help="Share of the difference that is added.")] = 1.0,
     shift: Annotated[
-        int | None, typer.Option(help="The student's shift, where its file does not say it.")
+        int | None, typer.Option(help="The student's shift, where its file does not state it.")
     ] = None,
     sweep: Annotated[
         str | None, typer.Option(metavar="0.4,0.6,...", help="Draw these strengths, to choose.")
@@ -27,15 +26,19 @@ def adapt(
         list[str] | None, typer.Option(help="For --sweep; can be given many times.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="For --sweep: pipeline folder that the UNet is put into.")
+        str | None, typer.Option(help="For --sweep: model that the weights are put into.")
     ] = None,
     steps: Annotated[int, typer.Option(help="For --sweep: 1, 2, 3 or 4 steps.")] = 1,
     seed: Annotated[int, typer.Option(help="For --sweep: seed of the noise.")] = 0,
+    family: Annotated[
+        str | None, typer.Option(help="For --sweep: the model's family, where files do not tell.")
+    ] = None,
 ) -> None:
     """Add the difference of student and base to another checkpoint, file to file."""
-    from distillkit.cli._console import console
+    from distillkit.cli.terminal.console import console
     from distillkit.errors import UserError
     from distillkit.registry.entry_points import installed
+    from distillkit.registry.layouts import installed_layouts
     from distillkit.transfer.transfer import transfer
 
     suffix = ".safetensors" if sweep is None else ".png"
@@ -43,23 +46,21 @@ def adapt(
         raise UserError(f"--out {out}: name a file that ends in {suffix}")
     if out.exists() and any(out.samefile(p) for p in (student, base, onto) if p.exists()):
         raise UserError(f"--out {out}: it is one of the files that are read; name another one")
-    entries = installed().registry.entries()
-    configs = [cast("type[LayoutConfig]", e.config) for e in entries if e.socket == "layout"]
-    layouts = [config.model_validate({}).build() for config in configs]
+    layouts = list(installed_layouts(installed().registry).values())
     if sweep is None:
         found = transfer(student, base, onto, out, strength, layouts, shift)
-        said = "the student's file says no timestep shift; --shift would put it into the metadata"
+        said = "the student's file states no timestep shift; --shift puts one into the metadata"
         said = said if found is None else f"timestep shift {found}"
         console().print(f"{out}\n  strength {strength:g}, {said}")
         return
     from distillkit.transfer.sweep import read_strengths, sweep_strengths
 
     if model is None or not prompt:
-        raise UserError("--sweep draws pictures: give --model PIPELINE and at least one --prompt")
+        raise UserError("--sweep draws pictures: give --model MODEL and at least one --prompt")
     strengths = read_strengths(sweep)
 
     def write(path: Path, value: float) -> None:
         transfer(student, base, onto, path, value, layouts, shift)
 
-    sweep_strengths(write, strengths, out, model, prompt, steps, seed, shift)
+    sweep_strengths(write, strengths, out, model, prompt, steps, seed, shift, family)
     console().print(f"{out}\n  strengths {', '.join(f'{value:g}' for value in strengths)}")

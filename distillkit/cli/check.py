@@ -1,10 +1,10 @@
-"""`distillkit check RECIPE`: is the recipe valid, and what does it say?"""
+"""`distillkit check RECIPE`: is the recipe valid, and what does it resolve to?"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from distillkit.cli._options import Changes, RecipeName
+from distillkit.cli.terminal.options import Changes, RecipeName
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -14,10 +14,10 @@ def check(
     recipe: RecipeName,
     set_: Changes = None,
 ) -> None:
-    """Validate a recipe and show what it says, or everything that is wrong with it."""
+    """Validate a recipe and show it with its defaults, or everything that is wrong with it."""
     from rich.table import Table
 
-    from distillkit.cli._console import console
+    from distillkit.cli.terminal.console import console
     from distillkit.recipe.load import load_recipe
 
     loaded = load_recipe(recipe, set_ or ())

@@ -1,9 +1,10 @@
-"""`distillkit export RUN --to FORM`: a run's student for other software."""
+"""`distillkit export RUN --to NAME`: a run's student for other software."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -13,27 +14,27 @@ if TYPE_CHECKING:
 
 def export(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
-    to: Annotated[str, typer.Option(help="diffusers, unet, single-file or lora.")],
+    to: Annotated[str, typer.Option(help="An installed exporter; see `distillkit plugins list`.")],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="FIELD=VALUE",
+            help="Set a field of the exporter (`distillkit plugins show NAME --socket exporter`); "
+            "can be given many times.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="File or folder to write.", show_default="RUN/exports/...")
     ] = None,
     snapshot: Annotated[
         str | None, typer.Option(help="The student of an earlier moment, such as start.")
     ] = None,
-    dtype: Annotated[str | None, typer.Option(help="Number format: fp16, bf16 or fp32.")] = None,
-    rank: Annotated[int | None, typer.Option(help="Rank of a LoRA.")] = None,
-    base: Annotated[
-        str | None, typer.Option(help="UNet or pipeline that a LoRA is made for.")
-    ] = None,
-    scheduler: Annotated[
-        str | None, typer.Option(help="Of a diffusers folder: stock, or shifted (remote code).")
-    ] = None,
 ) -> None:
     """Write a run's student in a form that other software loads."""
-    options = {"dtype": dtype, "rank": rank, "base": base, "scheduler": scheduler}
-    config = choose(to, {name: value for name, value in options.items() if value is not None})
+    config = configure_exporter(to, set_ or ())
 
-    from distillkit.cli._console import console
+    from distillkit.cli.terminal.console import console
     from distillkit.errors import UserError
     from distillkit.evaluation.sampling import load_student
 
@@ -44,31 +45,51 @@ def export(
         example = out / f"student{exporter.suffix}"
         raise UserError(f"--out {out} is a folder; name a file in it, such as {example}")
     if exporter.suffix and out.suffix != exporter.suffix:
-        raise UserError(f"--out {out}: let the name end in {exporter.suffix}")
+        raise UserError(f"--out {out}: the file's name must end in {exporter.suffix}")
     _, _, student = load_student(run, snapshot)
-    said = exporter.export(student.network, student.timestep_shift, out)
-    console().print("\n".join([str(out), *(f"  {line}" for line in said)]))
+    notes = exporter.export(student.network, student.timestep_shift, out)
+    console().print("\n".join([str(out), *(f"  {note}" for note in notes)]))
 
 
-def choose(name: str, options: dict[str, Any]) -> ExporterConfig:
-    """The installed exporter of that name with these options; what is wrong is a `UserError`."""
+def configure_exporter(name: str, settings: Sequence[str]) -> ExporterConfig:
+    """The installed exporter `name` with its fields set by `field=value`, values in YAML.
+
+    Raises one `UserError` with everything that is wrong.
+    """
     from pydantic import ValidationError
 
-    from distillkit.errors import UserError
+    from distillkit.errors import UserError, did_you_mean
+    from distillkit.recipe.overrides import Draft
+    from distillkit.recipe.problems import problems
+    from distillkit.recipe.yaml12 import parse
     from distillkit.registry.entry_points import installed
     from distillkit.registry.registry import UnknownPartError
 
+    registry = installed().registry
     try:
-        config = installed().registry.get("exporter", name).config
-        return config.model_validate(options)  # type: ignore[return-value]
+        config = cast("type[ExporterConfig]", registry.get("exporter", name).config)
     except UnknownPartError as error:
         raise UserError(f"--to {name}: {error}") from None
+    fields = [field for field in config.model_fields if field != "type"]
+    known = f"fields of exporter '{name}': {', '.join(fields) or 'none'}"
+    # As a recipe with `--set` flags and no file: of the same syntax, with errors of the same form.
+    draft, wrong = Draft(Path(), parse("{}")), []
+    draft.marks[()] = f"--to {name}"
+    for setting in settings:
+        key, equals, _ = setting.partition("=")
+        field = key.strip().partition(".")[0]
+        if not equals:
+            wrong.append(f"--set {setting}: write --set field=value; {known}")
+        elif field not in fields:
+            wrong.append(
+                f"--set {setting}: no field '{field}';{did_you_mean(field, fields)} {known}"
+            )
+        else:
+            draft.override(setting)
+    try:
+        made = config.model_validate(draft.value)
     except ValidationError as error:
-        lines = []
-        for flaw in error.errors(include_url=False):
-            flag = f"--{flaw['loc'][0]}"
-            if flaw["type"] == "extra_forbidden":
-                lines.append(f"{flag} is not for --to {name}")
-            else:
-                lines.append(f"{flag} {flaw['input']}: {flaw['msg']}")
-        raise UserError("\n".join(lines)) from None
+        draft.problems += problems(error, config, registry)
+    if wrong := [*wrong, *draft.report()]:
+        raise UserError("\n".join(wrong))
+    return made

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from distillkit.cli._options import Changes, RecipeName
+from distillkit.cli.terminal.options import Changes, RecipeName
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from distillkit.memory.fit import Way
+    from distillkit.memory.fit import Fit
     from distillkit.memory.plan import Plan
 
 
@@ -27,13 +27,13 @@ def plan(
     set_: Changes = None,
 ) -> None:
     """Parameters, memory and FLOPs by part, without weights; which cards hold it, and with what."""
-    from distillkit.cli._console import console
+    from distillkit.cli.terminal.console import console
     from distillkit.recipe.load import load_recipe
 
     given = list(set_ or ())
     loaded = load_recipe(recipe, given)
 
-    from distillkit.memory.fit import ways
+    from distillkit.memory.fit import find_fits
     from distillkit.memory.plan import CARDS, make_plan
 
     made = make_plan(loaded.recipe)
@@ -41,8 +41,10 @@ def plan(
     for table in (parts_table(made), peak_table(made), flops_table(made)):
         out.print(table, "")
     cards = (gpu_memory,) if gpu_memory is not None else CARDS
-    for card, way in ways(lambda sets: load_recipe(recipe, given + list(sets)).recipe, cards, made):
-        for line in logits_of_head(card, way, made, recipe, given):
+    for card, fit in find_fits(
+        lambda sets: load_recipe(recipe, given + list(sets)).recipe, cards, made
+    ):
+        for line in describe_fit(card, fit, made, recipe, given):
             out.print(line)
 
 
@@ -101,30 +103,30 @@ def _two_columns(title: str, rows: Sequence[tuple[str, str]]) -> Table:
     return table
 
 
-def logits_of_head(
-    card: float, way: Way | None, made: Plan, recipe: str, given: Sequence[str]
+def describe_fit(
+    card: float, fit: Fit | None, made: Plan, recipe: str, given: Sequence[str]
 ) -> Sequence[str]:
     """Whether a card holds it, and the lines that make it do so."""
     from distillkit.recipe.yaml12 import dump
 
-    if way is None:
+    if fit is None:
         return [f"{card:g} GB: does not fit, whatever is turned on"]
-    if not way.sets:
+    if not fit.sets:
         return [f"{card:g} GB: fits as it is ({gib(made.peak)} GiB)"]
-    flags = " ".join(f"--set {shlex.quote(text)}" for text in [*given, *way.sets])
-    lines = dump(_nested(way.sets, way.plan)).rstrip().splitlines()
-    missing = any("bits=8" in text for text in way.sets) and find_spec("bitsandbytes") is None
+    flags = " ".join(f"--set {shlex.quote(text)}" for text in [*given, *fit.sets])
+    lines = dump(_nested(fit.sets, fit.plan)).rstrip().splitlines()
+    missing = any("bits=8" in text for text in fit.sets) and find_spec("bitsandbytes") is None
     return [
-        f"{card:g} GB: fits ({gib(way.plan.peak)} GiB) with these lines in the recipe:",
+        f"{card:g} GB: fits ({gib(fit.plan.peak)} GiB) with these lines in the recipe:",
         *(f"    {line}" for line in lines),
         f"  or: distillkit run {shlex.quote(recipe)} {flags}",
         *(["  8 bits need: pip install 'distillkit[8bit]'"] if missing else []),
     ]
 
 
-def _nested(sets: Sequence[str], way: Plan) -> dict[str, Any]:
+def _nested(sets: Sequence[str], fit: Plan) -> dict[str, Any]:
     """`a.b=c` as a mapping with the values of the recipe that has them."""
-    whole = way.recipe.model_dump()
+    whole = fit.recipe.model_dump()
     shown: dict[str, Any] = {}
     for text in sets:
         names = text.partition("=")[0].split(".")

@@ -18,12 +18,12 @@ def group() -> None:
 @plugins.command("list")
 def list_() -> None:
     """Every part that a recipe can name, and every plugin that is broken."""
-    from distillkit.cli import _columns
+    from distillkit.cli.terminal import columns
     from distillkit.registry.entry_points import installed
 
     found = installed()
     entries = found.registry.entries()
-    _columns.show(
+    columns.show(
         ("socket", "name", "what it is", "plugin", "version"),
         *((e.socket, e.name, e.summary, e.origin.plugin, e.origin.version) for e in entries),
     )
@@ -43,38 +43,49 @@ def show(
     """A part's fields with types, bounds, defaults and meaning, and lines for a recipe."""
     from rich.table import Table
 
-    from distillkit.cli._console import console
-    from distillkit.recipe import describe as handbook
+    from distillkit.cli.terminal.console import console
+    from distillkit.recipe import describe
     from distillkit.registry.entry_points import installed
 
-    entry = handbook.find_part(installed().registry, name, socket)
+    entry = describe.find_part(installed().registry, name, socket)
     out = console()
     out.print(f"{entry.socket} '{entry.name}'  {entry.summary}\n{entry.origin}\n")
-    if cards := handbook.fields(entry.config):
+    if cards := describe.fields(entry.config):
         table = Table("field", "type", "default", "what it is", box=None, pad_edge=False)
         for card in cards:
             table.add_row(card.name, card.kind, card.default, card.meaning)
         out.print(table)
     else:
         out.print("It has no fields.")
-    if handbook.recipe_field(entry.socket):
+    if describe.recipe_field(entry.socket):
         out.print("\nIn a recipe:\n")
-        out.print(handbook.snippet(entry.config), soft_wrap=True)
+        out.print(describe.snippet(entry.config), soft_wrap=True)
 
 
 @plugins.command()
 def new(
-    name: Annotated[str, typer.Argument(help="Name of the part in recipes, such as my-pool.")],
-    socket: Annotated[str, typer.Option(help="What it is: a pool, a loss, a teacher, ...")],
+    name: Annotated[str, typer.Argument(help="Name of the plugin and its parts: my-pool.")],
+    socket: Annotated[
+        list[str],
+        typer.Option(help="What it is: pool, loss, teacher, ...; can be given many times."),
+    ],
+    recipe: Annotated[
+        str,
+        typer.Option(help="Recipe that gets the new parts: a name of `recipes list`, or a file."),
+    ] = "starter",
     out: Annotated[Path, typer.Option(help="Folder to make it in.")] = Path(),
 ) -> None:
-    """Write a plugin as a package of its own, which passes its own tests at once."""
-    from distillkit.cli._console import console
+    """Write a plugin as a package of its own, with a part a socket; its tests pass at once."""
+    from distillkit.cli.terminal.console import console
+    from distillkit.recipe.describe import recipe_field
     from distillkit.registry.entry_points import installed
     from distillkit.scaffold.new_plugin import new_plugin
 
-    folder = new_plugin(name, socket, out, installed())
+    folder = new_plugin(name, socket, recipe, out, installed())
     say = console()
     say.print(f"{folder}\n", soft_wrap=True)
     say.print(f"  pip install -e {folder}\n  python -m pytest {folder}/tests", soft_wrap=True)
-    say.print(f"  distillkit plugins show {name} --socket {socket}\n  distillkit check {name}")
+    for each in dict.fromkeys(socket):
+        say.print(f"  distillkit plugins show {name} --socket {each}")
+    if any(map(recipe_field, socket)):
+        say.print(f"  distillkit check {name}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from distillkit.cli._options import Changes, RecipeName
+from distillkit.cli.terminal.options import Changes, RecipeName
 
 
 def precompute(
@@ -25,9 +25,9 @@ def precompute(
             "samples.cache=DIR --set samples.count=N"
         )
 
-    from distillkit.cli._progress import ProgressCallback
+    from distillkit.cli.terminal.progress import ProgressCallback
     from distillkit.evaluation.precompute import caches_of
-    from distillkit.training.build import make_accelerator
+    from distillkit.training.processes import make_accelerator
     from distillkit.training.trainer import fill_together
 
     accelerator = make_accelerator(loaded.recipe, loaded.path.parent)

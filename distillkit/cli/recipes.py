@@ -18,11 +18,11 @@ def group() -> None:
 @recipes.command("list")
 def list_() -> None:
     """Every recipe that distillkit and plugins bring, by the name that `run` and `check` take."""
-    from distillkit.cli import _columns
+    from distillkit.cli.terminal import columns
     from distillkit.recipe.load import find_recipes, header
 
     found = find_recipes().items()
-    _columns.show(("recipe", "what it does"), *((name, header(path)) for name, path in found))
+    columns.show(("recipe", "what it does"), *((name, header(path)) for name, path in found))
 
 
 @recipes.command()
@@ -44,7 +44,7 @@ def copy(
     ] = None,
 ) -> None:
     """Copy a recipe to change it, with a schema beside it by which editors check it."""
-    from distillkit.cli._console import console
+    from distillkit.cli.terminal.console import console
     from distillkit.recipe.copy import copy_recipe
 
     to = copy_recipe(name, dest)

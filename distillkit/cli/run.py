@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from distillkit.cli._options import Changes, RecipeName
+from distillkit.cli.terminal.options import Changes, RecipeName
 
 if TYPE_CHECKING:
-    from distillkit.cli._progress import ProgressCallback
+    from distillkit.cli.terminal.progress import ProgressCallback
     from distillkit.recipe.load import LoadedRecipe
     from distillkit.runs.folder import RunFolder
 
@@ -33,7 +33,7 @@ def run(
     folder = out or (newest_run(loaded) if resume else new_run(loaded))
 
     from distillkit import api
-    from distillkit.cli._progress import ProgressCallback
+    from distillkit.cli.terminal.progress import ProgressCallback
 
     api.check_folder(loaded, folder, resume)
     terminal = ProgressCallback.for_process()

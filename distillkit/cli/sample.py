@@ -31,8 +31,8 @@ def sample(
         str | None, typer.Option(help="The model's family, where its files do not tell.")
     ] = None,
 ) -> None:
-    """Draw a prompt in one to four steps, with a run's student or somebody's weights."""
-    from distillkit.cli._console import console
+    """Draw a prompt in one to four steps, with a run's student or published weights."""
+    from distillkit.cli.terminal.console import console
     from distillkit.errors import UserError
 
     if out.suffix.lower() != ".png":

@@ -96,7 +96,7 @@ def match(prompts: Sequence[str], others: Sequence[str]) -> list[int]:
 
 
 def floor_metric(metrics: Metrics) -> str | None:
-    """The first metric with a floor: the distance that the summary speaks of."""
+    """The first metric with a floor: the distance that the summary is about."""
     return next((name for name, info in metrics.info.items() if info.floor), None)
 
 
@@ -128,9 +128,9 @@ def floor_spread(
 ) -> dict[str, float]:
     """The floor from half as many pictures: each half of `own` against its half of `reference`.
 
-    `floor_half_mean` and `floor_half_spread` (their difference). A Fréchet distance falls with the
-    number of pictures, so the mean lies above the floor of the whole; the spread says roughly how
-    far another choice of pictures would move the floor.
+    `floor_half_mean` and `floor_half_spread` (their difference). Distances of distributions
+    fall with the number of pictures, so the mean lies above the floor of the whole; the spread says
+    roughly how far another choice of pictures would move the floor.
     """
     distance, half = floor_metric(metrics), len(own_B3HW) // 2
     if distance is None or len(own_B3HW) < FEWEST:

@@ -1,4 +1,4 @@
-"""Pictures in one to four steps from a student: of a run that goes on, or of a finished one.
+"""Pictures in one to four steps from a student: of a run, finished or not, or of a published model.
 
 Legend: B batch, C latent channels, H, W latent cells.
 """
@@ -87,7 +87,7 @@ def _choose(folder: RunFolder, stages: Sequence[str], wanted: str | None) -> str
     if not there:
         raise UserError(
             f"{folder.path} has no snapshot of the student yet: the first is written after the "
-            "warm-up, before the critics and the student meet. Let the run go on "
+            "warm-up, before critics and student train together. Let the run continue "
             "(`distillkit run ... --resume`)."
         )
     if wanted is None:

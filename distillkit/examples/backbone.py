@@ -27,7 +27,7 @@ class ExampleBackbone:
 
         self.channels: tuple[int, ...] = (width, width)
         self.levels = nn.ModuleList(
-            nn.utils.skip_init(nn.Conv2d, channels, width, 3, stride=stride, padding=1)
+            nn.Conv2d(channels, width, 3, stride, padding=1, device="meta").to_empty(device="cpu")
             for channels, stride in ((latent_channels, 1), (width, 2))
         ).requires_grad_(False)
         for number, parameter in enumerate(self.levels.parameters()):

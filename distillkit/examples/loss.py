@@ -42,7 +42,9 @@ class ExampleLoss:
 
 def _mean(gaps: list[Tensor]) -> Tensor | None:
     """Mean square, each head with the same weight; nothing where nobody judges."""
-    return sum(gap.square().mean() for gap in gaps) / len(gaps) if gaps else None
+    import torch
+
+    return torch.stack([gap.square().mean() for gap in gaps]).mean() if gaps else None
 
 
 class ExampleLossConfig(LossConfig):

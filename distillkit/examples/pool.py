@@ -26,7 +26,7 @@ class ExamplePool:
 
         self.copies = copies
         self.heads = nn.ModuleList(
-            nn.Sequential(nn.utils.skip_init(nn.Conv2d, c, 1, 1), nn.Flatten())
+            nn.Sequential(nn.Conv2d(c, 1, 1, device="meta").to_empty(device="cpu"), nn.Flatten())
             for c in channels
             for _ in range(copies)
         )

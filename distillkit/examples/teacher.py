@@ -29,7 +29,8 @@ class ExampleDenoiser:
 
         from distillkit.randomness import generator
 
-        self.module: nn.Module = nn.utils.skip_init(nn.Conv2d, 4 + 2 + 1, 4, 3, padding=1)
+        network = nn.Conv2d(4 + 2 + 1, 4, 3, padding=1, device="meta")
+        self.module: nn.Module = network.to_empty(device="cpu")
         for parameter in self.module.parameters():
             nn.init.normal_(parameter, std=0.1, generator=generator(0, "example"))
 
@@ -38,7 +39,8 @@ class ExampleDenoiser:
 
         told_B3 = torch.cat([cond.tensors["told"], t_B[:, None].float() / 1000], dim=1)
         maps_B3HW = told_B3[:, :, None, None].expand(-1, -1, *x_t_BCHW.shape[2:])
-        return self.module(torch.cat([x_t_BCHW, maps_B3HW], dim=1))
+        output_BCHW: Tensor = self.module(torch.cat([x_t_BCHW, maps_B3HW], dim=1))
+        return output_BCHW
 
 
 class ExampleTeacher:
@@ -49,7 +51,7 @@ class ExampleTeacher:
 
         from distillkit.noising import NoiseSchedule
 
-        beta_T = torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2  # SDXL's
+        beta_T = torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
         self.schedule = NoiseSchedule((1 - beta_T).cumprod(0))
         self.latent_shape = (4, side, side)
         self.denoiser: Denoiser = ExampleDenoiser()

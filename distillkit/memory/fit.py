@@ -10,16 +10,16 @@ from distillkit.memory.plan import GIB, Plan, make_plan
 from distillkit.recipe.schema import Recipe
 
 Load = Callable[[Sequence[str]], Recipe]
-"""The recipe with these `a.b=c` set on top of what it says."""
+"""The recipe with these `a.b=c` overrides."""
 
 LEAST = 0.05 * GIB
 """A switch that saves less is left as it was."""
-AT_REST = ("run.offload_heads=", "optim.")
-"""Fields that no rehearsal depends on."""
+NO_DRY_RUN = ("run.offload_heads=", "optim.")
+"""Overrides of fields that no dry run depends on."""
 
 
 @dataclass(frozen=True)
-class Switch:
+class MemorySwitch:
     """Fields to set together."""
 
     sets: tuple[str, ...]
@@ -29,65 +29,69 @@ class Switch:
 
 
 @dataclass(frozen=True)
-class Way:
+class Fit:
     """How a recipe fits a card."""
 
     sets: tuple[str, ...]
     plan: Plan
 
 
-def ways(load: Load, cards: Sequence[float], plan: Plan) -> Iterator[tuple[float, Way | None]]:
+def find_fits(load: Load, cards: Sequence[float], plan: Plan) -> Iterator[tuple[float, Fit | None]]:
     """For each card, the largest first: what to set so that it fits, or None.
 
     `plan`: of the recipe as it is.
     """
-    on: list[Switch] = []
+    on: list[MemorySwitch] = []
     left = switches(plan.recipe)
     for card in sorted(cards, reverse=True):
         while left and not plan.fits(card):
             switch = left.pop(0)
-            same = all(text.startswith(AT_REST) for text in switch.sets)
+            same = all(text.startswith(NO_DRY_RUN) for text in switch.sets)
             recipe = load(_sets([*on, switch]))
             tried = make_plan(recipe, plan.dry if same else None)
             if tried.peak < plan.peak - LEAST:
                 on, plan = [*on, switch], tried
-        yield card, _spared(load, card, on, plan) if plan.fits(card) else None
+        yield card, _without_needless(load, card, on, plan) if plan.fits(card) else None
 
 
-def _spared(load: Load, card: float, on: Sequence[Switch], plan: Plan) -> Way:
-    """The way without the costly switches that later ones made needless."""
+def _without_needless(load: Load, card: float, on: Sequence[MemorySwitch], plan: Plan) -> Fit:
+    """The fit without the costly switches that later ones made needless."""
     kept = list(on)
     for switch in [s for s in on[:-1] if s.costs]:
         fewer = [s for s in kept if s is not switch]
         tried = make_plan(load(_sets(fewer)))
         if tried.fits(card):
             kept, plan = fewer, tried
-    return Way(tuple(_sets(kept)), plan)
+    return Fit(tuple(_sets(kept)), plan)
 
 
-def _sets(switches: Sequence[Switch]) -> list[str]:
+def _sets(switches: Sequence[MemorySwitch]) -> list[str]:
     return [text for switch in switches for text in switch.sets]
 
 
-def switches(recipe: Recipe) -> list[Switch]:
-    """What the recipe can still turn on: first what changes nothing, last what trains less."""
+def switches(recipe: Recipe) -> list[MemorySwitch]:
+    """What the recipe can still switch on: lossless first, what trains fewer weights last."""
     run, optim = recipe.run, recipe.optim
-    found = [Switch(("run.precision=bf16",))] if run.precision == "no" else []
+    found = [MemorySwitch(("run.precision=bf16",))] if run.precision == "no" else []
     if recipe.pool is not None and not run.offload_heads:
-        found.append(Switch(("run.offload_heads=true",)))
+        found.append(MemorySwitch(("run.offload_heads=true",)))
     parts = [("teacher", recipe.teacher), ("student", recipe.student)]
     if recipe.backbone is not None:
         parts.append(("backbone", recipe.backbone))
     for socket, part in parts:
-        found += [Switch((s,)) for s in _unset(socket, part, part.saves_memory)]
+        found += [MemorySwitch((s,)) for s in _unset(socket, part, part.saves_memory)]
     if optim.student.bits == 32:
         with_warmup = ["student", *(["warmup"] if optim.warmup else [])]
-        found.append(Switch(tuple(f"optim.{name}.bits=8" for name in with_warmup), costs=True))
+        found.append(
+            MemorySwitch(tuple(f"optim.{name}.bits=8" for name in with_warmup), costs=True)
+        )
     if smaller := _smaller_batch(run.batch, run.accumulate):
         batch, accumulate = smaller
-        found.append(Switch((f"run.batch={batch}", f"run.accumulate={accumulate}"), costs=True))
+        found.append(
+            MemorySwitch((f"run.batch={batch}", f"run.accumulate={accumulate}"), costs=True)
+        )
     for socket, part in parts:
-        found += [Switch((s,)) for s in _unset(socket, part, part.trains_less)]
+        found += [MemorySwitch((s,)) for s in _unset(socket, part, part.trains_less)]
     return found
 
 

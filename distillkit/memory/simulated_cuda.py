@@ -1,8 +1,8 @@
-"""What a CUDA card does otherwise than the meta device: mixed precision, and attention's kernels.
+"""What CUDA does differently from the meta device: mixed precision, and attention's kernels.
 
 A torch-function mode for computations without data. Autocast's lists are those of torch's
 documentation ("CUDA Ops that can autocast to float16" and "to float32"), as far as networks and
-losses use them; attention never has its matrix of weights in memory.
+losses use them; attention's matrix of weights is never in memory.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ HIGH = {
 
 
 class SimulatedCUDA(TorchFunctionMode):
-    """Inside, meta tensors are computed with as a card would, in the precision asked for."""
+    """Inside, operations on meta tensors have the dtypes that they have on a GPU."""
 
     def __init__(self, on_copy: Callable[[Tensor], None] = lambda _: None) -> None:
-        """`on_copy` is told of each 16-bit copy of a weight that autocast keeps."""
+        """`on_copy` is called with each 16-bit copy of a weight that autocast keeps."""
         super().__init__()
         self.on_copy = on_copy
         self._dtype: torch.dtype | None = None
@@ -54,7 +54,10 @@ class SimulatedCUDA(TorchFunctionMode):
             self._copies.clear()
 
     def backward(self, loss: Tensor) -> None:
-        """Gradients of the loss. `Tensor.backward` would leave this mode for checkpoints' sake."""
+        """Gradients of the loss.
+
+        `Tensor.backward` would leave this mode, in which checkpointed forward passes are repeated.
+        """
         _engine_run_backward(
             (loss,), (torch.ones_like(loss),), False, False, (), allow_unreachable=True,
             accumulate_grad=True,
@@ -73,7 +76,7 @@ class SimulatedCUDA(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def _low(self, value: Any) -> Any:
-        """In 16 bits; copies of weights that train are made once and kept, as autocast does."""
+        """In 16 bits; copies of trainable weights are made once and kept, as autocast does."""
         if not _is_float32(value):
             return value
         if not (value.requires_grad and value.is_leaf):
@@ -104,7 +107,7 @@ def _attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """The kernels that torch picks: flash where it can, else the memory-efficient one."""
+    """The kernel that torch picks: flash where it can, else the memory-efficient one."""
     aten = torch.ops.aten
     if attn_mask is None and query.dtype != torch.float32 and query.shape[-1] <= 256:
         out: Tensor = aten._scaled_dot_product_flash_attention(

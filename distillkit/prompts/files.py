@@ -1,6 +1,6 @@
 """Prompt sources that need nothing but a file: `list`, `text`, `jsonl`.
 
-A source is any sequence of strings; order, shards and resuming are the affair of the stream.
+A source is any sequence of strings; order, sharding and resuming belong to `samples.order`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Prompt = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
 class ListPrompts(PromptsConfig):
-    """Prompts that stand in the recipe."""
+    """Prompts written in the recipe."""
 
     type: Literal["list"] = "list"
     prompts: list[Prompt] = Field(min_length=1, examples=[["a red fox", "a blue boat"]])
@@ -37,7 +37,7 @@ class TextPrompts(FilteredPrompts):
 
     type: Literal["text"] = "text"
     path: str = Field(examples=["prompts.txt"])
-    """The file, UTF-8; relative to the working directory. Blank lines are passed over."""
+    """The file, UTF-8; relative to the working directory. Blank lines are skipped."""
 
     def build(self) -> PromptSource:
         return self.filter((line for _, line in _lines(self.path)), self.path)
@@ -48,7 +48,7 @@ class JsonlPrompts(FilteredPrompts):
 
     type: Literal["jsonl"] = "jsonl"
     path: str = Field(examples=["prompts.jsonl"])
-    """The file, UTF-8; relative to the working directory. Blank lines are passed over."""
+    """The file, UTF-8; relative to the working directory. Blank lines are skipped."""
     field: str = "prompt"
     """The field that holds the prompt."""
 

@@ -25,7 +25,7 @@ Pattern = Annotated[str, AfterValidator(_compiles)]
 
 
 class FilteredPrompts(PromptsConfig):
-    """What sources of many prompts share: fields that say which are kept, in the source's order."""
+    """Fields that sources of many prompts share: which prompts are kept, in the source's order."""
 
     min_length: int = Field(1, ge=1)
     """Fewest characters of a prompt that is kept."""

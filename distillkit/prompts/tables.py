@@ -1,6 +1,6 @@
 """Prompt sources that are a column of a table: `parquet`, and `dataset` of Hugging Face.
 
-Each needs a package that distillkit does not bring, and says so where it is missing.
+Each needs a package that distillkit does not require; an error names it where it is missing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class ParquetPrompts(FilteredPrompts):
     type: Literal["parquet"] = "parquet"
     path: str = Field(examples=["prompts.parquet"])
     """The file, or a folder whose .parquet files are read by their names' order; relative to the
-    working directory. Rows without text are passed over."""
+    working directory. Rows without text are skipped."""
     column: str = "prompt"
     """The column that holds the prompts."""
 
@@ -62,7 +62,7 @@ class DatasetPrompts(FilteredPrompts):
     revision: str | None = None
     """Branch, tag or commit on the hub; none takes the newest."""
     column: str = "prompt"
-    """The column that holds the prompts. Rows without text are passed over."""
+    """The column that holds the prompts. Rows without text are skipped."""
 
     def build(self) -> PromptSource:
         rows = self._rows(_needed("datasets", "dataset"))

@@ -1,7 +1,7 @@
 """A recipe's file, and `--set` on top of it -> a validated `Recipe`, or every problem at once.
 
 Each problem is a line like `my.yaml:7:5: run.batch: what is wrong (what was meant)`; of a value
-that `--set` brought, the flag stands in the place of file and line.
+that `--set` gave, the flag takes the place of file and line.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import ValidationError
 
 from distillkit.errors import UserError, did_you_mean
-from distillkit.recipe import yaml12 as recipe_yaml
+from distillkit.recipe import yaml12
 from distillkit.recipe.overrides import Draft, place
 from distillkit.recipe.problems import Problem, problems
 from distillkit.recipe.schema import Recipe
@@ -43,13 +43,13 @@ def load_recipe(
 ) -> LoadedRecipe:
     """The recipe of that path, or the installed one of that name, with `a.b=c` overrides applied.
 
-    Raises `RecipeError`. `plugins` stands in for the installed ones.
+    Raises `RecipeError`. `plugins` replaces the installed ones.
     """
     plugins = plugins or installed()
     path = find_recipe(name)
     draft = Draft(path, _parse(path))
     for override in overrides:
-        draft.set(override)
+        draft.override(override)
     draft.problems += _missing_packages(draft.value.get("requires"))
     registry = plugins.registry
     try:
@@ -66,7 +66,7 @@ def load_recipe(
 
 def dump_recipe(recipe: Recipe) -> str:
     """YAML that loads back to an equal recipe; defaults are written out."""
-    return recipe_yaml.dump(recipe.model_dump())
+    return yaml12.dump(recipe.model_dump())
 
 
 def find_recipes() -> dict[str, Path]:
@@ -87,7 +87,7 @@ def find_recipe(name: str | Path) -> Path:
 
 
 def header(path: Path) -> str:
-    """What the recipe's first comment says of it."""
+    """The first line of the recipe's header comment."""
     first = path.read_text(encoding="utf-8").partition("\n")[0]
     return first.removeprefix("#").strip() if first.startswith("#") else ""
 
@@ -95,7 +95,7 @@ def header(path: Path) -> str:
 def _parse(path: Path) -> Document:
     """The mapping in the file. Raises `RecipeError`."""
     try:
-        document = recipe_yaml.parse(path.read_text(encoding="utf-8-sig"))
+        document = yaml12.parse(path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError:
         raise RecipeError(f"{path}: not a text file in UTF-8") from None
     except OSError as error:

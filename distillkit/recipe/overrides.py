@@ -1,11 +1,11 @@
-"""A recipe on its way to validation: its value, where each part of it was said, what is wrong."""
+"""A recipe before validation: its value, where each part of it was given, and its problems."""
 
 from __future__ import annotations
 
 from pathlib import Path as FilePath
 from typing import Any
 
-from distillkit.recipe import yaml12 as recipe_yaml
+from distillkit.recipe import yaml12
 from distillkit.recipe.problems import Problem
 from distillkit.recipe.yaml12 import Document, Mark, Path, YamlError
 
@@ -14,28 +14,28 @@ _LAST = 1_000_000_000
 
 
 class Draft:
-    """The value of a recipe's file, on which `--set` flags can be laid."""
+    """The value of a recipe's file, with `--set` overrides applied to it."""
 
     def __init__(self, file: FilePath, document: Document) -> None:
         self.file = file
         self.value: dict[Any, Any] = document.value
         self.marks: dict[Path, Mark | str] = dict(document.marks)
-        """Where a value was said: in the file, or by which flag."""
+        """Where a value was given: in the file, or by which flag."""
         self.problems: list[Problem] = []
-        """What is wrong with values."""
+        """Problems of values."""
         self.lines = [(mark, f"{place(file, mark)}: {text}") for mark, text in document.problems]
-        """What is wrong with the writing: (order, line of the report)."""
+        """Problems of the YAML itself: (order, line of the report)."""
 
-    def set(self, override: str) -> None:
-        """Lay one `a.b=c` on the value."""
-        key, equals, text = override.partition("=")
+    def override(self, text: str) -> None:
+        """Apply one `a.b=c`."""
+        key, equals, given = text.partition("=")
         path = tuple(key.strip().split("."))
-        flag, message = f"--set {override}", ""
+        flag, message = f"--set {text}", ""
         if not equals or "" in path:
             message = "write --set a.b=c, like --set run.seed=1"
         else:
             try:
-                document = recipe_yaml.parse(text)
+                document = yaml12.parse(given)
             except YamlError as error:
                 message = str(error)
             else:
@@ -45,7 +45,7 @@ class Draft:
             self.lines.append(((_LAST, 0), f"{flag}: {message}"))
 
     def _put(self, path: Path, value: Any, flag: str) -> str:
-        """Put the value at its place; says what is in the way."""
+        """Put the value at its path; returns what prevents it, or nothing."""
         owner: Any = self.value
         for depth, part in enumerate(path, start=1):
             if isinstance(owner, list):
@@ -58,7 +58,7 @@ class Draft:
                 slot = next((key for key in owner if str(key) == part), part)
                 inner = owner.get(slot)
             else:
-                return f"{'.'.join(path[: depth - 1])} is {owner!r}; nothing can stand under it"
+                return f"{'.'.join(path[: depth - 1])} is {owner!r}; it has no fields"
             if depth == len(path) or inner is None:
                 inner = value if depth == len(path) else {}
                 owner[slot] = inner

@@ -1,7 +1,7 @@
 """`Part`, a recipe's field whose value is a part that plugins bring.
 
     class Recipe(Config):
-        teacher: Part[TeacherConfig]        # {type: sdxl, ...} becomes the class named "sdxl"
+        teacher: Part[TeacherConfig]        # {type: NAME, ...} becomes the class of that name
 
 A field looks its `type` up while it is validated, so a part that a third party registers can be
 named in any recipe. (A pydantic union would be closed when `Recipe` is defined.)

@@ -11,7 +11,6 @@ from pydantic import BaseModel, ValidationError
 
 from distillkit.configs import ComponentConfig
 from distillkit.errors import did_you_mean
-from distillkit.field_docs import meanings
 from distillkit.recipe.yaml12 import Path
 from distillkit.registry.registry import Registry
 
@@ -81,7 +80,8 @@ def _meaning(model: type[BaseModel] | None, loc: tuple[Any, ...]) -> str:
     for end in range(len(loc), 0, -1):
         owner = _model(model, loc[: end - 1])
         if owner:
-            text = meanings(owner).get(str(loc[end - 1]), "")
+            field = owner.model_fields.get(str(loc[end - 1]))
+            text = (field and field.description) or ""
             return " ".join(text.split()).removesuffix(".")
     return ""
 

@@ -23,7 +23,7 @@ from distillkit.recipe.part import Part, misfit
 
 
 class WarmupConfig(Config):
-    """What happens before the players meet."""
+    """What trains alone before both players train together."""
 
     student: int = Field(0, ge=0)
     """Iterations in which the student alone trains, on `losses`; for a student without one-step
@@ -38,14 +38,14 @@ class AdamWConfig(Config):
     """AdamW with clipping of the gradient's norm."""
 
     lr: float = Field(gt=0)
-    """Step size."""
+    """Learning rate."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
         0.0,
         0.99,
     )
     """Decay of the first and second moments."""
     weight_decay: float = Field(0.0, ge=0)
-    """Decoupled weight decay a step, times lr."""
+    """Decoupled weight decay, multiplied by lr in each step."""
     clip: float | None = Field(None, gt=0)
     """Largest norm of the gradient; none leaves it as it is."""
     bits: Literal[32, 8] = 32
@@ -54,20 +54,20 @@ class AdamWConfig(Config):
 
 
 class StudentAdamWConfig(AdamWConfig):
-    """AdamW for the student, whose step size may fall."""
+    """AdamW for the student, with cosine decay of the learning rate."""
 
     final_lr_ratio: float = Field(1.0, ge=0, le=1)
-    """Share of `lr` that is left at the end of the warm-up, and of the refinement, each of which
-    begins with all of it; between lies half a cosine. 1 keeps `lr`."""
+    """Final learning rate as a fraction of `lr`, reached by cosine decay over the warm-up, and
+    again over the refinement; 1 keeps `lr` constant."""
 
     def at(self, done: float) -> StudentAdamWConfig:
-        """The same with the step size when `done` (0 to 1) of its time is over."""
+        """The same with the learning rate after the fraction `done` (0 to 1) of its iterations."""
         left = self.final_lr_ratio + (1 - self.final_lr_ratio) * (1 + math.cos(math.pi * done)) / 2
         return self.model_copy(update={"lr": self.lr * left})
 
 
 class OptimConfig(Config):
-    """How the players learn."""
+    """The players' optimizers."""
 
     student: StudentAdamWConfig
     """The student's optimizer."""
@@ -153,7 +153,7 @@ class RunConfig(Config):
 
 
 class Recipe(Config):
-    """Everything a run needs. Fields stand in the order in which data flows."""
+    """Everything a run needs. Fields are in the order in which data flows."""
 
     requires: list[str] = []
     """Packages to install for this recipe, as pip takes them."""
@@ -166,7 +166,7 @@ class Recipe(Config):
     student: Part[StudentConfig]
     """The network that learns."""
     backbone: Part[BackboneConfig] | None = None
-    """Features for the critics; none where no loss asks for verdicts."""
+    """Features for the critics; none where no loss asks for logits."""
     pool: Part[PoolConfig] | None = None
     """The critics' heads."""
     refresh: Part[RefreshConfig] | None = None
@@ -174,13 +174,13 @@ class Recipe(Config):
     losses: list[Part[LossConfig]] = Field(min_length=1)
     """Terms of the players' losses."""
     warmup: WarmupConfig = WarmupConfig()
-    """What happens before the players meet."""
+    """What trains alone before both players train together."""
     refinement: Part[RefinementConfig]
-    """Roll-out lengths, and how long training goes on."""
+    """Roll-out lengths, and how many iterations train both players."""
     optim: OptimConfig
-    """How the players learn."""
+    """The players' optimizers."""
     metrics: Part[MetricsConfig] | None = None
-    """Figures of the finished student."""
+    """What judges the finished student."""
     run: RunConfig = RunConfig()
     """The loop."""
 
@@ -193,7 +193,9 @@ class Recipe(Config):
             loc = ("refresh",) if self.refresh is not None else ("warmup", "critic")
             raise misfit("needs a `pool` whose heads it could work on", *loc)
         if self.warmup.student and not self.warmup.losses:
-            raise misfit("needs `losses`, such as [{type: regression}]", "warmup", "student")
+            raise misfit(
+                "needs `losses`: what the student minimises in its warm-up", "warmup", "student"
+            )
         for n, loss in enumerate(self.losses):
             if loss.paired and self.samples.noise == "fresh":
                 said = "compares pictures of one x_T, which `samples.noise: fresh` does not give it"

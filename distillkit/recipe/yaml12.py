@@ -74,7 +74,7 @@ class YamlError(Exception):
 
 @dataclass
 class Document:
-    """What a text says, and where it says it."""
+    """The value of a text, and the place of each part of it."""
 
     value: Any = None
     marks: dict[Path, Mark] = field(default_factory=dict)
@@ -167,7 +167,7 @@ def _mark(mark: Any) -> Mark:
 
 
 def _sentence(error: yaml.MarkedYAMLError, text: str, place: Mark) -> str:
-    """PyYAML's words, or better ones for what happens often."""
+    """PyYAML's message, or a clearer one for frequent mistakes."""
     lines = text.split("\n")
     line = lines[place[0] - 1] if place[0] <= len(lines) else ""
     if "\t" in line[: place[1]]:

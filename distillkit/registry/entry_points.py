@@ -10,13 +10,13 @@ import os
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import Distribution, EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, entry_points, version
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pluggy
 
-from distillkit import __version__, hookspecs
+from distillkit import hookspecs
 from distillkit.configs import ComponentConfig
 from distillkit.errors import did_you_mean
 from distillkit.registry import builtin
@@ -71,7 +71,7 @@ def installed() -> Installed:
 def load(points: Iterable[EntryPoint], disabled: Collection[str] = ()) -> Installed:
     """The core's own parts, then each entry point's, in the order of their names."""
     found = Installed()
-    register(found, builtin, Origin("distillkit", "distillkit", __version__))
+    register(found, builtin, Origin("distillkit", "distillkit", version("distillkit")))
     for point in sorted(points, key=lambda point: point.name):
         origin = Origin(point.name, *(_name_and_version(point.dist) if point.dist else ()))
         if point.name in disabled:
@@ -181,7 +181,7 @@ def _flaw(config: Any, base: type[ComponentConfig]) -> str:
     if not issubclass(config, base) or config is base:
         return f"which is not a subclass of {base.__name__}"
     if taken := TAKEN & config.model_fields.keys():
-        return f"which has a field `{min(taken)}`: that word is taken, choose another"
+        return f"which has a field `{min(taken)}`: that name is reserved, choose another"
     name = config.model_fields["type"].default
     if not isinstance(name, str) or get_args(config.model_fields["type"].annotation) != (name,):
         return 'which has no name: it needs a field `type: Literal["..."] = "..."`'

@@ -25,7 +25,7 @@ def choose_layout(
 ) -> Layout:
     """The family named by `family`, or the one that recognises the weights or the model.
 
-    Raises `UserError` where there is no such family, or where it can't be told.
+    Raises `UserError` where there is no such family, or where the files do not tell.
     """
     if family is not None:
         if family not in layouts:
@@ -42,5 +42,5 @@ def choose_layout(
         return next(iter(layouts.values()))
     known = ", ".join(sorted(layouts)) or "none"
     raise UserError(
-        f"{model}: it can't be told which model family this is; name it with --family ({known})"
+        f"{model}: its files do not tell its model family; name it with --family ({known})"
     )

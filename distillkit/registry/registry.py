@@ -80,5 +80,5 @@ class Registry:
         return [parts[name] for parts in self._entries.values() for name in sorted(parts)]
 
     def what_is_installed(self, socket: str) -> str:
-        """`installed: bottom-up, constant`."""
+        """`installed: NAME, NAME`."""
         return f"installed: {', '.join(sorted(self._entries[socket])) or 'none'}"

@@ -1,16 +1,43 @@
-"""Curves as inline SVG: the smoothed line over the faint raw one, phases marked."""
+"""Curves as inline SVG, by matplotlib: the smoothed line over the faint raw one, phases marked."""
 
 from __future__ import annotations
 
+import io
 import math
+import re
 from collections.abc import Mapping, Sequence
-from html import escape
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-WIDTH, HEIGHT = 860, 230
-LEFT, RIGHT, TOP, BOTTOM = 52, 8, 24, 24
+import numpy as np
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+Values = NDArray[np.float64]
+
+SIZE = (8.6, 2.4)
+"""Width and height of a chart in inches."""
 POINTS = 1200
 """Points of a line at most."""
+CHARACTER = 0.008
+"""Width of a character as a fraction of the chart's."""
+STYLE: dict[Any, Any] = {
+    "font.size": 8,
+    "text.color": "#444",
+    "xtick.color": "#555",
+    "ytick.color": "#555",
+    "axes.edgecolor": "#bbb",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.color": "#e4e4e4",
+    "legend.frameon": False,
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "distillkit",  # equal curves give equal files
+}
 
 
 class Curve(NamedTuple):
@@ -29,107 +56,97 @@ class Phase(NamedTuple):
     end: int
 
 
-def smooth(values: Sequence[float]) -> list[float]:
-    """Centred running mean over a twentieth of the line or 17 values, narrower at its ends."""
-    reach = max(8, len(values) // 40)
-    sums = [0.0]
-    for value in values:
-        sums.append(sums[-1] + value)
-    spans = [(max(0, i - reach), min(len(values), i + reach + 1)) for i in range(len(values))]
-    return [(sums[b] - sums[a]) / (b - a) for a, b in spans]
-
-
-def ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Round numbers from `low` to `high`, steps of 1, 2 or 5 times a power of ten."""
-    raw = (high - low) / about
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(f * power for f in (1, 2, 5, 10) if f * power >= raw * 0.999)
-    first = math.ceil(low / step - 1e-9)
-    return [n * step for n in range(first, math.floor(high / step + 1e-9) + 1)]
-
-
 def chart(
     curves: Sequence[Curve],
     phases: Sequence[Phase],
     limits: tuple[float, float] | None = None,
     band: tuple[float, float] | None = None,
 ) -> str:
-    """An SVG element. `limits` of the y axis, or fitted; `band`: a range that is shaded.
+    """An SVG element for a page. `limits` of the y axis, or fitted; `band`: a shaded range."""
+    file = io.StringIO()
+    with style.context(["default", STYLE]):  # and not what the user set in a matplotlibrc
+        figure = draw(curves, phases, limits, band)
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(file, format="svg", metadata=nothing)
+    # The page has the prologue and the namespaces, sets the size, and holds several charts, in
+    # which matplotlib numbers the groups alike.
+    svg = re.sub(r' id="[a-z0-9_.]+_[0-9]+"', "", file.getvalue())
+    box = re.search(r'viewBox="[^"]*"', svg)
+    assert box is not None
+    return f'<svg {box[0]} role="img"' + svg[svg.index(">", box.end()) :]
 
-    Each phase is smoothed and drawn for itself: losses of two phases are different quantities.
+
+def draw(
+    curves: Sequence[Curve],
+    phases: Sequence[Phase],
+    limits: tuple[float, float] | None = None,
+    band: tuple[float, float] | None = None,
+) -> Figure:
+    """The chart as a figure.
+
+    Each phase is smoothed and drawn by itself: losses of two phases are different quantities.
     """
-    start, end = phases[0].start, max(phases[-1].end, phases[0].start + 2)
-    pieces = [
-        (curve, xs, [curve.points[x] for x in xs])
+    figure = Figure(figsize=SIZE, layout="constrained")
+    axes = figure.add_subplot()
+    lines = [
+        (curve, xs, np.array([curve.points[x] for x in xs]))
         for curve in curves
         for phase in phases
         if (xs := [x for x in range(phase.start, phase.end) if x in curve.points])
     ]
-    low, high = limits or _fit([v for _, _, ys in pieces for v in [*smooth(ys), *_middle(ys)]])
-
-    def x_at(i: float) -> float:
-        return LEFT + (i - start) / (end - 1 - start) * (WIDTH - LEFT - RIGHT)
-
-    def y_at(value: float) -> float:
-        inside = min(max(value, low), high)
-        return HEIGHT - BOTTOM - (inside - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
-
-    def line(xs: Sequence[int], ys: Sequence[float], style: str) -> str:
-        stride = math.ceil(len(xs) / POINTS)
-        places = [f"{x_at(x):.1f},{y_at(y):.1f}" for x, y in zip(xs, ys, strict=True)][::stride]
-        places = places * 2 if len(places) == 1 else places
-        return f'<polyline fill="none" points="{" ".join(places)}" {style}/>'
-
-    svg = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" font-size="11">']
-    if band:
-        top, base = y_at(band[1]), y_at(band[0])
-        svg.append(
-            f'<rect x="{LEFT}" y="{top:.1f}" width="{WIDTH - LEFT - RIGHT}" '
-            f'height="{base - top:.1f}" fill="#2c8a4b" opacity="0.09"/>'
-        )
-    for value in ticks(low, high):
-        y = y_at(value)
-        svg.append(_segment(LEFT, y, WIDTH - RIGHT, y, "#e4e4e4"))
-        svg.append(_text(LEFT - 6, y + 4, f"{value:.4g}", "end"))
-    for value in ticks(start, end - 1, 8):
-        svg.append(_text(x_at(value), HEIGHT - 7, f"{value:g}", "middle"))
-    for phase in phases:
-        x = x_at(phase.start)
-        svg.append(_segment(x, TOP, x, HEIGHT - BOTTOM, "#9a9a9a", "3 3"))
-        if x_at(phase.end) - x > 6 * len(phase.name):
-            svg.append(_text(x + 4, TOP - 6, phase.name, "start"))
     faint = 0.22 if len(curves) == 1 else 0.12
-    for curve, xs, ys in pieces:
-        svg.append(line(xs, ys, f'stroke="{curve.colour}" stroke-width="1" opacity="{faint}"'))
-    for curve, xs, ys in pieces:
-        svg.append(line(xs, smooth(ys), f'stroke="{curve.colour}" stroke-width="1.8"'))
-    return "".join([*svg, "</svg>"]) + (_legend(curves) if len(curves) > 1 else "")
+    for curve, xs, ys in lines:
+        _line(axes, xs, ys, color=curve.colour, linewidth=0.8, alpha=faint)
+    handles = {
+        curve.name: _line(axes, xs, smooth(ys), color=curve.colour, linewidth=1.4)
+        for curve, xs, ys in lines
+    }
+    if band:
+        axes.axhspan(*band, color="#2c8a4b", alpha=0.09, linewidth=0)
+    start, end = phases[0].start, max(phases[-1].end, phases[0].start + 2)
+    axes.set_xlim(start, end - 1)
+    axes.set_ylim(limits or _fitted([ys for _, _, ys in lines]))
+    _mark(axes, phases, end - start)
+    if len(curves) > 1:
+        names = figure.legend(
+            handles.values(), handles, loc="outside lower left", ncols=len(curves)
+        )
+        for text in names.get_texts():
+            text.set_parse_math(False)
+    return figure
 
 
-def _fit(values: Sequence[float]) -> tuple[float, float]:
-    """Limits with a margin."""
-    low, high = min(values), max(values)
+def smooth(values: Sequence[float] | Values) -> Values:
+    """Centred running mean over a twentieth of the line or 17 values, narrower at its ends."""
+    count, reach = len(values), max(8, len(values) // 40)
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    first = np.maximum(np.arange(count) - reach, 0)
+    last = np.minimum(np.arange(count) + reach + 1, count)
+    means: Values = (sums[last] - sums[first]) / (last - first)
+    return means
+
+
+def _line(axes: Axes, xs: Sequence[int], ys: Values, **look: Any) -> Any:
+    stride = math.ceil(len(xs) / POINTS)
+    marker = "." if len(xs) == 1 else ""
+    return axes.plot(xs[::stride], ys[::stride], marker=marker, **look)[0]
+
+
+def _fitted(lines: Sequence[Values]) -> tuple[float, float]:
+    """Limits with a margin: of the smoothed lines and of 96 % of the raw values.
+
+    Single spikes do not set the scale.
+    """
+    values = np.concatenate([[*smooth(ys), *np.percentile(ys, (2, 98))] for ys in lines])
+    low, high = float(values.min()), float(values.max())
     margin = (high - low) * 0.06 or abs(high) * 0.1 or 0.1
     return low - margin, high + margin
 
 
-def _middle(values: Sequence[float]) -> list[float]:
-    """The values between the 2nd and the 98th percentile: single spikes do not set the scale."""
-    cut = len(values) // 50
-    return sorted(values)[cut : len(values) - cut]
-
-
-def _segment(x1: float, y1: float, x2: float, y2: float, colour: str, dashes: str = "") -> str:
-    return (
-        f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" '
-        f'stroke-dasharray="{dashes or "none"}"/>'
-    )
-
-
-def _text(x: float, y: float, text: str, anchor: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
-
-
-def _legend(curves: Sequence[Curve]) -> str:
-    keys = [f'<span><i style="background:{c.colour}"></i>{escape(c.name)}</span>' for c in curves]
-    return f'<div class="legend">{"".join(keys)}</div>'
+def _mark(axes: Axes, phases: Sequence[Phase], iterations: int) -> None:
+    """A dashed line where a phase starts, with the phase's name where there is room for it."""
+    for name, start, end in phases:
+        axes.axvline(start, color="#9a9a9a", linewidth=0.8, linestyle=(0, (3, 3)))
+        if (end - start) / iterations > CHARACTER * len(name):
+            place = axes.get_xaxis_transform()
+            axes.text(start, 1.03, f" {name}", transform=place, parse_math=False)

@@ -20,7 +20,7 @@ COLOURS = ("#1f6fb4", "#c8501e", "#2c8a4b", "#8a4fa8", "#a07a12", "#4d4d4d")
 BETTER = {
     "lower": "Lower is better.",
     "higher": "Higher is better.",
-    "teacher": "Nearer to the teacher's is better.",
+    "teacher": "Closer to the teacher's is better.",
 }
 PREVIEWS = 8
 """Previews shown at most, evenly spread over the run."""
@@ -95,11 +95,11 @@ def accuracy_by_view(log: Sequence[Mapping[str, Any]]) -> dict[str, dict[int, fl
 
 
 def _charts(log: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Losses and accuracies; the student's warm-up apart, for its loss has another scale."""
+    """Losses and accuracies; the student's warm-up, of another scale, has a chart of its own."""
     alone = [row for row in log if row["phase"] == STUDENT_WARMUP]
     together = [row for row in log if row["phase"] != STUDENT_WARMUP]
     charts = [
-        _loss("Loss of the student in its warm-up", "student", COLOURS[0], alone),
+        _loss("Loss of the student, warm-up", "student", COLOURS[0], alone),
         _loss("Loss of the student", "student", COLOURS[0], together),
         _loss("Loss of the critics", "critic", COLOURS[1], together),
     ]
@@ -108,7 +108,7 @@ def _charts(log: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
         named = zip(COLOURS * len(views), views.items(), strict=False)
         curves = [Curve(view, colour, points) for colour, (view, points) in named]
         svg = chart(curves, phases_of(together), limits=(0.0, 1.0), band=(0.55, 0.8))
-        title = "How often the critics are right, by view: 0.5 is blind; shaded, both sides learn"
+        title = "Accuracy of the critics by view: 0.5 is chance; shaded: both players learn"
         charts.append({"title": title, "svg": svg})
     return [item for item in charts if item]
 

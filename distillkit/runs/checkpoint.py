@@ -1,4 +1,4 @@
-"""What is saved, atomically, and how a run goes on bit for bit.
+"""Checkpoints: written atomically, verified by checksum, resumed bit for bit.
 
 A checkpoint is a folder `00000300/` of safetensors files, one a part, with a manifest of their
 checksums. It appears under its name when it is whole. There is no pickle, and no RNG state:
@@ -12,7 +12,6 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -51,7 +50,7 @@ class Checkpoints:
         return sorted(int(p.name) for p in self.folder.iterdir() if p.name.isdigit())
 
     def latest(self) -> tuple[int, dict[str, dict[str, Tensor]]] | None:
-        """The newest sound checkpoint; a torn one is passed over with a word about it."""
+        """The newest intact checkpoint; a damaged one is skipped with a warning."""
         from safetensors.torch import load_file
 
         for iteration in reversed(self.iterations()):

@@ -19,6 +19,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from packaging.requirements import Requirement
+
 from distillkit.atomic import write_text
 from distillkit.errors import UserError
 
@@ -107,11 +109,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 def _versions() -> dict[str, str]:
-    names = ("distillkit", "torch", "diffusers", "transformers", "accelerate", "safetensors")
-    found = {}
-    for name in names:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+    """Versions of distillkit and of what it requires."""
+    required = [Requirement(text) for text in metadata.requires("distillkit") or ()]
+    names = [each.name for each in required if each.marker is None or each.marker.evaluate()]
+    return {name: metadata.version(name) for name in ("distillkit", *names)}

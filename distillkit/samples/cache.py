@@ -1,8 +1,8 @@
 """The teacher's samples on disk: made once, read row by row, the same as sampled online.
 
 A cache is a folder of safetensors shards, one a call of the teacher, each written whole or not at
-all; so a process that is killed loses one shard, and several can fill one cache. `index.json` says
-which teacher, prompts and seed the samples belong to: another recipe's cache is refused.
+all; so a process that is killed loses one shard, and several can fill one cache. `index.json`
+states which teacher, prompts and seed the samples belong to: another recipe's cache is refused.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from distillkit.samples.pairs import TeacherSamples
 from distillkit.values import Condition
 
 MOST_PROMPTS = 100_000
-"""Prompts that a cache's identity covers; a longer list is told apart by its length as well."""
+"""Prompts that a cache's identity covers; longer lists also differ by their length."""
 
 
 class SampleCache:
@@ -119,7 +119,7 @@ def _read(index: Path) -> Any:
         return json.loads(index.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{index} can't be read ({error}), so nobody knows whose samples these are; remove "
+            f"{index} can't be read ({error}), so it is unknown whose samples these are; remove "
             "the folder, and `distillkit precompute` makes it again"
         ) from None
 

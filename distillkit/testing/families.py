@@ -122,7 +122,7 @@ def student(config: ComponentConfig, taught_by: Teacher) -> Findings:
     with torch.no_grad():
         load_weights(twin.module, start)
         if not torch.equal(twin(x_BCHW, t_B, cond), part(x_BCHW, t_B, cond)):
-            yield "a second student with the same named parameters says something else"
+            yield "a second student with the same named parameters gives other outputs"
     yield from _published(part)
 
 

@@ -49,4 +49,4 @@ def layout(config: ComponentConfig) -> Findings:
         yield "names(): leads to a key that the file does not have"
     for keys in ((), KEYS):
         if not isinstance(part.what_is(keys), str) or not part.what_is(keys):
-            yield "what_is(): should say something of every file"
+            yield "what_is(): should describe every file"

@@ -13,12 +13,11 @@ from distillkit import contracts
 from distillkit.configs import ComponentConfig
 from distillkit.errors import UserError
 from distillkit.examples.teacher import ExampleTeacherConfig
-from distillkit.field_docs import meanings
-from distillkit.recipe import yaml12 as recipe_yaml
+from distillkit.recipe import yaml12
 from distillkit.recipe.load import load_recipe
 from distillkit.registry.entry_points import GROUP, Installed, load, register
 from distillkit.registry.registry import Entry, Origin
-from distillkit.testing import families, files, judges, schedules
+from distillkit.testing import critics, families, files, schedules
 from distillkit.testing.findings import Findings, fail_with
 from distillkit.testing.outlines import outline
 
@@ -41,9 +40,9 @@ def check(
         "teacher": lambda: families.teacher(config),
         "student": lambda: families.student(config, taught_by()),
         "backbone": lambda: families.backbone(config, taught_by()),
-        "pool": lambda: judges.pool(config, channels),
-        "refresh": lambda: judges.refresh(config),
-        "loss": lambda: judges.loss(config, taught_by()),
+        "pool": lambda: critics.pool(config, channels),
+        "refresh": lambda: critics.refresh(config),
+        "loss": lambda: critics.loss(config, taught_by()),
         "refinement": lambda: schedules.refinement(config),
         "prompts": lambda: schedules.prompts(config),
         "metrics": lambda: schedules.metrics(config),
@@ -89,10 +88,10 @@ def check_plugin(module: str) -> None:
 
 
 def written_and_read(config: ComponentConfig) -> Findings:
-    """A recipe that is written out and read again says the same."""
+    """A config that is written as YAML and read again is equal."""
     try:
-        text = recipe_yaml.dump(config.model_dump())
-        again = type(config).model_validate(recipe_yaml.parse(text).value)
+        text = yaml12.dump(config.model_dump())
+        again = type(config).model_validate(yaml12.parse(text).value)
     except Exception as error:
         yield f"its config does not survive being written as YAML: {error}"
         return
@@ -131,6 +130,6 @@ def _undocumented(entry: Entry) -> Iterator[str]:
     what = f"{entry.socket} '{entry.name}'"
     if not vars(entry.config).get("__doc__"):
         yield f"{what} has no docstring: its first line is what `plugins list` shows"
-    for name, meaning in meanings(entry.config).items():
-        if name != "type" and not meaning:
+    for name, field in entry.config.model_fields.items():
+        if name != "type" and not field.description:
             yield f"{what}: the field `{name}` has no docstring under it"

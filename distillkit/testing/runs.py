@@ -32,7 +32,7 @@ ITERATIONS = 6
 
 
 def recipe(*parts: ComponentConfig, **fields: Any) -> Recipe:
-    """A recipe of examples, with `parts` in their sockets, and other `fields` as you say."""
+    """A recipe of examples, with `parts` in their sockets, and other `fields` as given."""
     examples: tuple[ComponentConfig, ...] = (
         ExamplePromptsConfig(),
         ExampleTeacherConfig(),
@@ -57,9 +57,9 @@ def recipe(*parts: ComponentConfig, **fields: Any) -> Recipe:
 def check_run(*parts: ComponentConfig, **fields: Any) -> None:
     """Train a few iterations with `parts` among the examples; `fields` are the recipe's others.
 
-    The recipe is written and read again; heads that nobody drew do not change; what is frozen
-    stays frozen; somebody learns; and a run that was saved half way resumes bit for bit. Parts of
-    one family go together: a student that needs its own teacher is checked with that teacher.
+    The recipe is written and read again; heads that were not drawn do not change; what is frozen
+    stays frozen; student or heads learn; and a run that was saved half way resumes bit for bit.
+    Parts of one family go together: a student that needs its own teacher is checked with it.
     Raises AssertionError with every finding.
     """
     tried = recipe(*parts, **fields)
@@ -77,7 +77,7 @@ def _reads_back(tried: Recipe) -> Findings:
     text = yaml12.dump(tried.model_dump())
     value = yaml12.parse(text).value
     if Recipe.model_validate(value, context={"registry": registry}) != tried:
-        yield "its recipe says something else after it was written as YAML and read again"
+        yield "its recipe is another one after it was written as YAML and read again"
 
 
 def _trains(tried: Recipe) -> Findings:

@@ -6,7 +6,6 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -104,30 +103,6 @@ def freeze(modules: Sequence[nn.Module]) -> None:
     """No gradients, no dropout, no running statistics."""
     for module in modules:
         module.requires_grad_(False).eval()
-
-
-def make_accelerator(recipe: Recipe, folder: Path) -> Any:
-    """Device, precision, processes and trackers, by accelerate; sets torch's CPU threads."""
-    from accelerate import Accelerator
-    from accelerate.tracking import get_available_trackers
-
-    run = recipe.run
-    there = sorted(map(str, get_available_trackers()))
-    for tracker in run.trackers:
-        if tracker not in there:
-            # accelerate would leave it out without a word.
-            raise UserError(
-                f"run.trackers: {tracker!r} is not installed, or accelerate does not know it; "
-                f"installed: {', '.join(there) or 'none'}"
-            )
-    if run.threads:
-        torch.set_num_threads(run.threads)
-    try:
-        return Accelerator(
-            mixed_precision=run.precision, log_with=run.trackers or None, project_dir=str(folder)
-        )
-    except ValueError as error:
-        raise UserError(f"run.precision: {run.precision} can't be used here: {error}") from None
 
 
 def make_schedule(recipe: Recipe, parts: Parts) -> TrainSchedule:

@@ -1,4 +1,4 @@
-"""Who is told what happens in a run: the terminal, a notebook, a test."""
+"""What happens in a run, as events: for the terminal, a notebook, a test."""
 
 from __future__ import annotations
 

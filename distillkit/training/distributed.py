@@ -34,7 +34,8 @@ def parallelize(module: nn.Module, accelerator: Any, parallel: str) -> nn.Module
     )
     for block in _blocks(module):
         fully_shard(block, mp_policy=policy)
-    return cast("nn.Module", fully_shard(module, mp_policy=policy))
+    # The root too is sharded again after a forward pass: snapshots and EMA read its weights.
+    return cast("nn.Module", fully_shard(module, mp_policy=policy, reshard_after_forward=True))
 
 
 def unwrap(module: nn.Module) -> nn.Module:
@@ -97,7 +98,7 @@ def _is_sharded(tensor: Tensor) -> bool:
 
 
 def _blocks(module: nn.Module) -> Iterator[nn.Module]:
-    """The outermost entries of the module's lists: the stages of a UNet, the layers of a DiT."""
+    """The outermost entries of the module's lists: a network's stages or layers."""
     for child in module.children():
         if isinstance(child, nn.ModuleList):
             yield from child

@@ -64,7 +64,6 @@ class Trainer:
                     self._checkpoint(i + 1)
                 if asked() and i + 1 < len(self.schedule):
                     raise Stopped(i + 1)
-        self.accelerator.end_training()
         return self.state
 
     def step(self, i: int) -> StepMetrics:

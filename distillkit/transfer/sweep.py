@@ -33,6 +33,7 @@ def sweep_strengths(
     steps: int,
     seed: int,
     shift: int | None,
+    family: str | None = None,
 ) -> None:
     """A row a strength, a column a prompt, the same noise in every row.
 
@@ -45,9 +46,9 @@ def sweep_strengths(
     rows = []
     with tempfile.TemporaryDirectory(prefix="distillkit-sweep-", dir=_folder(out)) as folder:
         for strength in strengths:
-            file = Path(folder) / "unet.safetensors"
+            file = Path(folder) / "weights.safetensors"
             write(file, strength)
-            teacher, student = open_model(model, str(file), shift)
+            teacher, student = open_model(model, str(file), shift, family)
             teacher.to(device)
             samples = [
                 TeacherSamples(teacher, SampleOrder([prompt], seed), device) for prompt in prompts
@@ -58,7 +59,7 @@ def sweep_strengths(
 
 
 def _folder(out: Path) -> Path:
-    """Where `out` will stand, made if it is missing: the weights' disk is likely the user's."""
+    """The folder of `out`, made if it is missing; temporary weights go to the same disk."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

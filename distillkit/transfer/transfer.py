@@ -62,7 +62,7 @@ def transfer(
 
     Everything else of `onto`, number formats and metadata too, stays as it is. Returns the
     student's timestep shift, which also goes into the metadata; `shift` gives it where the
-    student's file says nothing. Raises `UserError`.
+    student's file states none. Raises `UserError`.
     """
     with (
         opened(student, "--student", layouts) as learnt,
@@ -92,7 +92,7 @@ def opened(path: Path, role: str, layouts: Sequence[Layout]) -> Iterator[Source]
     from safetensors import SafetensorError, safe_open
 
     if path.is_dir():
-        raise UserError(f"{role}: {path} is a folder; name the .safetensors file of the UNet in it")
+        raise UserError(f"{role}: {path} is a folder; name the .safetensors file in it")
     if not path.is_file():
         raise UserError(f"{role}: there is no file {path}")
     if path.suffix != ".safetensors":
@@ -112,7 +112,9 @@ def opened(path: Path, role: str, layouts: Sequence[Layout]) -> Iterator[Source]
         if not names:
             kinds = [layout.what_is(keys) for layout in layouts]
             kind = next((k for k in kinds if k != "something else"), "something else")
-            raise UserError(f"{role}: {path} is {kind}, and a UNet or a whole checkpoint is needed")
+            raise UserError(
+                f"{role}: {path} is {kind}, and a denoiser or a whole checkpoint is needed"
+            )
         yield Source(role, path, file, names, file.metadata() or {})
 
 
@@ -143,7 +145,7 @@ def _compare(custom: Source, other: Source) -> None:
 def _write_header(target: BinaryIO, custom: Source, metadata: Mapping[str, str]) -> list[str]:
     """Names, formats and places of all tensors; returns the keys in the order of the places.
 
-    Widest numbers first, so that every tensor stands at a multiple of its numbers' size.
+    Widest numbers first, so that every tensor starts at a multiple of its numbers' size.
     """
     forms = {key: custom.form(key) for key in custom.file.keys()}  # noqa: SIM118
     keys = sorted(forms, key=lambda key: (-BITS[forms[key][0]], key))

@@ -1,5 +1,7 @@
-"""The SDXL family: teachers, the UNet-encoder backbone, UNet students, and their publication.
+"""The SDXL family: teachers, the UNet-encoder backbone, UNet students, and their files.
 
-Reading order: configs (what recipes say), assets (where files come from), loading (files ->
-teacher), denoiser, solvers, teacher, backbone, student, publish, timestep_shift_lcm.
+Reading order: configs (what recipes set), teacher, denoiser, solvers, backbone, student, lora_unet.
+Two rooms: `io` reads and writes diffusers' pipelines and files of weights, and knows nothing of
+distillation; `export` writes finished students for other software. Modules here import `io`,
+`export` imports both, and `plugin` registers everything.
 """

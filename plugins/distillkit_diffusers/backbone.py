@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Encoder(nn.Module):
     """conv_in, down blocks and mid block of a UNet2DConditionModel, whose tensors it shares.
 
-    Blocks that none of its first `levels` maps needs are left out.
+    Blocks after the first `levels` maps are left out.
     """
 
     def __init__(self, unet: Any, levels: int) -> None:
@@ -51,8 +51,8 @@ class Encoder(nn.Module):
         sample = self.conv_in(x_t_BCHW)
         maps = [sample]
         for block in self.down_blocks:
-            told = _context(block, prompt_BLD)
-            sample, residuals = block(hidden_states=sample, temb=emb_BT, **told)
+            context = _context(block, prompt_BLD)
+            sample, residuals = block(hidden_states=sample, temb=emb_BT, **context)
             maps.extend(residuals)
         if self.mid_block is not None:
             maps.append(self.mid_block(sample, emb_BT, **_context(self.mid_block, prompt_BLD)))
@@ -60,19 +60,19 @@ class Encoder(nn.Module):
 
 
 class UNetEncoder:
-    """Fulfils `distillkit.contracts.Backbone`: ten maps for SDXL, its UNet's up path never runs."""
+    """Fulfils `distillkit.contracts.Backbone`: ten maps for SDXL; the UNet's up path never runs."""
 
     def __init__(
         self,
         unet: Any,
         vae_factor: int,
-        say_where: bool = True,
+        crop_ids: bool = True,
         gradient_checkpointing: bool = False,
         levels: int | None = None,
     ) -> None:
-        """`say_where`: the size and crop ids tell where a local view lies in the picture.
+        """`crop_ids`: SDXL's size and crop ids state where a local view lies in the picture.
 
-        `levels`: how many maps from the input on; none gives all. UserError where it has fewer.
+        `levels`: number of maps, from the input on; None takes all. Raises `UserError` for more.
         """
         if unet.config.addition_embed_type != "text_time" or unet.mid_block is None:
             raise UserError("backbone unet-encoder: the UNet is not of the SDXL family")
@@ -84,19 +84,19 @@ class UNetEncoder:
         self.channels = channels[:levels]
         self.encoder = Encoder(unet, len(self.channels)).eval().requires_grad_(False)
         self.vae_factor = vae_factor
-        self.say_where = say_where
+        self.crop_ids = crop_ids
 
     def features(
         self, x_t_BCHW: Tensor, t_B: Tensor, cond: Condition, window: Window
     ) -> Sequence[Tensor]:
-        """One map (B, channels[l], h, w) a level; sides fall from H, W to a quarter for SDXL.
+        """One map (B, channels[l], h, w) a level; for SDXL, sides shrink from H, W to a quarter.
 
-        Computed in the backbone's number format, given back in that of `x_t_BCHW`.
+        Computed in the backbone's number format, returned in that of `x_t_BCHW`.
         """
         dtype = self.encoder.conv_in.weight.dtype
-        told = cond.to(x_t_BCHW.device, dtype).tensors
-        ids_B6 = window_ids(window, self.vae_factor, self.say_where).to(x_t_BCHW.device)
-        maps = self.encoder(x_t_BCHW.to(dtype), t_B, told["prompt"], told["pooled"], ids_B6)
+        embeds = cond.to(x_t_BCHW.device, dtype).tensors
+        ids_B6 = window_ids(window, self.vae_factor, self.crop_ids).to(x_t_BCHW.device)
+        maps = self.encoder(x_t_BCHW.to(dtype), t_B, embeds["prompt"], embeds["pooled"], ids_B6)
         return [map_BChw.to(x_t_BCHW.dtype) for map_BChw in maps]
 
     def modules(self) -> Sequence[nn.Module]:
@@ -117,7 +117,7 @@ def level_channels(config: Any) -> tuple[int, ...]:
 
 
 def _maps(block: Any) -> int:
-    """How many maps a down block adds: one a layer, and its downsampler's."""
+    """Number of maps that a down block adds: one a layer, and its downsampler's."""
     return len(block.resnets) + (block.downsamplers is not None)
 
 

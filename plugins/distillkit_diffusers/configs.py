@@ -1,4 +1,4 @@
-"""What recipes say about the SDXL family. Importing this needs neither torch nor diffusers."""
+"""What recipes set of the SDXL family. Importing this needs neither torch nor diffusers."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from pydantic import Field, model_validator
 
 from distillkit.configs import BackboneConfig, StudentConfig, TeacherConfig
 from distillkit.errors import did_you_mean
-from distillkit_diffusers.presets import PRESETS, filled_in
-from distillkit_diffusers.words import DType, Offload, Predicts, SolverName, Spacing
+from distillkit_diffusers.choices import DType, OffloadName, PredictionType, SolverName, Spacing
+from distillkit_diffusers.presets import PRESETS, with_preset
 
 if TYPE_CHECKING:
     from distillkit import contracts
 
 
 class SDXLTeacherConfig(TeacherConfig):
-    """A Stable Diffusion XL pipeline, with a LoRA, another UNet or another VAE where asked."""
+    """A Stable Diffusion XL pipeline, optionally with a LoRA, another UNet or another VAE."""
 
     type: Literal["sdxl"] = "sdxl"
     preset: str | None = None
-    """A published model by name, which fills in the fields below; what stands here has the say."""
+    """A published model by name. Fields given beside it override the preset's."""
     model: str = "stabilityai/stable-diffusion-xl-base-1.0"
-    """Diffusers folder, hub id, or a whole checkpoint in one file (also owner/repo/file)."""
+    """Diffusers folder, hub id, or single-file checkpoint (a path, or owner/repo/file)."""
     config: str | None = None
-    """For one file: the folder of its configs and tokenizers; none takes SDXL's, which ship."""
+    """For a single-file checkpoint: folder of its configs and tokenizers. None takes SDXL's, which
+    are part of this package."""
     variant: str | None = None
     """Variant of the weight files: `fp16` for the small files of SDXL base."""
     dtype: DType = "bfloat16"
@@ -39,28 +40,28 @@ class SDXLTeacherConfig(TeacherConfig):
     """Factor of the LoRA."""
     vae: str | None = None
     """AutoencoderKL folder or hub id that replaces the model's."""
-    prediction: Predicts | None = None
-    """What the UNet predicts; none: what the model's own scheduler says."""
+    prediction: PredictionType | None = None
+    """What the UNet predicts. None takes the prediction type of the model's scheduler config."""
     solver: SolverName = "ddim"
     """ddim, dpm++ (2M) and euler are deterministic; the others draw fresh noise between steps."""
     steps: int = Field(8, ge=1, le=1000)
-    """Steps from x_T to x_0; `timesteps` has the say where it is given."""
+    """Steps from x_T to x_0; `timesteps` overrides it."""
     spacing: Spacing = "trailing"
-    """How ddim, dpm++ and both eulers spread their steps."""
+    """Timestep spacing of ddim, dpm++, euler and euler-ancestral."""
     timesteps: tuple[Annotated[int, Field(ge=0, le=999)], ...] | None = None
-    """The very timesteps, falling; lcm and euler only."""
+    """Explicit timesteps in descending order; lcm and euler only."""
     timestep_shift: int = Field(1000, ge=1, le=1000)
     """For lcm-shift, which runs a student of NitroFusion: 250 Realism, 500 Vibrant."""
     eta: float = Field(1.0, ge=0, le=1)
     """For tcd: share of fresh noise between its steps."""
     guidance: float = Field(0.0, ge=0)
-    """Classifier-free guidance; up to 1 the null condition is never run."""
-    offload: tuple[Offload, ...] = ()
-    """Networks that wait in main memory and are on the device only while they work. With
-    `samples.cache_prompt_embeds` the text encoders do not work again once the cache is filled."""
+    """Classifier-free guidance scale; up to 1 the null condition is never run."""
+    offload: tuple[OffloadName, ...] = ()
+    """Networks that are kept in main memory, and on the device only while they run. With
+    `samples.cache_prompt_embeds` the text encoders do not run again once the cache is filled."""
     vae_tiling: bool = False
-    """Decode picture by picture in overlapping tiles: less memory for previews and figures, and
-    seams that are blended."""
+    """Decode one picture at a time, in overlapping tiles with blended seams: less memory for
+    previews and evaluation."""
     saves_memory: ClassVar[dict[str, Any]] = {
         "dtype": "bfloat16",
         "vae_tiling": True,
@@ -70,35 +71,35 @@ class SDXLTeacherConfig(TeacherConfig):
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_in(cls, given: Any) -> Any:
+    def _apply_preset(cls, given: Any) -> Any:
         name = given.get("preset") if isinstance(given, dict) else None
         if name is None:
             return given
         if not isinstance(name, str) or name not in PRESETS:
             guess = did_you_mean(str(name), PRESETS)
             raise ValueError(f"no preset '{name}';{guess} presets: {', '.join(PRESETS)}")
-        return filled_in(name, given)
+        return with_preset(name, given)
 
     @model_validator(mode="after")
-    def _timesteps_fall(self) -> SDXLTeacherConfig:
+    def _check_timesteps(self) -> SDXLTeacherConfig:
         if self.timesteps is None:
             return self
         if self.solver not in ("lcm", "euler"):
             raise ValueError(
                 f"`timesteps` is for lcm and euler; {self.solver} takes `steps` and its own grid"
             )
-        falling = sorted(set(self.timesteps), reverse=True)
-        if not falling or list(self.timesteps) != falling:
-            raise ValueError(f"`timesteps` should fall, as {falling or [999, 499]} does")
+        descending = sorted(set(self.timesteps), reverse=True)
+        if not descending or list(self.timesteps) != descending:
+            raise ValueError(f"`timesteps` should descend, like {descending or [999, 499]}")
         return self
 
     def build(self) -> contracts.Teacher:
-        from distillkit_diffusers.loading import load_teacher
-        from distillkit_diffusers.usage import Usage
+        from distillkit_diffusers.teacher import load_teacher
+        from distillkit_diffusers.teacher_options import TeacherOptions
 
         return load_teacher(
             self.model,
-            Usage.of(self),
+            TeacherOptions.from_config(self),
             config=self.config,
             variant=self.variant,
             dtype=self.dtype,
@@ -110,12 +111,12 @@ class SDXLTeacherConfig(TeacherConfig):
 
     def outline(self, device: str = "meta") -> contracts.Teacher:
         """`device`: where the networks are made; other than on meta they have random weights."""
-        from distillkit_diffusers.outline import outline_teacher
-        from distillkit_diffusers.usage import Usage
+        from distillkit_diffusers.meta_teacher import meta_teacher
+        from distillkit_diffusers.teacher_options import TeacherOptions
 
-        return outline_teacher(
+        return meta_teacher(
             self.model,
-            Usage.of(self),
+            TeacherOptions.from_config(self),
             config=self.config,
             dtype=self.dtype,
             vae=self.vae,
@@ -124,7 +125,7 @@ class SDXLTeacherConfig(TeacherConfig):
 
 
 class UNetEncoderConfig(BackboneConfig):
-    """Encoder and mid block of a frozen SDXL-class UNet: ten maps (section 3.2)."""
+    """Encoder and mid block of a frozen SDXL-class UNet: ten feature maps (section 3.2)."""
 
     type: Literal["unet-encoder"] = "unet-encoder"
     of: Literal["teacher", "base"] = "teacher"
@@ -132,54 +133,59 @@ class UNetEncoderConfig(BackboneConfig):
     model: str | None = None
     """For `of: base`: a UNet file or folder, or a pipeline folder; or owner/repo/file."""
     window_ids: Literal["crop", "constant"] = "crop"
-    """Whether SDXL's size and crop ids tell where a local view lies, or always say "all of it"."""
+    """SDXL's size and crop conditioning of a local view: `crop` states where the view lies in the
+    picture, `constant` always states the whole picture."""
     gradient_checkpointing: bool = False
-    """Less memory for the gradient on its way through the backbone, for one more pass of it."""
+    """Less memory for the gradient through the backbone, for one more forward pass of it."""
     levels: int | None = Field(None, ge=1)
-    """How many of its maps, from the input on, there are to read; none gives all of them. Blocks
-    beyond are neither kept nor run."""
+    """Number of feature maps, counted from the input. None takes all of them. Blocks after the last
+    map are neither kept nor run."""
     saves_memory: ClassVar[dict[str, Any]] = {"gradient_checkpointing": True}
 
     @model_validator(mode="after")
     def _base_has_a_model(self) -> UNetEncoderConfig:
         if (self.of == "base") != (self.model is not None):
-            raise ValueError("`of: base` and `model` go together: the one needs the other")
+            raise ValueError("`of: base` and `model` go together: give both or neither")
         return self
 
     def build(self, teacher: contracts.Teacher) -> contracts.Backbone:
-        from distillkit_diffusers.loading import load_unet
+        from distillkit_diffusers.io.loading import load_unet
 
-        def own(unet: Any) -> Any:
-            return load_unet(str(self.model), unet, "backbone.model", unet.dtype)
-
-        return self._on(teacher, own)
+        return self._encoder(
+            teacher, lambda unet: load_unet(str(self.model), unet, "backbone.model", unet.dtype)
+        )
 
     def outline(self, teacher: contracts.Teacher) -> contracts.Backbone:
-        return self._on(teacher, copy.deepcopy)
+        return self._encoder(teacher, copy.deepcopy)
 
-    def _on(self, teacher: contracts.Teacher, own: Callable[[Any], Any]) -> contracts.Backbone:
-        """`own`: a UNet of the backbone's own, of the given one's sizes."""
+    def _encoder(
+        self, teacher: contracts.Teacher, base_unet: Callable[[Any], Any]
+    ) -> contracts.Backbone:
+        """`base_unet`: makes the UNet of `of: base`, given the teacher's, whose sizes it has."""
         from distillkit_diffusers.backbone import UNetEncoder
-        from distillkit_diffusers.loading import sdxl_teacher
+        from distillkit_diffusers.teacher import require_sdxl
 
-        family = sdxl_teacher(teacher, "backbone unet-encoder")
-        unet = family.denoiser.module if self.model is None else own(family.denoiser.module)
-        says_where = self.window_ids == "crop"
+        sdxl = require_sdxl(teacher, "backbone unet-encoder")
+        unet = sdxl.denoiser.module if self.model is None else base_unet(sdxl.denoiser.module)
         return UNetEncoder(
-            unet, family.vae_factor, says_where, self.gradient_checkpointing, self.levels
+            unet,
+            sdxl.vae_factor,
+            crop_ids=self.window_ids == "crop",
+            gradient_checkpointing=self.gradient_checkpointing,
+            levels=self.levels,
         )
 
 
 class UNetStudentConfig(StudentConfig):
-    """The UNet, whole or through a LoRA; published as a diffusers pipeline folder."""
+    """The UNet, trained whole or through a LoRA; published as a diffusers pipeline folder."""
 
     type: Literal["unet"] = "unet"
     start: str = "teacher"
     """`teacher`, or one-step weights: a UNet file or folder, a pipeline folder, a checkpoint, a
-    LoRA (fused onto the teacher's UNet); also owner/repo/file."""
+    LoRA (fused into the teacher's UNet); also owner/repo/file."""
     train: Literal["full", "lora"] = "full"
-    """`full`: every weight, in float32. `lora`: small matrices beside frozen weights, which are the
-    teacher's own tensors where `start` is `teacher`, and else have its number format."""
+    """`full`: every weight, in float32. `lora`: low-rank matrices beside frozen weights, which are
+    the teacher's own tensors where `start` is `teacher`, and else have its number format."""
     rank: int = Field(64, ge=1)
     """For `train: lora`: rank of its matrices."""
     targets: tuple[str, ...] = Field(
@@ -199,28 +205,32 @@ class UNetStudentConfig(StudentConfig):
         return self.train == "full"
 
     def build(self, teacher: contracts.Teacher) -> contracts.StudentNetwork:
-        from distillkit_diffusers.loading import load_start
+        from distillkit_diffusers.io.loading import load_start
 
-        return self._on(teacher, lambda unet: load_start(self.start, unet, self.timestep_shift))
+        return self._student(
+            teacher, lambda unet: load_start(self.start, unet, self.timestep_shift)
+        )
 
     def outline(self, teacher: contracts.Teacher) -> contracts.StudentNetwork:
-        return self._on(teacher, lambda unet: copy.deepcopy(unet).float())
+        return self._student(teacher, lambda unet: copy.deepcopy(unet).float())
 
-    def _on(
-        self, teacher: contracts.Teacher, started: Callable[[Any], Any]
+    def _student(
+        self, teacher: contracts.Teacher, start_unet: Callable[[Any], Any]
     ) -> contracts.StudentNetwork:
-        """`started`: a UNet of its own that a student starts from, of the given one's sizes."""
-        from distillkit_diffusers.loading import sdxl_teacher
+        """`start_unet`: makes the UNet of another `start`, given the teacher's, whose sizes it
+        has."""
+        from distillkit_diffusers.io.weights import convert
         from distillkit_diffusers.lora_unet import LoRAUNet
-        from distillkit_diffusers.student import UNetStudent, convert, trainable_copy
+        from distillkit_diffusers.student import UNetStudent, make_trainable
+        from distillkit_diffusers.teacher import require_sdxl
 
-        family = sdxl_teacher(teacher, "student unet")
-        unet = family.denoiser.module
-        if self.start != "teacher":
-            unet = started(unet)
+        sdxl = require_sdxl(teacher, "student unet")
+        from_teacher = self.start == "teacher"
+        unet = sdxl.denoiser.module if from_teacher else start_unet(sdxl.denoiser.module)
         if self.train == "lora":
-            unet = convert(unet, family.denoiser.module.dtype)
+            unet = convert(unet, sdxl.denoiser.module.dtype)
             module = LoRAUNet(unet, self.rank, self.targets, self.gradient_checkpointing)
         else:
-            module = trainable_copy(unet, self.start == "teacher", self.gradient_checkpointing)
-        return UNetStudent(family, module, self.publish_dtype)
+            unet = copy.deepcopy(unet) if from_teacher else unet
+            module = make_trainable(unet, self.gradient_checkpointing)
+        return UNetStudent(sdxl, module, self.publish_dtype)

@@ -1,4 +1,4 @@
-"""An SDXL-class UNet as a denoiser, and what it is told about size and crop.
+"""An SDXL-class UNet as a denoiser, and SDXL's size and crop ids.
 
 Legend: B batch, C latent channels, H, W latent cells; ids are in pixels.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class UNetDenoiser:
-    """A UNet that looks at whole pictures; fulfils `distillkit.contracts.Denoiser`."""
+    """A UNet run on whole pictures; fulfils `distillkit.contracts.Denoiser`."""
 
     module: Any
     """UNet2DConditionModel, or a wrapper around one."""
@@ -31,13 +31,13 @@ class UNetDenoiser:
         dtype = next(self.module.parameters()).dtype
         height, width = (side * self.vae_factor for side in x_t_BCHW.shape[-2:])
         ids_6 = torch.tensor([height, width, 0, 0, height, width], device=x_t_BCHW.device)
-        told = cond.to(x_t_BCHW.device, dtype).tensors
+        embeds = cond.to(x_t_BCHW.device, dtype).tensors
         output = self.module(
             x_t_BCHW.to(dtype),
             t_B,
-            encoder_hidden_states=told["prompt"],
+            encoder_hidden_states=embeds["prompt"],
             added_cond_kwargs={
-                "text_embeds": told["pooled"],
+                "text_embeds": embeds["pooled"],
                 "time_ids": ids_6.expand(len(x_t_BCHW), 6),
             },
             return_dict=False,
@@ -45,15 +45,15 @@ class UNetDenoiser:
         return output[0].to(x_t_BCHW.dtype)
 
 
-def window_ids(window: Window, vae_factor: int, where: bool) -> Tensor:
+def window_ids(window: Window, vae_factor: int, crop_ids: bool) -> Tensor:
     """SDXL's ids of a view: original size, crop's top and left, target size; (B, 6) in pixels.
 
-    Without `where` every view is described as the whole picture.
+    Without `crop_ids` every view gets the ids of the whole picture.
     """
     top_B, left_B = window.top_B, window.left_B
     height, width = window.full_height, window.full_width
-    seen_height, seen_width = (window.height, window.width) if where else (height, width)
-    if not where:
+    target_height, target_width = (window.height, window.width) if crop_ids else (height, width)
+    if not crop_ids:
         top_B, left_B = torch.zeros_like(top_B), torch.zeros_like(left_B)
 
     def column(value: int) -> Tensor:
@@ -64,7 +64,7 @@ def window_ids(window: Window, vae_factor: int, where: bool) -> Tensor:
         column(width),
         top_B,
         left_B,
-        column(seen_height),
-        column(seen_width),
+        column(target_height),
+        column(target_width),
     ]
     return torch.stack(columns, dim=1) * vae_factor

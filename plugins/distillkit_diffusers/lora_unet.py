@@ -1,8 +1,8 @@
-"""A LoRA in training over a frozen UNet whose tensors it shares.
+"""A trainable LoRA over a frozen UNet whose tensors it shares.
 
-The UNet with LoRA layers is a twin of the given one: modules of its own over the very same tensors.
-So the teacher and the backbone run as if there were no LoRA ("adapters off"), nothing has to be
-switched, and the frozen weights are in memory once.
+The UNet with LoRA layers is a twin of the given one: modules of its own, the same parameters. So
+the teacher and the backbone run as if there were no LoRA ("adapters off"), no adapter has to be
+enabled or disabled, and the frozen weights are in memory once.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from torch import Tensor, nn
 
 from distillkit.errors import UserError
 from distillkit.randomness import generator
-from distillkit_diffusers.assets import first_line
+from distillkit_diffusers.io.hub import first_line
 
 ADAPTER = "default"
 
 
 class LoRAUNet(nn.Module):
-    """Runs like the UNet; its parameters are the LoRA's alone, in float32.
+    """Called like the UNet; its parameters are the LoRA's alone, in float32.
 
-    So optimizer, running average, snapshots and data-parallel wrappers see nothing else.
+    So optimizer, EMA, snapshots and data-parallel wrappers see nothing else.
     """
 
     def __init__(
         self, unet: Any, rank: int, targets: Sequence[str], gradient_checkpointing: bool = False
     ) -> None:
-        """`targets`: ends of the names of the layers that get a LoRA; it starts at no change."""
+        """`targets`: ends of the names of the layers that get a LoRA; up matrices start at zero."""
         super().__init__()
         self.config = unet.config
         self._number_format = unet.dtype
@@ -37,7 +37,7 @@ class LoRAUNet(nn.Module):
         if gradient_checkpointing:
             twin.enable_gradient_checkpointing()
         layers = _add_lora(twin, rank, targets)
-        # Past nn.Module's own bookkeeping: what is frozen is no parameter of the student.
+        # Bypasses nn.Module's registration: frozen weights are no parameters of the student.
         object.__setattr__(self, "_twin", twin)
         object.__setattr__(self, "_layers", layers)
         self.lora = nn.ParameterDict()
@@ -59,19 +59,19 @@ class LoRAUNet(nn.Module):
     ) -> tuple[Tensor]:
         """The UNet's output, computed in the frozen weights' number format."""
         dtype = self._number_format
-        told = {"text_embeds": added_cond_kwargs["text_embeds"].to(dtype)}
+        pooled = {"text_embeds": added_cond_kwargs["text_embeds"].to(dtype)}
         output = self._twin(
             x_t_BCHW.to(dtype),
             t_B,
             encoder_hidden_states=encoder_hidden_states.to(dtype),
-            added_cond_kwargs={**added_cond_kwargs, **told},
+            added_cond_kwargs={**added_cond_kwargs, **pooled},
             return_dict=False,
         )
         return (output[0].to(x_t_BCHW.dtype),)
 
     @torch.no_grad()
     def merged(self) -> dict[str, Tensor]:
-        """The UNet's weights under their own names with the LoRA in them: W + B A."""
+        """The UNet's weights under their own names with the LoRA merged: W + B A."""
         changes = {f"{name}.weight": layer for name, layer in self._layers.items()}
         weights: dict[str, Tensor] = {}
         for name, weight in self._twin.state_dict().items():
@@ -86,7 +86,7 @@ class LoRAUNet(nn.Module):
 
 
 def _share(unet: Any) -> Any:
-    """Another UNet of the same parameters, not of copies: moving the one moves the other."""
+    """Another UNet over the same parameter objects: moving one moves the other."""
     with torch.device("meta"):
         twin = type(unet).from_config(unet.config)
     twin.load_state_dict(unet.state_dict(keep_vars=True), assign=True)
@@ -94,7 +94,7 @@ def _share(unet: Any) -> Any:
 
 
 def _add_lora(unet: Any, rank: int, targets: Sequence[str]) -> dict[str, Any]:
-    """Put LoRA layers around the targets; they by the names of the layers that they are on."""
+    """Wrap the target layers in LoRA layers; returns these by the wrapped layers' names."""
     try:
         from peft import LoraConfig
         from peft.tuners.lora import LoraLayer

@@ -1,4 +1,4 @@
-"""What this plugin brings to distillkit."""
+"""The hooks of this plugin: one teacher, student, backbone and layout, and four exporters."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from distillkit.configs import (
 )
 from distillkit.hookspecs import hookimpl
 from distillkit_diffusers.configs import SDXLTeacherConfig, UNetEncoderConfig, UNetStudentConfig
-from distillkit_diffusers.export_configs import (
-    DiffusersFolder,
-    LoRAFile,
-    SDXLLayout,
-    SingleFile,
-    UNetFile,
+from distillkit_diffusers.export.configs import (
+    DiffusersFolderConfig,
+    LoRAFileConfig,
+    SDXLLayoutConfig,
+    SingleFileConfig,
+    UNetFileConfig,
 )
 
 
@@ -37,9 +37,9 @@ def distillkit_register_backbones() -> list[type[BackboneConfig]]:
 
 @hookimpl
 def distillkit_register_exporters() -> list[type[ExporterConfig]]:
-    return [DiffusersFolder, UNetFile, SingleFile, LoRAFile]
+    return [DiffusersFolderConfig, UNetFileConfig, SingleFileConfig, LoRAFileConfig]
 
 
 @hookimpl
 def distillkit_register_layouts() -> list[type[LayoutConfig]]:
-    return [SDXLLayout]
+    return [SDXLLayoutConfig]

@@ -1,7 +1,6 @@
-"""Published SDXL models as teachers, each run as its authors say. Needs no torch.
+"""Published SDXL models as teachers, each with its authors' sampler settings. Needs no torch.
 
-Sources: the models' cards and their code; a row a model, as `distillkit check` shows it. What a
-recipe says beside `preset` has the say.
+Sources: the models' cards and their code. Fields beside `preset` override these.
 """
 
 from __future__ import annotations
@@ -9,11 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 BASE = {"model": "stabilityai/stable-diffusion-xl-base-1.0", "variant": "fp16"}
-"""Taken together: a recipe that names another model has its own variant."""
+"""They go together: a recipe that names another model has its own variant."""
 HYPER, LIGHTNING, NITRO = "ByteDance/Hyper-SD", "ByteDance/SDXL-Lightning", "ChenDY/NitroFusion"
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # The scheduler of the base's own folder; guidance as its reference code has it.
+    # The scheduler of the base's own folder; guidance from its reference code.
     "sdxl-base": {**BASE, "solver": "euler", "spacing": "leading", "steps": 25, "guidance": 7.5},
     "dmd2-4step": {
         **BASE,
@@ -89,8 +88,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def filled_in(name: str, given: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a preset, under what a recipe gives. Raises `KeyError` for another name."""
+def with_preset(name: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The preset's fields, overridden by the given ones. Raises `KeyError` for an unknown name."""
     fields = {"guidance": 0.0, **PRESETS[name]}
     if "model" in given:
         fields.pop("variant")

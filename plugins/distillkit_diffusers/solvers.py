@@ -1,4 +1,4 @@
-"""How a teacher goes from x_T to x_0: by diffusers' schedulers, and our shifted one.
+"""Samplers of a teacher, from x_T to x_0: diffusers' schedulers, and our timestep-shifted one.
 
 Legend: B batch, C latent channels, H, W latent cells.
 """
@@ -14,25 +14,26 @@ import torch
 from torch import Generator, Tensor
 
 if TYPE_CHECKING:
-    from distillkit_diffusers.words import SolverName, Spacing
-
+    from distillkit_diffusers.choices import SolverName, Spacing
 
 DETERMINISTIC = ("DDIMScheduler", "DPMSolverMultistepScheduler", "EulerDiscreteScheduler")
+GRID_STEPS = 4
+"""Levels on the grid of a student's roll-out; LCM calls them original inference steps."""
 
 
 @dataclass(frozen=True)
 class Solver:
-    """A scheduler of diffusers with the grid that it is run on."""
+    """A diffusers scheduler with its timesteps."""
 
     scheduler: Any
     steps: int
     timesteps: tuple[int, ...] | None = None
-    """The very timesteps, in place of `steps`."""
+    """Explicit timesteps, which override `steps`."""
     eta: float | None = None
     """TCD's share of fresh noise."""
 
     def grid(self, device: Any = "cpu") -> Tensor:
-        """Start afresh: the timesteps to visit, falling."""
+        """Reset the scheduler; returns the timesteps to visit, descending."""
         if self.timesteps is None:
             self.scheduler.set_timesteps(self.steps, device=device)
         elif type(self.scheduler).__name__ == "LCMScheduler":
@@ -82,31 +83,47 @@ def make_solver(
     """The solver on the noise schedule of `schedule`, a diffusers scheduler's config."""
     import diffusers
 
-    from distillkit_diffusers.timestep_shift_lcm import TimestepShiftLCMScheduler
-
     if name == "lcm-shift":
-        shift = {"shifted_timestep": timestep_shift, "original_inference_steps": 4}
-        return Solver(scheduler_of(TimestepShiftLCMScheduler, schedule, **shift), steps)
+        return Solver(shifted_scheduler(schedule, timestep_shift), steps)
     if name == "lcm":
-        return Solver(scheduler_of(diffusers.LCMScheduler, schedule), steps, timesteps)
+        return Solver(make_scheduler(diffusers.LCMScheduler, schedule), steps, timesteps)
     if name == "tcd":
-        return Solver(scheduler_of(diffusers.TCDScheduler, schedule), steps, eta=eta)
-    kinds = {
+        return Solver(make_scheduler(diffusers.TCDScheduler, schedule), steps, eta=eta)
+    classes = {
         "ddim": diffusers.DDIMScheduler,
         "dpm++": diffusers.DPMSolverMultistepScheduler,
         "euler": diffusers.EulerDiscreteScheduler,
         "euler-ancestral": diffusers.EulerAncestralDiscreteScheduler,
     }
-    made = scheduler_of(kinds[name], schedule, timestep_spacing=spacing)
-    return Solver(made, steps, timesteps if name == "euler" else None)
+    scheduler = make_scheduler(classes[name], schedule, timestep_spacing=spacing)
+    return Solver(scheduler, steps, timesteps if name == "euler" else None)
 
 
-def scheduler_of(kind: Any, schedule: Any, **options: Any) -> Any:
-    """A scheduler of class `kind` with all that it understands of another's config.
+def shifted_scheduler(schedule: Any, timestep_shift: int) -> Any:
+    """LCM at shifted timesteps, in the four-level grid of a student's roll-out."""
+    from distillkit_diffusers.io.timestep_shift_lcm import TimestepShiftLCMScheduler
+
+    return make_scheduler(
+        TimestepShiftLCMScheduler,
+        schedule,
+        original_inference_steps=GRID_STEPS,
+        shifted_timestep=timestep_shift,
+    )
+
+
+def stock_scheduler(schedule: Any) -> Any:
+    """diffusers' LCM in the same grid; it is given the shifted timesteps by its caller."""
+    import diffusers
+
+    return make_scheduler(diffusers.LCMScheduler, schedule, original_inference_steps=GRID_STEPS)
+
+
+def make_scheduler(scheduler_class: Any, schedule: Any, **options: Any) -> Any:
+    """A scheduler of that class, with every option of another one's config that it has too.
 
     Latents are never clipped, whatever the config says: their range is not [-1, 1].
     """
     options = {"clip_sample": False, "thresholding": False} | options
-    understood = signature(kind.__init__).parameters.keys() - {"self"}
-    asked = {**schedule, **options}
-    return kind(**{name: asked[name] for name in understood & asked.keys()})
+    accepted = signature(scheduler_class.__init__).parameters.keys() - {"self"}
+    given = {**schedule, **options}
+    return scheduler_class(**{name: given[name] for name in accepted & given.keys()})

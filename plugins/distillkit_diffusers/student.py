@@ -1,11 +1,10 @@
-"""The UNet as a student, whole or through a LoRA.
+"""The UNet as a student, trained whole or through a LoRA.
 
 Legend: B batch, C latent channels, H, W latent cells.
 """
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,24 +12,25 @@ import torch
 from torch import Tensor
 
 from distillkit_diffusers.denoiser import UNetDenoiser
+from distillkit_diffusers.io.publish import publish_pipeline
 from distillkit_diffusers.lora_unet import LoRAUNet
-from distillkit_diffusers.publish import publish_pipeline
+from distillkit_diffusers.solvers import shifted_scheduler, stock_scheduler
 
 if TYPE_CHECKING:
     from distillkit.values import Condition
+    from distillkit_diffusers.choices import DType
     from distillkit_diffusers.teacher import SDXLTeacher
-    from distillkit_diffusers.words import DType
 
 
 class UNetStudent:
-    """Fulfils `distillkit.contracts.StudentNetwork`: what `module` lets train, trains."""
+    """Fulfils `distillkit.contracts.StudentNetwork`: the parameters of `module` train."""
 
     def __init__(self, teacher: SDXLTeacher, module: Any, publish_dtype: DType = "float32") -> None:
         """`module`: a UNet2DConditionModel, or a `LoRAUNet` around one."""
         self.module = module
         self.prediction = teacher.denoiser.prediction
         self.teacher = teacher
-        self._dtype = getattr(torch, publish_dtype)
+        self._publish_dtype = getattr(torch, publish_dtype)
 
     def __call__(self, x_t_BCHW: Tensor, t_B: Tensor, cond: Condition) -> Tensor:
         """The UNet's output (B, C, H, W), for whole pictures."""
@@ -38,7 +38,7 @@ class UNetStudent:
         return UNetDenoiser(self.module, self.prediction, vae_factor)(x_t_BCHW, t_B, cond)
 
     def unet(self, dtype: Any) -> Any:
-        """A copy of the UNet on the CPU in `dtype`, out of the wrappers that training needs."""
+        """A copy of the UNet on the CPU in `dtype`, with any LoRA merged and wrappers removed."""
         from accelerate.utils import extract_model_from_parallel
 
         own = extract_model_from_parallel(self.module)
@@ -50,20 +50,27 @@ class UNetStudent:
         )
         return twin.eval().requires_grad_(False)
 
-    def publish(self, folder: Path, timestep_shift: int, remote_code: bool = False) -> None:
-        """Write a StableDiffusionXLPipeline folder of the teacher's parts and this UNet."""
-        unet = self.unet(self._dtype)
-        publish_pipeline(self.teacher.pipe, unet, folder, timestep_shift, remote_code)
+    def publish(
+        self, folder: Path, timestep_shift: int, remote_code: bool = False, dtype: Any = None
+    ) -> None:
+        """Write a StableDiffusionXLPipeline folder of the teacher's parts and this UNet.
+
+        `remote_code`: make the shifted scheduler the pipeline's own. `dtype`: the UNet's number
+        format, in place of the recipe's.
+        """
+        pipe = self.teacher.pipe
+        publish_pipeline(
+            pipe,
+            self.unet(dtype or self._publish_dtype),
+            folder,
+            stock=stock_scheduler(pipe.scheduler.config),
+            shifted=shifted_scheduler(pipe.scheduler.config, timestep_shift),
+            remote_code=remote_code,
+        )
 
 
-def convert(module: Any, dtype: Any) -> Any:
-    """The module in another number format, without the advice of diffusers' own `to`."""
-    return torch.nn.Module.to(module, dtype)
-
-
-def trainable_copy(unet: Any, copied: bool, gradient_checkpointing: bool) -> Any:
-    """The UNet with every weight in training, in float32; `copied`: leave `unet` as it is."""
-    unet = copy.deepcopy(unet) if copied else unet
+def make_trainable(unet: Any, gradient_checkpointing: bool) -> Any:
+    """The UNet itself, in float32, in training mode, with gradients for every weight."""
     unet = unet.float().train().requires_grad_(True)
     if gradient_checkpointing:
         unet.enable_gradient_checkpointing()

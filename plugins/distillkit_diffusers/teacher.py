@@ -1,4 +1,4 @@
-"""A frozen Stable Diffusion XL pipeline as a teacher.
+"""A frozen Stable Diffusion XL pipeline as a teacher, and how it is loaded.
 
 Legend: B batch, C latent channels, H, W latent cells, L tokens, D context units, P pooled units.
 """
@@ -7,63 +7,74 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Generator, Tensor, nn
 
+from distillkit.errors import UserError
 from distillkit.noising import NoiseSchedule
 from distillkit.values import Condition
 from distillkit_diffusers.denoiser import UNetDenoiser
+from distillkit_diffusers.io.loading import load_pipeline, load_unet
+from distillkit_diffusers.solvers import make_solver
+from distillkit_diffusers.teacher_options import TeacherOptions
 
 if TYPE_CHECKING:
     from distillkit.contracts import Denoiser
-    from distillkit_diffusers.solvers import Solver
-    from distillkit_diffusers.words import Offload
+    from distillkit_diffusers.choices import DType, OffloadName
 
 
-@dataclass
 class SDXLTeacher:
     """Fulfils `distillkit.contracts.Teacher`. Conditions are {"prompt": BLD, "pooled": BP}."""
 
-    pipe: Any
-    """StableDiffusionXLPipeline; its scheduler keeps the model's own config."""
-    solver: Solver
-    guidance: float = 0.0
-    source: str | None = None
-    """Where the pipeline's own UNet lies, if a LoRA or another UNet changed it here."""
-    variant: str | None = None
-    """Of the weight files there."""
-    offload: tuple[Offload, ...] = ()
-    """Networks that are on the device only while they work."""
-    vae_tiling: bool = False
-    """Whether pictures are decoded one by one, in tiles."""
+    def __init__(
+        self,
+        pipe: Any,
+        options: TeacherOptions | None = None,
+        source: str | None = None,
+        variant: str | None = None,
+    ) -> None:
+        """`pipe`: a StableDiffusionXLPipeline, whose scheduler keeps the model's own config.
 
-    def __post_init__(self) -> None:
-        pipe = self.pipe
+        `source`: where the pipeline's own UNet is, if a LoRA or another UNet replaced it here;
+        `variant`: of the weight files there.
+        """
+        self.pipe = pipe
+        self.options = options = options or TeacherOptions()
+        self.source, self.variant = source, variant
+        self.device: Any = "cpu"
+        if pipe.vae.dtype == torch.float16 and pipe.vae.config.force_upcast:
+            pipe.vae.to(torch.float32)  # SDXL's own VAE overflows in float16
+        if options.prediction:
+            pipe.scheduler.register_to_config(prediction_type=options.prediction)
         for module in self.modules():
             module.eval().requires_grad_(False)
-        config = pipe.unet.config
-        self.latent_shape = (int(config.in_channels), config.sample_size, config.sample_size)
+        unet_config, schedule = pipe.unet.config, pipe.scheduler.config
+        side = unet_config.sample_size
+        self.latent_shape = (int(unet_config.in_channels), side, side)
         self.schedule = NoiseSchedule(pipe.scheduler.alphas_cumprod.float())
         self.vae_factor = int(pipe.vae_scale_factor)
-        prediction = pipe.scheduler.config.prediction_type
-        self.device: Any = "cpu"
-        if self.vae_tiling:
-            pipe.vae.enable_slicing()
-            pipe.vae.enable_tiling()
-            # diffusers' tiles are as large as the pictures that the VAE was made for.
-            pipe.vae.tile_latent_min_size = max(1, pipe.unet.config.sample_size // 2)
-            pipe.vae.tile_sample_min_size = pipe.vae.tile_latent_min_size * self.vae_factor
+        self.solver = make_solver(
+            options.solver,
+            schedule,
+            options.steps,
+            options.spacing,
+            options.timesteps,
+            options.timestep_shift,
+            options.eta,
+        )
+        if options.vae_tiling:
+            _enable_tiling(pipe.vae, side, self.vae_factor)
         # No textual inversion is loaded; to look for one takes 4 ms a batch of 16 prompts.
         pipe.maybe_convert_prompt = _unchanged
-        self.denoiser: Denoiser = UNetDenoiser(pipe.unet, prediction, self.vae_factor)
+        self.denoiser: Denoiser = UNetDenoiser(pipe.unet, schedule.prediction_type, self.vae_factor)
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> Condition:
         """The condition of each prompt, from both text encoders."""
-        with self._brought("text_encoders"):
+        with self._on_device("text_encoders"):
             prompt_BLD, _, pooled_BP, _ = self.pipe.encode_prompt(
                 list(prompts),
                 device=self.pipe.text_encoder.device,
@@ -87,19 +98,20 @@ class SDXLTeacher:
 
     @torch.no_grad()
     def sample(self, x_T_BCHW: Tensor, cond: Condition, generators: Sequence[Generator]) -> Tensor:
-        """x_0 from x_T by the solver, guided where guidance > 1.
+        """x_0 from x_T by the solver, with classifier-free guidance where its scale is above 1.
 
-        Deterministic but for LCM, which draws picture b's noise from `generators[b]` alone.
+        Stochastic solvers draw picture b's noise from `generators[b]` alone.
         """
-        count = len(x_T_BCHW)
-        if self.guidance <= 1:
+        guidance = self.options.guidance
+        if guidance <= 1:
             return self.solver.run(x_T_BCHW, lambda x, t_B: self.denoiser(x, t_B, cond), generators)
-        both = Condition.join([self.null(count).to(x_T_BCHW.device), cond.to(x_T_BCHW.device)])
+        null = self.null(len(x_T_BCHW)).to(x_T_BCHW.device)
+        both = Condition.join([null, cond.to(x_T_BCHW.device)])
 
         def guided(x_BCHW: Tensor, t_B: Tensor) -> Tensor:
             output = self.denoiser(torch.cat([x_BCHW, x_BCHW]), torch.cat([t_B, t_B]), both)
-            null_BCHW, told_BCHW = output.chunk(2)
-            return null_BCHW + self.guidance * (told_BCHW - null_BCHW)
+            uncond_BCHW, cond_BCHW = output.chunk(2)
+            return uncond_BCHW + guidance * (cond_BCHW - uncond_BCHW)
 
         return self.solver.run(x_T_BCHW, guided, generators)
 
@@ -107,13 +119,13 @@ class SDXLTeacher:
     def decode(self, x_0_BCHW: Tensor) -> Tensor:
         """Pictures (B, 3, height, width) in [0, 1], float32."""
         vae = self.pipe.vae
-        with self._brought("vae"):
+        with self._on_device("vae"):
             z_BCHW = (x_0_BCHW / vae.config.scaling_factor).to(vae.device, vae.dtype)
-            pictures_B3HW = vae.decode(z_BCHW, return_dict=False)[0]
-        return (pictures_B3HW.float() / 2 + 0.5).clamp(0, 1)
+            images_B3HW = vae.decode(z_BCHW, return_dict=False)[0]
+        return (images_B3HW.float() / 2 + 0.5).clamp(0, 1)
 
     def to(self, device: Any) -> None:
-        """Move every network but those that wait."""
+        """Move every network but the offloaded ones."""
         self.device = device
         offloaded = self.offloaded()
         for module in self.modules():
@@ -121,30 +133,86 @@ class SDXLTeacher:
                 module.to(device)
 
     def offloaded(self) -> Sequence[nn.Module]:
-        """Networks that wait in main memory until they work."""
-        return [module for name in self.offload for module in self._named(name)]
-
-    def _named(self, name: Offload) -> list[nn.Module]:
-        pipe = self.pipe
-        return [pipe.vae] if name == "vae" else [pipe.text_encoder, pipe.text_encoder_2]
-
-    @contextmanager
-    def _brought(self, name: Offload) -> Iterator[None]:
-        """Inside, the networks of that name are on the device."""
-        waiting = [(m, next(m.parameters()).device) for m in self._named(name)]
-        waiting = waiting if name in self.offload else []
-        for module, _ in waiting:
-            module.to(self.device)
-        try:
-            yield
-        finally:
-            for module, place in waiting:
-                module.to(place)
+        """Networks that are in main memory, and on the device only during their calls."""
+        return [module for name in self.options.offload for module in self._named(name)]
 
     def modules(self) -> Sequence[nn.Module]:
         """UNet, both text encoders, VAE."""
         pipe = self.pipe
         return [pipe.unet, pipe.text_encoder, pipe.text_encoder_2, pipe.vae]
+
+    def _named(self, name: OffloadName) -> list[nn.Module]:
+        pipe = self.pipe
+        return [pipe.vae] if name == "vae" else [pipe.text_encoder, pipe.text_encoder_2]
+
+    @contextmanager
+    def _on_device(self, name: OffloadName) -> Iterator[None]:
+        """Inside, the networks of that name are on the device even if they are offloaded."""
+        modules = self._named(name) if name in self.options.offload else []
+        homes = [(module, next(module.parameters()).device) for module in modules]
+        for module in modules:
+            module.to(self.device)
+        try:
+            yield
+        finally:
+            for module, home in homes:
+                module.to(home)
+
+
+def load_teacher(
+    model: str | Path,
+    options: TeacherOptions | None = None,
+    *,
+    dtype: DType = "float32",
+    variant: str | None = None,
+    unet: str | None = None,
+    lora: str | None = None,
+    lora_strength: float = 1.0,
+    vae: str | None = None,
+    config: str | None = None,
+) -> SDXLTeacher:
+    """A teacher from a folder, a single file or a hub id; arguments as in `SDXLTeacherConfig`.
+
+    A plugin that ships its teacher calls `load_teacher(FOLDER, TeacherOptions(steps=...))`. Raises
+    `UserError` for files that are missing or of the wrong kind.
+    """
+    pipe, path = load_pipeline(
+        str(model),
+        getattr(torch, dtype),
+        variant=variant,
+        unet=unet,
+        lora=lora,
+        lora_strength=lora_strength,
+        vae=vae,
+        config=config,
+    )
+    return SDXLTeacher(pipe, options, str(path) if unet or lora else None, variant)
+
+
+def require_sdxl(teacher: object, who: str) -> SDXLTeacher:
+    """The teacher, if it is of this family; else a `UserError` that names `who` needs it."""
+    if isinstance(teacher, SDXLTeacher):
+        return teacher
+    raise UserError(
+        f"{who} needs a teacher of the SDXL family (sdxl, shapes), and this recipe's teacher is "
+        f"a {type(teacher).__name__}"
+    )
+
+
+def load_base_unet(teacher: SDXLTeacher) -> Any:
+    """The UNet of the model that the teacher was loaded from, before LoRA or other UNet."""
+    unet = teacher.pipe.unet
+    if teacher.source is None:
+        return unet
+    return load_unet(teacher.source, unet, "teacher.model", torch.float32, teacher.variant)
+
+
+def _enable_tiling(vae: Any, latent_side: int, vae_factor: int) -> None:
+    vae.enable_slicing()
+    vae.enable_tiling()
+    # diffusers' tiles are as large as the pictures that the VAE was made for.
+    vae.tile_latent_min_size = max(1, latent_side // 2)
+    vae.tile_sample_min_size = vae.tile_latent_min_size * vae_factor
 
 
 def _unchanged(prompt: Any, tokenizer: Any) -> Any:

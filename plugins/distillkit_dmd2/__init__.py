@@ -1,2 +1,3 @@
-"""DMD2 (Yin et al. 2024, "Improved Distribution Matching Distillation"): a loss that owns a
-trainable fake score; combine it with any adversarial loss for the method's GAN term."""
+"""DMD2 (Yin et al. 2024, "Improved Distribution Matching Distillation for Fast Image Synthesis"):
+a loss with a trainable fake score. Any adversarial loss beside it is the method's GAN term.
+"""

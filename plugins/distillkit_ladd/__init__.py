@@ -1,2 +1,3 @@
 """LADD (Sauer et al. 2024, "Fast High-Resolution Image Synthesis with Latent Adversarial Diffusion
-Distillation"): teacher features at continuous noise levels, one head a level, nothing refreshed."""
+Distillation"): discriminator heads on teacher features at continuous noise levels, one a level.
+"""

@@ -1,6 +1,6 @@
-"""NitroFusion (Chen et al., 2024): a one-step student taught by a pool of changing critics.
+"""NitroFusion (Chen et al. 2024): a one-step student trained against a pool of discriminator heads.
 
-Reading order: plugin (the names), configs and loss_configs (what a recipe can say), views and heads
-(who looks, and how), pool (who is drawn), refresh (who is replaced), objectives and adversarial
-(what the players minimise), regression (warm-up), refinement (1 -> 4 steps).
+Reading order: plugin (the names in recipes), views and heads (what a discriminator sees, and how
+it judges), pool (which heads are drawn), refresh (which are re-initialised), losses (what both
+players minimise), refinement (from 1 to 4 steps).
 """

@@ -1,39 +1,55 @@
-"""The names that NitroFusion brings to recipes. Imports no torch: configs do that in `build`."""
+"""The names that NitroFusion adds to recipes. Imports no torch: the parts do, when they are built.
+
+"Section" in this package is one of the paper: NitroFusion, Chen et al. 2024.
+"""
 
 from __future__ import annotations
 
 from distillkit.configs import LossConfig, PoolConfig, RefinementConfig, RefreshConfig
 from distillkit.hookspecs import hookimpl
-from distillkit_nitrofusion import configs, loss_configs
+from distillkit_nitrofusion.losses.hinge import HingeConfig
+from distillkit_nitrofusion.losses.least_squares import LeastSquaresConfig
+from distillkit_nitrofusion.losses.non_saturating import NonSaturatingConfig
+from distillkit_nitrofusion.losses.paper_literal import PaperLiteralConfig
+from distillkit_nitrofusion.losses.regression import RegressionConfig
+from distillkit_nitrofusion.losses.relativistic import RelativisticPairedConfig
+from distillkit_nitrofusion.losses.wasserstein import WassersteinConfig
+from distillkit_nitrofusion.pool import DynamicPoolConfig, StaticPoolConfig
+from distillkit_nitrofusion.refinement import BottomUpConfig, FixedConfig
+from distillkit_nitrofusion.refresh import (
+    NeverRefreshConfig,
+    OldestRefreshConfig,
+    RandomRefreshConfig,
+)
 
 
 @hookimpl
 def distillkit_register_pools() -> list[type[PoolConfig]]:
-    """Section 3.2, and its ablation."""
-    return [configs.DynamicPool, configs.StaticPool]
+    """Section 3.2, and its ablation (section 4.5)."""
+    return [DynamicPoolConfig, StaticPoolConfig]
 
 
 @hookimpl
 def distillkit_register_refreshes() -> list[type[RefreshConfig]]:
     """Section 3.3, and two policies to compare it with."""
-    return [configs.RandomRefresh, configs.OldestRefresh, configs.NeverRefresh]
+    return [RandomRefreshConfig, OldestRefreshConfig, NeverRefreshConfig]
 
 
 @hookimpl
 def distillkit_register_losses() -> list[type[LossConfig]]:
-    """What the players minimise (sections 3.1 and 3.2, and what is meant there)."""
+    """Sections 3.1 and 3.2: the loss as it is meant, as it is printed, and its relatives."""
     return [
-        loss_configs.Hinge,
-        loss_configs.NonSaturating,
-        loss_configs.LeastSquares,
-        loss_configs.Wasserstein,
-        loss_configs.RelativisticPaired,
-        loss_configs.PaperLiteral,
-        loss_configs.Regression,
+        HingeConfig,
+        NonSaturatingConfig,
+        LeastSquaresConfig,
+        WassersteinConfig,
+        RelativisticPairedConfig,
+        PaperLiteralConfig,
+        RegressionConfig,
     ]
 
 
 @hookimpl
 def distillkit_register_refinements() -> list[type[RefinementConfig]]:
     """Section 3.5, and a roll-out of one length."""
-    return [configs.BottomUp, configs.Fixed]
+    return [BottomUpConfig, FixedConfig]

@@ -1,35 +1,44 @@
-"""The discriminator pool (paper, section 3.2): compartments, and the draw of a panel.
+"""The discriminator pool (sections 3.2 and 3.4): compartments, and the draw of a panel D ~ P.
 
-Legend: B batch, V views, T timesteps of this iteration, L levels.
+Legend: B batch, V views, T timesteps t* of this iteration, L feature levels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import product
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import torch
-from torch import Generator, nn
+from pydantic import AfterValidator, Field
 
-from distillkit.randomness import generator as generator_for
+from distillkit.configs import PoolConfig
+from distillkit.errors import UserError
+from distillkit.randomness import generator as keyed_generator
 from distillkit.values import DrawnHead, JudgedView, Panel, View
-from distillkit_nitrofusion.heads import PatchHead
+from distillkit_nitrofusion.views import check_name, make_view
+
+if TYPE_CHECKING:
+    from torch import Generator
+
+    from distillkit_nitrofusion.heads import PatchHead
 
 
 class CompartmentPool:
-    """P, compartmented by view and t* (sections 3.2 and 3.4), with interchangeable heads in a slot.
+    """P, compartmentalised by view and t* (sections 3.2 and 3.4); `distillkit.contracts.Pool`.
 
-    A slot is (view, t*, level). Heads are numbered view by view, in a view t* by t*, then level by
-    level, then within the slot: head `((v * T + t) * L + l) * heads_per_slot + k`. The paper's
-    3 views x 4 timesteps x 10 levels x 4 heads make 480, 160 a view.
+    A slot is (view, t*, level), and holds interchangeable heads. Heads are numbered view by view,
+    then t* by t*, then level by level, then within the slot: head
+    `((v * T + t) * L + l) * heads_per_slot + k`. The paper's 3 views x 4 timesteps x 10 levels x
+    4 heads make 480, 160 a view (section 4).
 
-    A panel has one head of each slot it uses, drawn evenly: of all timesteps, or, with
-    `one_timestep`, of one t* that all views share in the iteration. With one head a slot nothing
-    but that t* is left to draw: this is the static pool of the ablation (section 4.5).
+    A panel has one head of each slot it uses, drawn uniformly: the slots of all timesteps, or,
+    with `one_timestep`, those of one t* that all views share in the iteration. With one head a
+    slot only that t* is drawn: the static pool of the ablation (section 4.5).
     """
 
     def __init__(
         self,
+        *,
         views: Sequence[View],
         timesteps: Sequence[int],
         levels: Sequence[int],
@@ -38,7 +47,9 @@ class CompartmentPool:
         make_head: Callable[[int, Generator], PatchHead],
         seed: int,
     ) -> None:
-        """`make_head` takes a level and a generator keyed by `seed` and the head's number."""
+        """`make_head` takes a level, and a generator keyed by `seed` and the head's number."""
+        from torch import nn
+
         self.views = tuple(views)
         self.timesteps = tuple(timesteps)
         self.levels = tuple(levels)
@@ -46,15 +57,19 @@ class CompartmentPool:
         self.one_timestep = one_timestep
         slots = product(self.views, self.timesteps, self.levels, range(heads_per_slot))
         self.heads = nn.ModuleList(
-            make_head(level, generator_for(seed, "head", number))
+            make_head(level, keyed_generator(seed, "head", number))
             for number, (_, _, level, _) in enumerate(slots)
         )
 
     def draw(self, batch: int, generator: Generator) -> Panel:
-        """D ~ P: a look for every view and chosen t*, with one head a level."""
+        """D ~ P (section 3.2): one head a level for every view and chosen t*."""
+        import torch
+
+        # P_t*: the compartments of one noise level, or of all.
         times = list(range(len(self.timesteps)))
         if self.one_timestep:
             times = [int(torch.randint(len(times), (), generator=generator))]
+        # D_t* ~ P_t*: one of the interchangeable heads of each slot.
         shape = (len(self.views), len(times), len(self.levels))
         pick_VTL = torch.randint(self.heads_per_slot, shape, generator=generator).tolist()
         return Panel(
@@ -62,7 +77,7 @@ class CompartmentPool:
                 JudgedView(
                     view,
                     torch.full((batch,), self.timesteps[t], dtype=torch.int64),
-                    self._seats(v, t, pick_VTL[v][i]),
+                    self._drawn_heads(v, t, pick_VTL[v][i]),
                 )
                 for v, view in enumerate(self.views)
                 for i, t in enumerate(times)
@@ -70,13 +85,122 @@ class CompartmentPool:
         )
 
     def reset(self, heads: Sequence[int], generator: Generator) -> None:
-        """Section 3.3: new weights, drawn head after head in the given order."""
+        """New weights (section 3.3), drawn head after head in the given order."""
         for number in heads:
             self.heads[number].initialise(generator)
 
-    def _seats(self, v: int, t: int, pick_L: Sequence[int]) -> tuple[DrawnHead, ...]:
+    def _drawn_heads(self, v: int, t: int, pick_L: Sequence[int]) -> tuple[DrawnHead, ...]:
         first_slot = (v * len(self.timesteps) + t) * len(self.levels)
         return tuple(
             DrawnHead(level, (first_slot + i) * self.heads_per_slot + pick)
             for i, (level, pick) in enumerate(zip(self.levels, pick_L, strict=True))
         )
+
+
+def distinct(values: list[Any]) -> list[Any]:
+    """The values unchanged, if none is given twice."""
+    twice = [str(v) for i, v in enumerate(values) if v in values[:i]]
+    if twice:
+        raise ValueError(f"each value may be given once; given again: {', '.join(twice)}")
+    return values
+
+
+Timestep = Annotated[int, Field(ge=0, le=999)]
+Level = Annotated[int, Field(ge=0)]
+ViewName = Annotated[str, AfterValidator(check_name)]
+
+
+class CompartmentPoolConfig(PoolConfig):
+    """The fields of both pools: slots (view, t*, level), and the size of a head.
+
+    Defaults are the paper's numbers (section 4); where it gives none, the field says "our choice".
+    """
+
+    views: Annotated[list[ViewName], AfterValidator(distinct)] = Field(
+        ["global-cond", "local-cond", "local-uncond"], min_length=1
+    )
+    """Views, each with as many heads: of global-cond, global-uncond, local-cond, local-uncond."""
+    crop: float = Field(0.5, gt=0, lt=1)
+    """Side of a local view as a fraction of the latent's side (our choice)."""
+    timesteps: Annotated[list[Timestep], AfterValidator(distinct)] = Field(
+        [10, 250, 500, 750], min_length=1
+    )
+    """Discriminator timesteps t*; every head is specialised on one."""
+    levels: Annotated[list[Level], AfterValidator(distinct)] | None = Field(None, min_length=1)
+    """Feature levels of the backbone that have heads, from 0; null for all."""
+    draw: Literal["one", "all"] = "one"
+    """Timesteps t* of an iteration: one, drawn anew and shared by all views, or all of them, which
+    costs as many times more (our choice)."""
+    width: int = Field(64, ge=16, multiple_of=8)
+    """Channels inside a head (our choice)."""
+    depth: int = Field(2, ge=1, le=6)
+    """Blocks of a head; each halves the map, down to one cell (our choice)."""
+    zero_init: bool = True
+    """Initialise a head's last projection with zeros, so that a new head gives the student no
+    gradient before it has learned; false initialises it at random (our choice)."""
+
+    @property
+    def slot_size(self) -> int:
+        """Heads in each slot."""
+        return 1
+
+    def build(self, channels: tuple[int, ...], seed: int) -> CompartmentPool:
+        from distillkit_nitrofusion.heads import make_head
+
+        return self._pool(
+            channels,
+            seed,
+            lambda level, generator: make_head(
+                channels[level], self.width, self.depth, self.zero_init, generator
+            ),
+        )
+
+    def outline(self, channels: tuple[int, ...], seed: int) -> CompartmentPool:
+        from distillkit_nitrofusion.heads import meta_head
+
+        return self._pool(
+            channels,
+            seed,
+            lambda level, _: meta_head(channels[level], self.width, self.depth, self.zero_init),
+        )
+
+    def _pool(
+        self, channels: tuple[int, ...], seed: int, make_head: Callable[[int, Generator], PatchHead]
+    ) -> CompartmentPool:
+        levels = range(len(channels)) if self.levels is None else self.levels
+        if missing := [level for level in levels if level >= len(channels)]:
+            raise UserError(
+                f"pool.levels: there is no level {missing[0]}; "
+                f"the backbone's levels are 0 to {len(channels) - 1}"
+            )
+        return CompartmentPool(
+            views=[make_view(name, self.crop) for name in self.views],
+            timesteps=self.timesteps,
+            levels=levels,
+            heads_per_slot=self.slot_size,
+            one_timestep=self.draw == "one",
+            make_head=make_head,
+            seed=seed,
+        )
+
+
+class DynamicPoolConfig(CompartmentPoolConfig):
+    """The paper's pool: interchangeable heads in every slot, one of them drawn (section 3.2)."""
+
+    type: Literal["dynamic"] = "dynamic"
+    heads_per_slot: int = Field(4, ge=1)
+    """Heads in a slot: 4 with 3 views, 4 timesteps and 10 levels make the paper's 480."""
+
+    @property
+    def slot_size(self) -> int:
+        return self.heads_per_slot
+
+
+class StaticPoolConfig(CompartmentPoolConfig):
+    """The ablation's pool: one head in every slot, so that no head is drawn (section 4.5).
+
+    `draw` still selects the t* of an iteration. Under one seed they are those of the dynamic pool,
+    so that two runs differ in their heads alone; with `draw: all` every head judges every time.
+    """
+
+    type: Literal["static"] = "static"

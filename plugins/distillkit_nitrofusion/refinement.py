@@ -1,21 +1,26 @@
-"""Bottom-up multi-step refinement (paper, section 3.5): first one step, then more, same weights."""
+"""Bottom-up multi-step refinement (section 3.5): one step first, then more, on the same weights."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping
 from itertools import accumulate
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
-from torch import Generator
+from pydantic import AfterValidator, Field
+
+from distillkit.configs import RefinementConfig
+
+if TYPE_CHECKING:
+    from torch import Generator
 
 
 class BottomUp:
-    """Stage after stage of longer roll-outs (section 3.5); shorter ones stay in the mix.
+    """Stages of longer and longer roll-outs (section 3.5), with replay of the shorter ones.
 
-    In a stage, an iteration goes back with probability `replay` to the length of an earlier stage,
-    each as likely as the others, so that one step does not get worse while four get better.
-    A single stage is a roll-out of fixed length.
+    An iteration takes, with probability `replay`, the length of an earlier stage, drawn uniformly,
+    so that one-step quality does not fall while four-step quality rises. A single stage is a
+    roll-out of fixed length.
     """
 
     def __init__(self, stages: Mapping[int, int], replay: float) -> None:
@@ -26,11 +31,13 @@ class BottomUp:
         self.iterations = self.ends[-1]
 
     def stage(self, iteration: int) -> str:
-        """ "1-step", "2-step", ..."""
+        """Name of the stage: "1-step", "2-step", and so on."""
         return f"{self.lengths[self._index(iteration)]}-step"
 
     def steps(self, iteration: int, generator: Generator) -> int:
-        """The stage's length, or an earlier stage's."""
+        """Length of the roll-out: the stage's own, or one that is replayed."""
+        import torch
+
         index = self._index(iteration)
         if index > 0 and float(torch.rand((), generator=generator)) < self.replay:
             index = int(torch.randint(index, (), generator=generator))
@@ -40,3 +47,43 @@ class BottomUp:
         if not 0 <= iteration < self.iterations:
             raise ValueError(f"iteration {iteration} is not one of the {self.iterations}")
         return bisect_right(self.ends, iteration)
+
+
+def ascending(stages: dict[int, int]) -> dict[int, int]:
+    """The stages unchanged, if each has a longer roll-out than the one before."""
+    if list(stages) != sorted(stages):
+        given, meant = (", ".join(map(str, order)) for order in (stages, sorted(stages)))
+        raise ValueError(f"stages go from short roll-outs to long ones: {meant}, not {given}")
+    return stages
+
+
+Steps = Annotated[int, Field(ge=1, le=4)]
+Iterations = Annotated[int, Field(ge=1)]
+
+
+class BottomUpConfig(RefinementConfig):
+    """The paper's schedule: train one step first, then longer roll-outs (section 3.5)."""
+
+    type: Literal["bottom-up"] = "bottom-up"
+    stages: Annotated[dict[Steps, Iterations], AfterValidator(ascending)] = Field(
+        min_length=1, examples=[{1: 600, 2: 200, 4: 200}]
+    )
+    """Length of the roll-out -> iterations, from short to long: {1: 600, 2: 200, 4: 200}."""
+    replay: float = Field(0.5, ge=0, le=1)
+    """Probability that an iteration trains an earlier stage's length instead (our choice)."""
+
+    def build(self) -> BottomUp:
+        return BottomUp(self.stages, self.replay)
+
+
+class FixedConfig(RefinementConfig):
+    """A roll-out of one length throughout."""
+
+    type: Literal["fixed"] = "fixed"
+    steps: Steps = 1
+    """Length of the roll-out."""
+    iterations: Iterations = Field(examples=[1000])
+    """Iterations in all."""
+
+    def build(self) -> BottomUp:
+        return BottomUp({self.steps: self.iterations}, replay=0)

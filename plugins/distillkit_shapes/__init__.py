@@ -1,5 +1,6 @@
-"""The embedded world: captioned pictures drawn by code, an oracle that reads them, a tiny teacher.
+"""The embedded world: captioned pictures rendered by code, an oracle for them, a tiny teacher.
 
-Reading order: scenes (what can be said), pictures (what is drawn), oracle (what is read back),
-features and metrics (how sets of pictures are compared), build (the teacher's configs), train.
+Reading order: scenes (the grammar of captions), pictures (how a scene is rendered), oracle (how it
+is read back), features and distances (how sets of pictures are compared); then the parts: prompts,
+teacher, metrics; then architecture and train (how the shipped teacher was made).
 """

@@ -1,6 +1,6 @@
-"""The feature classifier: a small convnet that tells a true picture's attributes.
+"""The feature classifier: a small convnet that predicts the attributes of a true picture.
 
-Its 64 features are where Frechet and kernel distances are taken. No run trains against it.
+Frechet and kernel distances are taken in its 64 features. No run trains against it.
 Legend: N pictures, C = 3, H = W = 64, F = 64 features, A = 9 attributes.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .scenes import SIZES
+from distillkit_shapes.scenes import SIZES
 
 WEIGHTS = Path(__file__).parent / "features.safetensors"
 """The shipped weights."""
@@ -21,9 +21,9 @@ FEATURES = 64
 
 
 class Classifier(nn.Module):
-    """Four strided convolutions, 4x4 places kept, 64 features, one linear reader an attribute.
+    """Four strided convolutions to a 4x4 map, 64 features, one linear classifier an attribute.
 
-    Features of true pictures have mean 0 and deviation 1, so distances have a plain unit.
+    Features are normalised to mean 0 and standard deviation 1 over true pictures.
     """
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class Classifier(nn.Module):
 
 
 @cache
-def shipped() -> Classifier:
+def shipped_classifier() -> Classifier:
     """The classifier with the shipped weights, frozen."""
     from safetensors.torch import load_file
 
@@ -63,6 +63,7 @@ def shipped() -> Classifier:
 
 
 @torch.no_grad()
-def features(x_NCHW: Tensor, part: int = 500) -> Tensor:
-    """features_NF float32 of pictures in [0, 1] by the shipped classifier."""
-    return torch.cat([shipped().features(x.float().clamp(0, 1)) for x in x_NCHW.split(part)])
+def features(x_NCHW: Tensor, batch: int = 500) -> Tensor:
+    """features_NF float32 of pictures in [0, 1] by the shipped classifier, `batch` at a time."""
+    model = shipped_classifier()
+    return torch.cat([model.features(x.float().clamp(0, 1)) for x in x_NCHW.split(batch)])

@@ -1,76 +1,121 @@
-"""Distances between two sets of feature vectors.
+"""Metrics of the shapes world: captions by the oracle, distances in the world's own features.
 
-Legend: N, M vectors, F features. Always say in which features a distance was taken; it is no FID
-unless the features are Inception's.
+Legend: B pictures, F = 64 features.
 """
 
 from __future__ import annotations
 
-import torch
-from torch import Generator, Tensor
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from distillkit.configs import MetricsConfig
+from distillkit.randomness import generator
+from distillkit.values import MetricInfo
+from distillkit_shapes.prompts import sample_captions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_NO_FID = (
+    "This is not FID, whose features come from another network: compare it with other runs on this "
+    "world with as many pictures, not with published numbers."
+)
+INFO = {
+    "caption_accuracy": MetricInfo(
+        "caption accuracy",
+        "Share of pictures in which the world's oracle finds all that the caption says.",
+        better="higher",
+    ),
+    "frechet_teacher": MetricInfo(
+        "Fréchet to teacher",
+        "Fréchet distance to the teacher's pictures of other noise, in the 64 features of the "
+        f"world's own classifier. {_NO_FID}",
+        better="lower",
+        floor=True,
+    ),
+    "frechet_true": MetricInfo(
+        "Fréchet to truth",
+        "The same distance to fresh true pictures: what the student lost, or mended, together with "
+        "what its teacher had lost.",
+        better="lower",
+    ),
+    "kid_teacher": MetricInfo(
+        "KID to teacher",
+        "Kernel distance to the teacher's pictures in the same features; unlike the Fréchet "
+        "distance it does not fall with the number of pictures. The teacher's own is a little "
+        "below 0, since both sets have the same captions.",
+        better="teacher",
+    ),
+    "sharpness_ratio": MetricInfo(
+        "sharpness",
+        "Fine detail relative to the teacher's: below 1 is blurred, above 1 grainy.",
+        better="teacher",
+    ),
+    "extra_objects": MetricInfo(
+        "extra objects",
+        "Share of pictures with more objects than the caption asks for.",
+        better="lower",
+    ),
+}
+"""Every metric that `ShapesMetrics.compute` returns."""
 
 
-def _root_trace(left_FF: Tensor, right_FF: Tensor) -> Tensor:
-    """Trace of the square root of left @ right, both symmetric and positive semi-definite.
+class ShapesMetrics:
+    """`distillkit.contracts.Metrics`: against captions, the teacher's pictures, fresh true ones."""
 
-    The product is similar to the symmetric root(left) @ right @ root(left), whose eigenvalues are
-    real and not negative.
-    """
-    values_F, vectors_FF = torch.linalg.eigh(left_FF)
-    root_FF = vectors_FF * values_F.clamp(min=0).sqrt() @ vectors_FF.T
-    return torch.linalg.eigvalsh(root_FF @ right_FF @ root_FF).clamp(min=0).sqrt().sum()
+    info = INFO
 
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self._true: dict[tuple[str, ...], Tensor] = {}
 
-def frechet_distance(a_NF: Tensor, b_MF: Tensor) -> float:
-    """|mean_a - mean_b|^2 + tr(A + B - 2 sqrt(AB)) of Gaussians fitted to both sets, in float64.
+    def prompts(self, count: int, seed: int) -> list[str]:
+        """Captions that training never sees."""
+        return sample_captions(count, seed, held_out=True)
 
-    Covariances are the unbiased ones. Heusel et al. 2017, eq. 6. ValueError below 2 vectors.
-    """
-    if min(len(a_NF), len(b_MF)) < 2:
-        raise ValueError("a Frechet distance needs at least two vectors on each side")
-    a_NF, b_MF = a_NF.double(), b_MF.double()
-    shift = (a_NF.mean(0) - b_MF.mean(0)).square().sum()
-    cov_a, cov_b = (torch.atleast_2d(torch.cov(x.T)) for x in (a_NF, b_MF))
-    spread = cov_a.trace() + cov_b.trace() - 2 * _root_trace(cov_a, cov_b)
-    return float(shift + spread)
+    def compute(
+        self, images_B3HW: Tensor, prompts: Sequence[str], teacher_B3HW: Tensor
+    ) -> dict[str, float]:
+        """Each metric of `INFO`, of the pictures beside the teacher's."""
+        from distillkit_shapes.distances import frechet_distance, kernel_distance, sharpness
+        from distillkit_shapes.features import features
+        from distillkit_shapes.oracle import agreement
+        from distillkit_shapes.scenes import codes_of
 
+        found = agreement(images_B3HW, codes_of(list(prompts)))
+        student_BF, teacher_BF = features(images_B3HW), features(teacher_B3HW)
+        # Subsets of KID are at most half of the set, so that they differ from each other.
+        kid, _ = kernel_distance(
+            student_BF,
+            teacher_BF,
+            generator(self.seed, "kid"),
+            size=min(500, len(student_BF) // 2),
+        )
+        return {
+            "caption_accuracy": found.captions,
+            "frechet_teacher": frechet_distance(student_BF, teacher_BF),
+            "frechet_true": frechet_distance(student_BF, self._true_features(tuple(prompts))),
+            "kid_teacher": kid,
+            "sharpness_ratio": sharpness(images_B3HW) / sharpness(teacher_B3HW),
+            "extra_objects": found.extra_objects,
+        }
 
-def squared_mmd(a_NF: Tensor, b_NF: Tensor) -> Tensor:
-    """Unbiased squared MMD with the kernel (x.y / F + 1)^3; two sets of equal size N >= 2."""
-    n, features = a_NF.shape
-    assert b_NF.shape == a_NF.shape, "two sets of equal size"
-    assert n > 1, "at least two vectors"
-    kernel_aa, kernel_bb, kernel_ab = (
-        (x @ y.T / features + 1) ** 3 for x, y in ((a_NF, a_NF), (b_NF, b_NF), (a_NF, b_NF))
-    )
-    within = kernel_aa.sum() - kernel_aa.trace() + kernel_bb.sum() - kernel_bb.trace()
-    return within / (n * (n - 1)) - 2 * kernel_ab.mean()
+    def _true_features(self, prompts: tuple[str, ...]) -> Tensor:
+        """Features of fresh true pictures of these captions; rendered once."""
+        from distillkit_shapes.features import features
+        from distillkit_shapes.pictures import render
+        from distillkit_shapes.scenes import codes_of
 
-
-def kernel_distance(
-    a_NF: Tensor, b_MF: Tensor, generator: Generator, subsets: int = 50, size: int = 500
-) -> tuple[float, float]:
-    """KID: mean and standard deviation of `squared_mmd` over random subsets, in float64.
-
-    Binkowski et al. 2018. Subsets shrink to the smaller set where that has fewer than `size`.
-    """
-    size = min(size, len(a_NF), len(b_MF))
-    values = torch.stack(
-        [
-            squared_mmd(
-                *(
-                    x[torch.randperm(len(x), generator=generator)[:size]].double()
-                    for x in (a_NF, b_MF)
-                )
-            )
-            for _ in range(subsets)
-        ]
-    )
-    return float(values.mean()), float(values.std())
+        if prompts not in self._true:
+            codes_NA = codes_of(list(prompts))
+            self._true[prompts] = features(render(codes_NA, generator(self.seed, "true pictures")))
+        return self._true[prompts]
 
 
-def sharpness(x_NCHW: Tensor) -> float:
-    """Mean magnitude of the brightness gradient of pictures in [0, 1], per pixel step."""
-    grey_NHW = x_NCHW.float().mean(dim=1)
-    across, down = grey_NHW.diff(dim=2)[:, :-1], grey_NHW.diff(dim=1)[:, :, :-1]
-    return float(torch.hypot(across, down).mean())
+class ShapesMetricsConfig(MetricsConfig):
+    """Captions by the oracle, and distances in the features of the world's own classifier."""
+
+    type: Literal["shapes"] = "shapes"
+
+    def build(self) -> ShapesMetrics:
+        return ShapesMetrics(self.seed)

@@ -1,22 +1,24 @@
-"""What the shapes world brings to distillkit. Importing this needs no torch."""
+"""The names that the shapes world adds to recipes. Imports no torch: the parts do, when built."""
 
 from __future__ import annotations
 
 from distillkit.configs import MetricsConfig, PromptsConfig, TeacherConfig
 from distillkit.hookspecs import hookimpl
-from distillkit_shapes.configs import ShapesMetrics, ShapesPrompts, ShapesTeacher
+from distillkit_shapes.metrics import ShapesMetricsConfig
+from distillkit_shapes.prompts import ShapesPromptsConfig
+from distillkit_shapes.teacher import ShapesTeacherConfig
 
 
 @hookimpl
 def distillkit_register_teachers() -> list[type[TeacherConfig]]:
-    return [ShapesTeacher]
+    return [ShapesTeacherConfig]
 
 
 @hookimpl
 def distillkit_register_prompts() -> list[type[PromptsConfig]]:
-    return [ShapesPrompts]
+    return [ShapesPromptsConfig]
 
 
 @hookimpl
 def distillkit_register_metrics() -> list[type[MetricsConfig]]:
-    return [ShapesMetrics]
+    return [ShapesMetricsConfig]

@@ -1,25 +1,46 @@
-"""Captions for training, and captions that training never sees."""
+"""Captions of random scenes: a training split, and a held-out split for evaluation."""
 
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING, Literal
 
+from pydantic import Field
+
+from distillkit.configs import PromptsConfig
 from distillkit.randomness import generator
-from distillkit_shapes.scenes import captions, draw_scenes
+
+if TYPE_CHECKING:
+    from distillkit.contracts import PromptSource
 
 HELD_OUT = 8
 """One caption in so many is held out, by its own digest: no list to keep, no seed to share."""
 
 
 def is_held_out(caption: str) -> bool:
-    """Whether the caption belongs to the figures and not to training."""
+    """Whether the caption belongs to evaluation and not to training."""
     return hashlib.sha256(caption.encode()).digest()[0] % HELD_OUT == 0
 
 
-def draw_captions(count: int, seed: int, held_out: bool) -> list[str]:
-    """`count` captions of random scenes from one side of the split; some come more than once."""
-    source, found = generator(seed, "captions", int(held_out)), list[str]()
+def sample_captions(count: int, seed: int, held_out: bool) -> list[str]:
+    """`count` captions of random scenes from one split; some occur more than once."""
+    from distillkit_shapes.scenes import captions, sample_scenes
+
+    rng, found = generator(seed, "captions", int(held_out)), list[str]()
     while len(found) < count:
-        drawn = captions(draw_scenes(count, source))
+        drawn = captions(sample_scenes(count, rng))
         found += [caption for caption in drawn if is_held_out(caption) == held_out]
     return found[:count]
+
+
+class ShapesPromptsConfig(PromptsConfig):
+    """Captions of random scenes, without those that are held out for the metrics."""
+
+    type: Literal["shapes"] = "shapes"
+    count: int = Field(4096, ge=1)
+    """Number of captions."""
+    seed: int = Field(0, ge=0)
+    """Seed of the scenes."""
+
+    def build(self) -> PromptSource:
+        return sample_captions(self.count, self.seed, held_out=False)

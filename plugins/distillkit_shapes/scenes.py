@@ -24,16 +24,17 @@ BACKGROUNDS = ("sand", "sky", "stone", "night")
 KINDS = ("one", "two", "three", "pair")
 PLACES = ("centre", "left", "right", "top", "bottom", "left of", "above", "unsaid")
 KIND_SHARES = (0.74, 0.14, 0.06, 0.06)
-"""How often `draw_scenes` draws each of KINDS."""
+"""Probability of each of KINDS in `sample_scenes`."""
 
 ATTRIBUTES = (
     "kind", "place", "background", "shape", "colour", "texture", "shape2", "colour2", "texture2"
 )  # fmt: skip
 SIZES = (4, 8, 4, 6, 6, 2, 7, 7, 3)
 """Number of values of each attribute; a second object's last value means that there is none."""
+OBJECTS = (1, 2, 3, 2)
+"""Number of objects in a picture of each of KINDS."""
 
-_COUNT_WORDS = {"two": 1, "three": 2}
-_SIDES = {"left": 1, "right": 2, "top": 3, "bottom": 4}
+_SIDES = ("left", "right", "top", "bottom")
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """What a picture shows, as far as a caption tells it.
+    """What a caption determines of a picture.
 
     `kind` is one of KINDS, `place` one of PLACES: where a single thing stands, how a pair's first
     thing stands to its second, "unsaid" for two or three equal things.
@@ -67,7 +68,7 @@ class Scene:
     @property
     def objects(self) -> int:
         """How many objects the picture holds, 1 to 3."""
-        return (1, 2, 3, 2)[KINDS.index(self.kind)]
+        return OBJECTS[KINDS.index(self.kind)]
 
     def codes(self) -> list[int]:
         """The scene as A = 9 integers in the order of ATTRIBUTES."""
@@ -118,12 +119,13 @@ def caption(scene: Scene) -> str:
 
 
 def parse(text: str) -> Scene:
-    """The scene that a caption tells; ValueError where the text is not of the grammar."""
+    """The scene of a caption. Raises ValueError where the text is not of the grammar."""
     body, mark, tail = text.partition(" on a ")
     background = tail.removesuffix(" background")
     scene: Scene | None = None
     with suppress(ValueError, IndexError):
         scene = _parse_body(body.split(), background)
+    # Only a text that the scene's own caption repeats is of the grammar.
     if not mark or scene is None or background not in BACKGROUNDS or caption(scene) != text:
         raise ValueError(f"not a caption of the shapes world: {text!r}; one is {EXAMPLE!r}")
     return scene
@@ -133,7 +135,7 @@ EXAMPLE = "a red striped ring at the left on a sand background"
 
 
 def _parse_body(words: list[str], background: str) -> Scene:
-    if words[0] in _COUNT_WORDS:
+    if words[0] in ("two", "three"):
         return Scene(words[0], background, _parse_thing(words[1:]))
     for place in ("left of", "above"):
         mark = place.split()[0]
@@ -157,13 +159,15 @@ def _parse_thing(words: list[str]) -> Thing:
 
 
 def vocabulary() -> list[str]:
-    """Every word that a caption can hold, in a fixed order."""
+    """Every word of the grammar, in a fixed order."""
     glue = ["a", "an", "two", "three", "striped", "on", "at", "the", "background", "of", "above"]
     return [*glue, *_SIDES, *SHAPES, *PLURALS, *COLOURS, *BACKGROUNDS]
 
 
-def draw_scenes(count: int, generator: Generator, shares: Sequence[float] = KIND_SHARES) -> Tensor:
-    """Random scenes as codes_NA int64; kinds fall by `shares` of KINDS, the rest uniformly.
+def sample_scenes(
+    count: int, generator: Generator, shares: Sequence[float] = KIND_SHARES
+) -> Tensor:
+    """Random scenes as codes_NA int64: KINDS with probabilities `shares`, the rest uniformly.
 
     The two things of a pair differ in shape and in colour.
     """
@@ -172,9 +176,11 @@ def draw_scenes(count: int, generator: Generator, shares: Sequence[float] = KIND
     def pick(high: int) -> Tensor:
         return torch.randint(high, (count,), generator=generator)
 
+    # The order of these draws is part of what a seed means.
     ground_N, shape_N, colour_N, texture_N = pick(4), pick(6), pick(6), pick(2)
     shape2_N, colour2_N = (shape_N + 1 + pick(5)) % 6, (colour_N + 1 + pick(5)) % 6
     texture2_N, side_N, relation_N = pick(2), pick(5), pick(2)
+    # PLACES: 0 to 4 for one thing, 5 and 6 for a pair, 7 for equal things.
     pair_N, one_N = kind_N == 3, kind_N == 0
     place_N = torch.where(one_N, side_N, torch.where(pair_N, relation_N + 5, 7))
     second = [
@@ -191,5 +197,5 @@ def captions(codes_NA: Tensor) -> list[str]:
 
 
 def codes_of(texts: list[str]) -> Tensor:
-    """codes_NA int64 of captions; ValueError at the first that is not of the grammar."""
+    """codes_NA int64 of captions. Raises ValueError at the first that is not of the grammar."""
     return torch.tensor([parse(text).codes() for text in texts], dtype=torch.int64)

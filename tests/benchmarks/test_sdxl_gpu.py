@@ -11,9 +11,10 @@ import pytest
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "sdxl_gpu.py"
 
 
+@pytest.mark.slow
 def test_a_tiny_model_on_a_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Weights are counted exactly; the peak of a real iteration is within a tenth of the plan's."""
-    out = tmp_path / "figures.json"
+    out = tmp_path / "result.json"
     words = ["--tiny", "--repeats", "1", "--out", str(out)]
     variants = ("the recipe", "without its switches", "LoRA")
     for variant in variants:

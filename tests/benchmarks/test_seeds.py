@@ -16,10 +16,10 @@ def test_the_table_has_means_and_extremes(
 ) -> None:
     for seed, distance in ((3, 0.2), (5, 0.4)):
         row = {"caption_accuracy": 0.9, "frechet_teacher": distance, "sharpness_ratio": 1.0}
-        figures = {"teacher": row, "student_1": row, "summary": {"excess_ratio": distance / 2}}
+        metrics = {"teacher": row, "student_1": row, "summary": {"excess_ratio": distance / 2}}
         run = tmp_path / f"mine-{seed}"
         run.mkdir()
-        (run / "figures.json").write_text(json.dumps(figures))
+        (run / "metrics.json").write_text(json.dumps(metrics))
     runpy.run_path(str(SCRIPT))["main"](
         ["a/mine.yaml", "--seeds", "3", "5", "--out", str(tmp_path)]
     )

@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 from distillkit.cli import build
 from distillkit.runs.folder import read_log
 
+pytestmark = pytest.mark.slow
+
 SHORT = {
     "prompts.count": 64,
     "samples.count": 32,
@@ -26,14 +28,14 @@ SHORT = {
     "metrics.num_images": 16,
 }
 ROWS = {"teacher", "start", "student_1", "student_2", "student_4", "student_1_only_4"}
-FIGURES = {
+METRICS = {
     "caption_accuracy",
     "frechet_teacher",
     "frechet_true",
     "kid_teacher",
     "sharpness_ratio",
     "extra_objects",
-    "pictures",
+    "num_images",
 }
 
 
@@ -50,13 +52,27 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def test_figures_have_every_row_and_every_figure(run: Path) -> None:
-    figures = json.loads((run / "figures.json").read_text())
-    assert figures.keys() >= ROWS | {"floor_frechet_teacher"}
+def test_metrics_have_every_row_and_every_column(run: Path) -> None:
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics.keys() >= ROWS | {"floor_frechet_teacher"}
     for row in ROWS:
-        assert figures[row].keys() >= FIGURES
-        assert figures[row]["pictures"] == 16
-    assert figures["floor_frechet_teacher"] == figures["teacher"]["frechet_teacher"]
+        assert metrics[row].keys() >= METRICS
+        assert metrics[row]["num_images"] == 16
+    assert metrics["floor_frechet_teacher"] == metrics["teacher"]["frechet_teacher"]
+
+
+def test_a_kernel_distance_is_judged_by_nearness_to_the_teachers_own(run: Path) -> None:
+    """Its estimate for the teacher itself lies below zero: the least value is not the best."""
+    info = json.loads((run / "metrics.json").read_text())["info"]
+    assert {name: entry["better"] for name, entry in info.items()} == {
+        "caption_accuracy": "higher",
+        "frechet_teacher": "lower",
+        "frechet_true": "lower",
+        "kid_teacher": "teacher",
+        "sharpness_ratio": "teacher",
+        "extra_objects": "lower",
+    }
+    assert next(name for name, entry in info.items() if entry["floor"]) == "frechet_teacher"
 
 
 def test_run_folder_holds_what_it_should(run: Path) -> None:
@@ -97,11 +113,11 @@ def test_sample_draws_from_the_run(run: Path, tmp_path: Path) -> None:
 
 
 def test_a_finished_run_can_be_resumed_and_says_the_same(run: Path) -> None:
-    before = json.loads((run / "figures.json").read_text())
+    before = json.loads((run / "metrics.json").read_text())
     command = ["run", str(run / "recipe.yaml"), "--out", str(run), "--resume"]
     done = CliRunner().invoke(build(), command)
     assert done.exit_code == 0, done.output
-    assert json.loads((run / "figures.json").read_text()) == before
+    assert json.loads((run / "metrics.json").read_text()) == before
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(run: Path) -> None:

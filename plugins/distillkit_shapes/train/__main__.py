@@ -1,17 +1,18 @@
-"""Makes the embedded world's weights again: python -m distillkit_shapes.train --stage all --out DIR
+"""Trains the embedded world's weights: python -m distillkit_shapes.train --stage all --out DIR
 
-The stages in order: vae, text, features, unet, decoder, judge. DIR becomes the pipeline's folder,
-features.safetensors is written beside it, caches and checkpoints go to --work. The defaults take
-about 220 minutes on two free CPU cores; a budget is wall clock, so a busy machine trains less.
+The stages in order: vae, text, features, unet, decoder, evaluate. DIR becomes the pipeline's
+folder, features.safetensors is written beside it, caches and checkpoints go to --work. The
+defaults take about 220 minutes on two free CPU cores; a budget is wall clock, so a busy machine
+trains less.
 
 The shipped weights were made on two CPU cores that other work shared (hence fewer samples than
 the same minutes give on free ones), by these runs:
 
     --stage text --minutes 1
-    --stage vae --minutes 7.5 (with GRAIN 0.25), then --start 1 --minutes 6 (batch 16),
+    --stage vae --minutes 7.5 (with LATENT_NOISE 0.25), then --start 1 --minutes 6 (batch 16),
         then --start 2 --minutes 5.5
     --stage features --minutes 6
-    --stage unet --minutes 82 (the first 36 with a quarter of GRID and without CLEAREST)
+    --stage unet --minutes 82 (the first 36 with a quarter of GRID and without MAX_SNR)
     --stage decoder --minutes 45, beside it
     --stage unet --resume --minutes 160 (MIX in the last 46; 518,000 samples in all)
 """
@@ -23,41 +24,41 @@ from pathlib import Path
 
 import torch
 
-from distillkit_shapes import build
+from distillkit_shapes.teacher import TEACHER
 
-STAGES = ("vae", "text", "features", "unet", "decoder", "judge")
-MINUTES = {"vae": 19.0, "text": 1.0, "features": 2.0, "unet": 160.0, "decoder": 15.0, "judge": 0.0}
-"""Budget of each stage on two CPU cores."""
+STAGES = ("vae", "text", "features", "unet", "decoder", "evaluate")
+MINUTES = {"vae": 19.0, "text": 1.0, "features": 2.0, "unet": 160.0, "decoder": 15.0}
+"""Budget of each stage that trains, on two CPU cores."""
 
 
 def run(stage: str, given: argparse.Namespace) -> None:
     """Runs one stage."""
-    minutes = given.minutes or MINUTES[stage]
+    minutes = given.minutes or MINUTES.get(stage, 0.0)
     if stage == "vae":
-        from .vae import train_vae
+        from distillkit_shapes.train.vae import train_vae
 
         train_vae(given.out, minutes, given.start)
     elif stage == "text":
-        from .text import train_text
+        from distillkit_shapes.train.text import train_text
 
         train_text(given.out, minutes)
     elif stage == "features":
-        from .features import train_features
+        from distillkit_shapes.train.features import train_features
 
         train_features(given.out.parent / "features.safetensors", minutes)
     elif stage == "unet":
-        from .unet import train_unet_together
+        from distillkit_shapes.train.unet import launch_unet
 
-        train_unet_together(given.out, given.work, minutes, given.resume, given.threads)
+        launch_unet(given.out, given.work, minutes, given.resume, given.threads)
     elif stage == "decoder":
-        from .vae import train_decoder
+        from distillkit_shapes.train.vae import train_decoder
 
         train_decoder(given.out, minutes)
     else:
-        from .judge import judge
+        from distillkit_shapes.train.evaluate import evaluate
 
         settings = [(8, g) for g in given.guidance] + [(n, given.guidance[0]) for n in (4, 2)]
-        judge(given.out, given.work, given.pictures, settings)
+        evaluate(given.out, given.work, given.num_images, settings)
 
 
 def main() -> None:
@@ -66,14 +67,18 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     options.add_argument("--stage", choices=("all", *STAGES), default="all")
-    options.add_argument("--out", type=Path, default=build.TEACHER, help="the teacher's folder")
+    options.add_argument("--out", type=Path, default=TEACHER, help="the teacher's folder")
     options.add_argument("--work", type=Path, default=Path("work"), help="caches and checkpoints")
     options.add_argument("--minutes", type=float, help="the stage's budget instead of its own")
-    options.add_argument("--resume", action="store_true", help="unet: go on from the checkpoint")
-    options.add_argument("--start", type=int, default=0, help="vae: 0 new, 1, 2, ... go on")
+    options.add_argument("--resume", action="store_true", help="unet: resume from the checkpoint")
+    options.add_argument(
+        "--start", type=int, default=0, help="vae: 0 at random, 1, 2, ... from out/vae"
+    )
     options.add_argument("--threads", type=int, default=2)
-    options.add_argument("--pictures", type=int, default=500, help="judge: pictures a row")
-    options.add_argument("--guidance", type=float, nargs="+", default=[1.0], help="judge: scales")
+    options.add_argument("--num-images", type=int, default=500, help="evaluate: pictures a row")
+    options.add_argument(
+        "--guidance", type=float, nargs="+", default=[1.0], help="evaluate: guidance scales"
+    )
     given = options.parse_args()
     torch.set_num_threads(given.threads)
     given.out.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What every stage shares: drawn pictures, checkpoints that are whole or absent, a clock.
+"""What every stage shares: rendered pictures, files that are whole or absent, a time budget.
 
 Legend: N pictures, C = 3, H = W = 64, A = 9 attributes.
 """
@@ -15,34 +15,34 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from distillkit_shapes.pictures import draw
-from distillkit_shapes.scenes import KIND_SHARES, draw_scenes
+from distillkit_shapes.pictures import render
+from distillkit_shapes.scenes import KIND_SHARES, sample_scenes
 
 
 def generator(seed: int) -> Generator:
-    """A generator of its own for a purpose."""
+    """A generator for one purpose. Its plain seeds are those that the shipped weights had."""
     return Generator().manual_seed(seed)
 
 
-def drawn(
-    count: int, seed: int, part: int = 1000, shares: Sequence[float] = KIND_SHARES
+def render_scenes(
+    count: int, seed: int, batch: int = 1000, shares: Sequence[float] = KIND_SHARES
 ) -> tuple[Tensor, Tensor]:
-    """codes_NA int64 and their pictures x_NCHW as uint8, drawn in parts to spare memory."""
-    source = generator(seed)
-    codes_NA = draw_scenes(count, source, shares)
+    """codes_NA int64 and their pictures x_NCHW as uint8, rendered in batches to save memory."""
+    rng = generator(seed)
+    codes_NA = sample_scenes(count, rng, shares)
     x_NCHW = torch.cat(
-        [(draw(rows, source) * 255).round().to(torch.uint8) for rows in codes_NA.split(part)]
+        [(render(rows, rng) * 255).round().to(torch.uint8) for rows in codes_NA.split(batch)]
     )
     return codes_NA, x_NCHW
 
 
-def unit(x_NCHW: Tensor) -> Tensor:
+def to_float(x_NCHW: Tensor) -> Tensor:
     """uint8 pictures as float in [0, 1]."""
     return x_NCHW.float() / 255
 
 
-def save_whole(state: Any, path: Path) -> None:
-    """Writes beside and renames, so that a reader never meets half a file."""
+def save_atomic(state: Any, path: Path) -> None:
+    """Writes beside and renames, so that a reader never sees half a file."""
     torch.save(state, path.with_suffix(".part"))
     os.replace(path.with_suffix(".part"), path)
 
@@ -62,6 +62,7 @@ def load_parts(out: Path, names: tuple[str, ...]) -> dict[str, Any]:
     }
     parts = {}
     for name in names:
+        # transformers says `dtype`, single models of diffusers still `torch_dtype`.
         float32 = {} if name.startswith("tokenizer") else {"dtype": torch.float32}
         if name in ("vae", "unet"):
             float32 = {"torch_dtype": torch.float32}
@@ -81,8 +82,8 @@ def replace_folder(part: Any, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-class Clock:
-    """Time budget: `progress` runs from 0 to 1 over the given minutes, counting earlier runs."""
+class TimeBudget:
+    """`progress` runs from 0 to 1 over the given minutes, counting the seconds of earlier runs."""
 
     def __init__(self, minutes: float, spent: float = 0.0) -> None:
         self.limit, self.start = minutes * 60, time.monotonic() - spent
@@ -98,13 +99,13 @@ class Clock:
         return min(1.0, self.spent / self.limit)
 
 
-def rate_at(progress: float, peak: float, rise: float = 0.02, hold: float = 0.5) -> float:
-    """Learning rate: a linear rise, flat until `hold`, then a cosine-free fall to zero."""
-    if progress < rise:
-        return peak * progress / rise
+def lr_at(progress: float, peak: float, warmup: float = 0.02, hold: float = 0.5) -> float:
+    """Learning rate: a linear warm-up, constant until `hold`, then a linear decay to zero."""
+    if progress < warmup:
+        return peak * progress / warmup
     return peak * min(1.0, (1.0 - progress) / (1.0 - hold))
 
 
-def say(line: str) -> None:
-    """One line of progress, at once."""
+def log(line: str) -> None:
+    """One line of progress, unbuffered."""
     print(line, flush=True)

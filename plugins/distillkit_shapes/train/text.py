@@ -1,6 +1,6 @@
-"""Stage text: both text encoders learn to tell a caption's attributes, and are frozen after.
+"""Stage text: both text encoders learn to tell a caption's attributes, and are frozen afterwards.
 
-The UNet then has a condition that means something from its first iteration.
+So the UNet has a meaningful condition from its first iteration.
 Legend: N captions, L = 20 tokens, D = 128 context units, P = 64 pooled units, A = 9 attributes.
 """
 
@@ -13,10 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from distillkit_shapes import build
-from distillkit_shapes.scenes import SIZES, captions, draw_scenes
-
-from .data import Clock, generator, rate_at, say
+from distillkit_shapes import architecture
+from distillkit_shapes.scenes import SIZES, captions, sample_scenes
+from distillkit_shapes.train.data import TimeBudget, generator, log, lr_at
 
 
 class Encoders:
@@ -31,7 +30,7 @@ class Encoders:
             self.parts[name](
                 texts,
                 padding="max_length",
-                max_length=build.TOKENS,
+                max_length=architecture.TOKENS,
                 truncation=True,
                 return_tensors="pt",
             ).input_ids
@@ -47,15 +46,15 @@ class Encoders:
         return context, two.text_embeds
 
 
-class Reader(nn.Module):
-    """Reads attributes from a condition: one learnt query an attribute, and a linear map."""
+class AttributeHead(nn.Module):
+    """Predicts attributes from a condition: attention pooling by one learnt query an attribute."""
 
     def __init__(self) -> None:
         super().__init__()
-        width = 2 * build.HIDDEN
+        width = 2 * architecture.HIDDEN
         self.query_AD = nn.Parameter(torch.randn(len(SIZES), width) * 0.1)
         self.words = nn.ModuleList(nn.Linear(width, size) for size in SIZES)
-        self.whole = nn.ModuleList(nn.Linear(build.HIDDEN, size) for size in SIZES)
+        self.whole = nn.ModuleList(nn.Linear(architecture.HIDDEN, size) for size in SIZES)
 
     def forward(self, context_NLD: Tensor, pooled_NP: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Logits of each attribute from the words and from the pooled embedding."""
@@ -69,50 +68,56 @@ class Reader(nn.Module):
 
 def new_text_parts() -> dict[str, Any]:
     """Tokenizers and untrained encoders, seeded."""
-    words, words_2 = build.tokenizer("<|endoftext|>"), build.tokenizer("!")
+    one, two = architecture.tokenizer("<|endoftext|>"), architecture.tokenizer("!")
     with torch.random.fork_rng():
         torch.manual_seed(200)
         return {
-            "tokenizer": words,
-            "tokenizer_2": words_2,
-            "text_encoder": build.text_encoder(words, projected=False),
-            "text_encoder_2": build.text_encoder(words_2, projected=True),
+            "tokenizer": one,
+            "tokenizer_2": two,
+            "text_encoder": architecture.text_encoder(one, projected=False),
+            "text_encoder_2": architecture.text_encoder(two, projected=True),
         }
 
 
 def train_text(out: Path, minutes: float, batch: int = 128) -> None:
     """Trains for `minutes` and saves the four text parts to `out`, encoders in float16."""
-    parts, source = new_text_parts(), generator(201)
+    parts, rng = new_text_parts(), generator(201)
     encoders = Encoders(parts)
     with torch.random.fork_rng():
         torch.manual_seed(202)
-        reader = Reader()
-    owners = (parts["text_encoder"], parts["text_encoder_2"], reader)
+        head = AttributeHead()
+    owners = (parts["text_encoder"], parts["text_encoder_2"], head)
     weights = [weight for owner in owners for weight in owner.parameters()]
     optim = torch.optim.AdamW(weights, lr=2e-3, betas=(0.9, 0.99))
-    clock, step = Clock(minutes), 0
-    while clock.progress < 1:
+    budget, step = TimeBudget(minutes), 0
+    while budget.progress < 1:
         for group in optim.param_groups:
-            group["lr"] = rate_at(clock.progress, 2e-3, rise=0.05)
-        codes_NA = draw_scenes(batch, source)
+            group["lr"] = lr_at(budget.progress, 2e-3, warmup=0.05)
+        codes_NA = sample_scenes(batch, rng)
         context_NLD, pooled_NP = encoders(encoders.ids(captions(codes_NA)))
-        logits = reader(context_NLD, pooled_NP)
-        truth = codes_NA.unbind(1)
+        logits, truth = head(context_NLD, pooled_NP), codes_NA.unbind(1)
+        # Every attribute from the words and from the pooled embedding, by cross-entropy.
         loss = torch.stack(
             [cross_entropy(x, y) for pair, y in zip(logits, truth, strict=True) for x in pair]
         ).mean()
-        unit = sum((x.square().mean() - 1).square() for x in (context_NLD, pooled_NP))
+        # Keep the condition at unit variance, the scale that the UNet's inputs have.
+        scale_loss = sum((x.square().mean() - 1).square() for x in (context_NLD, pooled_NP))
         optim.zero_grad()
-        (loss + 0.01 * unit).backward()
+        (loss + 0.01 * scale_loss).backward()
         optim.step()
         if step % 50 == 0:
-            right = [
-                torch.stack([pair[i].argmax(1) == y for pair, y in zip(logits, truth, strict=True)])
-                for i in (0, 1)
-            ]
-            shares = " ".join(f"{r.all(dim=0).float().mean():.3f}" for r in right)
             size = " ".join(f"{x.std():.2f}" for x in (context_NLD, pooled_NP))
-            say(f"text {step} loss {loss.item():.4f} whole captions {shares} std {size}")
+            log(f"text {step} loss {loss.item():.4f} {accuracy(logits, truth)} std {size}")
         step += 1
     for name, part in parts.items():
         (part.half() if name.startswith("text") else part).save_pretrained(out / name)
+
+
+def accuracy(logits: list[tuple[Tensor, Tensor]], truth: tuple[Tensor, ...]) -> str:
+    """Share of captions with every attribute right, by the words and by the pooled embedding."""
+    right = [
+        torch.stack([pair[i].argmax(1) == y for pair, y in zip(logits, truth, strict=True)])
+        for i in (0, 1)
+    ]
+    shares = " ".join(f"{r.all(dim=0).float().mean():.3f}" for r in right)
+    return f"whole captions {shares}"

@@ -1,0 +1,91 @@
+"""Device, precision and processes of a run, and whether the processes agree.
+
+Every process draws the same panel, picks the same heads and gives them the same weights, since all
+of that is keyed by the iteration. A part that breaks this rule would silently train several pools.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distillkit.errors import UserError
+from distillkit.recipe.schema import Recipe
+
+
+def make_accelerator(recipe: Recipe, folder: Path) -> Any:
+    """Device, precision, processes and trackers, by accelerate; sets torch's CPU threads.
+
+    Raises `UserError` for a tracker that is not installed, a precision that the device lacks, and a
+    launch whose processes do not find each other.
+    """
+    from accelerate import Accelerator
+
+    run = recipe.run
+    _check_trackers(run.trackers)
+    if run.threads:
+        torch.set_num_threads(run.threads)
+    try:
+        # Without CUDA accelerate must be told to use the CPU: else each process of a launch would
+        # take itself for the only one, and all would write to the same folder.
+        accelerator = Accelerator(
+            cpu=not torch.cuda.is_available(),
+            mixed_precision=run.precision,
+            log_with=run.trackers or None,
+            project_dir=str(folder),
+        )
+    except ValueError as error:
+        raise UserError(f"run.precision: {run.precision} can't be used here: {error}") from None
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if accelerator.num_processes != launched:
+        raise UserError(
+            f"The launcher started {launched} processes (WORLD_SIZE), and accelerate runs "
+            f"{accelerator.num_processes}: each would be a run of its own in one folder. Start "
+            "them with `torchrun --nproc_per_node N -m distillkit run ...`."
+        )
+    return accelerator
+
+
+def _check_trackers(trackers: Iterable[str]) -> None:
+    from accelerate.tracking import get_available_trackers
+
+    there = sorted(map(str, get_available_trackers()))
+    for tracker in trackers:
+        if tracker not in there:
+            # accelerate would skip it silently.
+            raise UserError(
+                f"run.trackers: {tracker!r} is not installed, or accelerate does not know it; "
+                f"installed: {', '.join(there) or 'none'}"
+            )
+
+
+def check_agreement(accelerator: Any, what: str, digest: int) -> None:
+    """Raise `UserError` on every process where one of them has another digest of `what`."""
+    if accelerator.num_processes == 1:
+        return
+    own = torch.tensor([digest], dtype=torch.int64, device=accelerator.device)
+    digests = accelerator.gather(own).tolist()
+    if len(set(digests)) > 1:
+        others = [rank for rank, value in enumerate(digests) if value != digests[0]]
+        raise UserError(
+            f"Process {others[0]} disagrees with process 0 on {what}. Parts must depend on their "
+            "arguments and generators alone, not on the process: no global random state, no rank, "
+            "no order of a set. The last checkpoint is kept."
+        )
+
+
+def digest_of(*values: Any) -> int:
+    """A 63-bit digest of tensors and plain values; equal on processes that have the same."""
+    digest = hashlib.sha256()
+    for value in values:
+        if isinstance(value, Tensor):
+            digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
+        else:
+            digest.update(repr(value).encode())
+    return int.from_bytes(digest.digest()[:8], "big") >> 1

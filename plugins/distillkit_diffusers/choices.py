@@ -1,0 +1,13 @@
+"""The values that recipe fields choose from, as loaders, solvers and exporters take them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+SolverName = Literal["ddim", "dpm++", "euler", "euler-ancestral", "lcm", "lcm-shift", "tcd"]
+PredictionType = Literal["epsilon", "v_prediction", "sample"]
+Spacing = Literal["trailing", "leading", "linspace"]
+DType = Literal["float32", "bfloat16", "float16"]
+OffloadName = Literal["text_encoders", "vae"]
+FileDType = Literal["fp16", "bf16", "fp32"]
+"""Number formats of exported files, by the names that their users know."""

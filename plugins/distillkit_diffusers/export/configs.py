@@ -1,0 +1,85 @@
+"""What `distillkit export` can write of SDXL-class students. Importing this needs no torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from distillkit.configs import ExporterConfig, LayoutConfig
+from distillkit_diffusers.choices import FileDType
+
+if TYPE_CHECKING:
+    from distillkit import exchange
+
+
+class DiffusersFolderConfig(ExporterConfig):
+    """A pipeline folder that stock diffusers loads."""
+
+    type: Literal["diffusers"] = "diffusers"
+    dtype: FileDType | None = None
+    """Number format of the UNet. None takes the recipe's `publish_dtype`."""
+    scheduler: Literal["stock", "shifted"] = "stock"
+    """`stock`: diffusers' LCMScheduler, for one step at the timestep that the README states.
+    `shifted`: our scheduler as remote code in the folder, for one to four steps with
+    `trust_remote_code=True`."""
+
+    def build(self) -> exchange.Exporter:
+        from distillkit_diffusers.export.exporters import FolderExporter
+
+        return FolderExporter(self.dtype, self.scheduler == "shifted")
+
+
+class UNetFileConfig(ExporterConfig):
+    """The UNet alone with diffusers' names, as NitroSD is shared."""
+
+    type: Literal["unet"] = "unet"
+    dtype: FileDType = "fp16"
+    """Number format of the tensors."""
+
+    def build(self) -> exchange.Exporter:
+        from distillkit_diffusers.export.exporters import UNetExporter
+
+        return UNetExporter(self.dtype)
+
+
+class SingleFileConfig(ExporterConfig):
+    """A whole checkpoint in SDXL's original layout, for ComfyUI and from_single_file."""
+
+    type: Literal["single-file"] = "single-file"
+    dtype: FileDType = "fp16"
+    """Number format of the tensors."""
+
+    def build(self) -> exchange.Exporter:
+        from distillkit_diffusers.export.exporters import SingleFileExporter
+
+        return SingleFileExporter(self.dtype)
+
+
+class LoRAFileConfig(ExporterConfig):
+    """The student as a LoRA for its base, for diffusers and ComfyUI."""
+
+    type: Literal["lora"] = "lora"
+    dtype: FileDType = "fp16"
+    """Number format of the tensors."""
+    rank: int = Field(64, ge=1)
+    """Largest rank of a matrix; a file of twice the rank is twice as large."""
+    base: str | None = None
+    """UNet file or folder, or pipeline folder, that the LoRA will be added to. None takes the model
+    that the recipe's teacher was loaded from, without its LoRA or other UNet."""
+
+    def build(self) -> exchange.Exporter:
+        from distillkit_diffusers.export.exporters import LoRAExporter
+
+        return LoRAExporter(self.dtype, self.rank, self.base)
+
+
+class SDXLLayoutConfig(LayoutConfig):
+    """UNets of the SDXL family: diffusers' names or the original ones, alone or in a checkpoint."""
+
+    type: Literal["sdxl"] = "sdxl"
+
+    def build(self) -> exchange.Layout:
+        from distillkit_diffusers.export.layout import SDXLLayout
+
+        return SDXLLayout()

@@ -1,0 +1,145 @@
+"""The student of an SDXL-class run as a folder or a file that other software loads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from distillkit.atomic import appearing, write_tensors
+from distillkit.errors import UserError
+from distillkit.exchange import SHIFT_KEY
+from distillkit_diffusers.export.lora_extraction import extract_lora
+from distillkit_diffusers.io.loading import load_unet
+from distillkit_diffusers.io.single_file import original_tensors
+from distillkit_diffusers.student import UNetStudent
+from distillkit_diffusers.teacher import load_base_unet
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from distillkit.contracts import StudentNetwork
+    from distillkit_diffusers.choices import FileDType
+
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+PAGE = """\
+{name}: timestep shift {shift}. Weights and shift belong together.
+
+ComfyUI: put the file into models/{folder}. Connect the model to a timestep-shift node (custom node
+ComfyUI-TimestepShiftModel) with shifted_timestep {shift}, then to a KSampler: sampler lcm, 1 to 4
+steps, cfg 1.
+
+diffusers: one step with the stock LCMScheduler: timesteps=[{one_step}], guidance_scale=0. For two
+to four steps use the scheduler that `distillkit export RUN --to diffusers` writes into its folder.
+"""
+
+
+@dataclass
+class FolderExporter:
+    """Fulfils `distillkit.exchange.Exporter`: a StableDiffusionXLPipeline folder."""
+
+    dtype: FileDType | None
+    """None: the recipe's `publish_dtype`."""
+    remote_code: bool = False
+    """Whether our scheduler is the pipeline's own, for `trust_remote_code=True`."""
+    suffix: str = ""
+
+    def export(self, network: StudentNetwork, timestep_shift: int, path: Path) -> Sequence[str]:
+        student = require_unet_student(network, "diffusers")
+        dtype = None if self.dtype is None else DTYPES[self.dtype]
+        student.publish(path, timestep_shift, self.remote_code, dtype)
+        return ["a diffusers pipeline; its README.md shows how to draw in one to four steps"]
+
+
+@dataclass
+class UNetExporter:
+    """Fulfils `distillkit.exchange.Exporter`: one safetensors file with diffusers' names."""
+
+    dtype: FileDType
+    suffix: str = ".safetensors"
+
+    def export(self, network: StudentNetwork, timestep_shift: int, path: Path) -> Sequence[str]:
+        student = require_unet_student(network, "unet")
+        weights = student.unet(DTYPES[self.dtype]).state_dict()
+        _save(path, weights, timestep_shift, "diffusion_models")
+        return [f"the UNet alone, diffusers' names, {self.dtype}, shift {timestep_shift}"]
+
+
+@dataclass
+class SingleFileExporter:
+    """Fulfils `distillkit.exchange.Exporter`: UNet, VAE and both text encoders in one file."""
+
+    dtype: FileDType
+    suffix: str = ".safetensors"
+
+    def export(self, network: StudentNetwork, timestep_shift: int, path: Path) -> Sequence[str]:
+        student = require_unet_student(network, "single-file")
+        pipe, dtype = student.teacher.pipe, DTYPES[self.dtype]
+        tensors = original_tensors(pipe, student.unet(dtype), dtype)
+        _save(path, tensors, timestep_shift, "checkpoints")
+        notes = [f"a checkpoint in SDXL's original layout, {self.dtype}, shift {timestep_shift}"]
+        widths = {e.config.hidden_size for e in (pipe.text_encoder, pipe.text_encoder_2)}
+        if len(widths) == 1:
+            notes.append(
+                "diffusers' from_single_file can't read this file: it tells SDXL's two text "
+                "encoders apart by their width, and this model's have the same"
+            )
+        return notes
+
+
+@dataclass
+class LoRAExporter:
+    """Fulfils `distillkit.exchange.Exporter`: a low-rank part of student minus base."""
+
+    dtype: FileDType
+    rank: int
+    base: str | None
+    """None: the model that the teacher was loaded from."""
+    suffix: str = ".safetensors"
+
+    def export(self, network: StudentNetwork, timestep_shift: int, path: Path) -> Sequence[str]:
+        student = require_unet_student(network, "lora")
+        if self.base is None:
+            base = load_base_unet(student.teacher)
+        else:
+            base = load_unet(self.base, student.teacher.pipe.unet, "base", torch.float32)
+        unet = student.unet(torch.float32)
+        lora = extract_lora(unet.state_dict(), base.state_dict(), self.rank, DTYPES[self.dtype])
+        if not lora.tensors:
+            raise UserError(
+                "export --to lora: the student's matrices equal its base's; train it first, or set "
+                "another base: --set base=..."
+            )
+        _save(path, lora.tensors, timestep_shift, "loras")
+        notes = [
+            f"a LoRA of rank {self.rank}, {self.dtype}, shift {timestep_shift}",
+            f"it keeps {lora.share:.2%} of the difference to its base (squared Frobenius norm)",
+        ]
+        if lora.dropped:
+            notes.append(f"{lora.dropped} biases and norms differ too, which a LoRA cannot hold")
+        return notes
+
+
+def require_unet_student(network: object, exporter: str) -> UNetStudent:
+    """The student, if it is of this family; else a `UserError` that names the exporter."""
+    if isinstance(network, UNetStudent):
+        return network
+    raise UserError(
+        f"export --to {exporter} writes students of the SDXL family, and this run's student is a "
+        f"{type(network).__name__}"
+    )
+
+
+def _save(path: Path, tensors: dict[str, Tensor], shift: int, folder: str) -> None:
+    """The file, and beside it a page on how ComfyUI and diffusers run it; both or neither.
+
+    `folder`: of ComfyUI's models.
+    """
+    metadata = {"format": "pt", SHIFT_KEY: str(shift)}
+    text = PAGE.format(name=path.name, folder=folder, shift=shift, one_step=999 * shift // 1000)
+    with appearing(path) as temporary, appearing(path.with_suffix(".txt")) as page:
+        write_tensors(temporary, tensors, metadata)
+        page.write_text(text, encoding="utf-8")

@@ -1,0 +1,152 @@
+"""Files that a recipe names: found on disk, or downloaded from the hub.
+
+What can't be found or downloaded is listed in one error, with the commands that fetch it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+from distillkit.errors import UserError
+
+TOKENIZER_FILES = ("merges.txt", "special_tokens_map.json", "tokenizer_config.json", "vocab.json")
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A file or folder that a field of the recipe, or of an exporter, names."""
+
+    field: str
+    """The field, as `--set` takes it: `teacher.lora`."""
+    spec: str
+    """A path, a hub id (owner/repo), or a file on the hub (owner/repo/file)."""
+    kind: Literal["pipeline", "vae", "file"]
+    variant: str | None = None
+
+    @property
+    def repo(self) -> str:
+        """The hub's repository, if `spec` names one."""
+        return "/".join(self.spec.split("/")[:2])
+
+    @property
+    def files(self) -> list[str]:
+        """The files of the repository that are needed."""
+        if self.kind == "file":
+            return ["/".join(self.spec.split("/")[2:])]
+        tail = f".{self.variant}.safetensors" if self.variant else ".safetensors"
+        network = ["config.json", f"diffusion_pytorch_model{tail}"]
+        if self.kind == "vae":
+            return network
+        encoder = ["config.json", f"model{tail}"]
+        parts = {
+            "scheduler": ["scheduler_config.json"],
+            "text_encoder": encoder,
+            "text_encoder_2": encoder,
+            "tokenizer": TOKENIZER_FILES,
+            "tokenizer_2": TOKENIZER_FILES,
+            "unet": network,
+            "vae": network,
+        }
+        names = [f"{folder}/{name}" for folder, names in parts.items() for name in names]
+        return ["model_index.json", *names]
+
+    @property
+    def on_hub(self) -> bool:
+        """Whether `spec` has the form of a hub id, or of a file on the hub."""
+        parts = self.spec.split("/")
+        named = all(parts) and not self.spec.startswith((".", "~"))
+        return named and (len(parts) > 2 if self.kind == "file" else len(parts) == 2)
+
+
+def locate(assets: Sequence[Asset]) -> list[Path]:
+    """The assets' paths on this machine, downloaded where necessary and possible.
+
+    Raises one `UserError` that lists everything that is missing and where to put it.
+    """
+    paths: list[Path] = []
+    missing: list[tuple[Asset, str]] = []
+    reachable: bool | None = None
+    for asset in assets:
+        path = Path(asset.spec).expanduser()
+        if path.exists():
+            paths.append(path)
+        elif not asset.on_hub:
+            missing.append((asset, "there is no such file or folder"))
+        else:
+            reachable = hub_answers() if reachable is None else reachable
+            try:
+                paths.append(_download(asset, reachable))
+            except Exception as error:  # whatever the hub's client raises, the user needs the file
+                answer = f"the hub reports: {first_line(error)}"
+                missing.append((asset, answer if reachable else "the hub does not answer"))
+    if missing:
+        raise UserError(_list_missing(missing))
+    return paths
+
+
+def hub_answers() -> bool:
+    """Whether the hub can be reached; one short try, where the hub's client would retry long."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        with urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=5):
+            return True
+    except HTTPError:
+        return True  # an error status is an answer too
+    except OSError:
+        return False
+
+
+def _download(asset: Asset, reachable: bool) -> Path:
+    """From the hub, or from the hub's cache where the hub cannot be reached."""
+    from diffusers import StableDiffusionXLPipeline
+    from huggingface_hub import hf_hub_download, snapshot_download
+
+    if asset.kind == "file":
+        name = asset.files[0]
+        return Path(hf_hub_download(asset.repo, name, local_files_only=not reachable))
+    if asset.kind == "pipeline" and reachable:
+        return Path(StableDiffusionXLPipeline.download(asset.spec, variant=asset.variant))
+    folder = Path(
+        snapshot_download(asset.repo, allow_patterns=asset.files, local_files_only=not reachable)
+    )
+    if not (folder / asset.files[0]).exists():
+        raise FileNotFoundError(f"no {asset.files[0]} in {asset.repo}")
+    return folder
+
+
+def first_line(error: Exception) -> str:
+    """The first line of a library's error message, or its type if it has none."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def _list_missing(missing: Sequence[tuple[Asset, str]]) -> str:
+    count = f"{len(missing)} file{'s are' if len(missing) > 1 else ' is'} missing"
+    lines = [
+        f"{count}. Download what is listed on a machine with a network, copy it to the path in the "
+        "--set option below it, and run again with that option:"
+    ]
+    for asset, reason in missing:
+        lines.append(f"  {asset.field}: '{asset.spec}' is not on this machine, and {reason}")
+        if asset.on_hub:
+            folder = f"models/{asset.repo.split('/')[1]}"
+            path = f"{folder}/{asset.files[0]}" if asset.kind == "file" else folder
+            lines.append(
+                f"    hf download {asset.repo} {' '.join(asset.files)} --local-dir {folder}"
+            )
+            lines.append(f"    --set {asset.field}={path}")
+        else:
+            hub_form = (
+                "hub id (owner/repo)"
+                if asset.kind != "file"
+                else "file on the hub (owner/repo/file)"
+            )
+            lines.append(f"    set {asset.field} to a path that exists, or to a {hub_form}")
+    return "\n".join(lines)

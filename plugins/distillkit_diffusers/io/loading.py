@@ -1,0 +1,208 @@
+"""Files -> a StableDiffusionXLPipeline, or a UNet."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distillkit.errors import UserError
+from distillkit.exchange import shift_of_file
+from distillkit_diffusers.io.hub import Asset, first_line, locate
+from distillkit_diffusers.io.single_file import load_single_file
+from distillkit_diffusers.io.tensor_names import what_is
+from distillkit_diffusers.io.weights import keys_of, replace_weights
+
+
+def load_pipeline(
+    model: str,
+    dtype: torch.dtype,
+    *,
+    variant: str | None = None,
+    unet: str | None = None,
+    lora: str | None = None,
+    lora_strength: float = 1.0,
+    vae: str | None = None,
+    config: str | None = None,
+) -> tuple[Any, Path]:
+    """The pipeline with its replacements, and the path of `model`; arguments as in
+    `SDXLTeacherConfig`.
+
+    Raises `UserError` for files that are missing or of the wrong kind.
+    """
+    single = model.endswith((".safetensors", ".ckpt"))
+    assets = [Asset("teacher.model", model, "file" if single else "pipeline", variant)]
+    assets += [Asset("teacher.config", config, "pipeline")] if config else []
+    assets += [Asset("teacher.vae", vae, "vae")] if vae else []
+    assets += [Asset("teacher.unet", unet, "file")] if unet else []
+    assets += [Asset("teacher.lora", lora, "file")] if lora else []
+    paths = {asset.field: path for asset, path in zip(assets, locate(assets), strict=True)}
+    path = paths["teacher.model"]
+    with no_progress_bars():
+        if path.is_file():
+            pipe = load_single_file(path, paths.get("teacher.config"), dtype)
+        else:
+            pipe = _load_folder(assets[0], path, dtype)
+        if vae:
+            pipe.register_modules(vae=_load_vae(paths["teacher.vae"], dtype))
+        if unet:
+            replace_weights(pipe.unet, paths["teacher.unet"], "teacher.unet")
+        if lora:
+            _fuse_lora(pipe, paths["teacher.lora"], lora_strength)
+    return pipe, path
+
+
+def load_unet(spec: str, like: Any, field: str, dtype: Any, variant: str | None = None) -> Any:
+    """A UNet from a file, with the architecture of `like`, or from a folder.
+
+    In `dtype` of torch, on the CPU. The folder is a UNet's or a whole pipeline's.
+    """
+    [path] = locate([Asset(field, spec, "file")])
+    if path.is_file():
+        unet = copy.deepcopy(like).to("cpu", dtype)
+        replace_weights(unet, path, field)
+        return unet
+    from diffusers import UNet2DConditionModel
+
+    folder = path / "unet" if (path / "unet").is_dir() else path
+    try:
+        with no_progress_bars():
+            return UNet2DConditionModel.from_pretrained(
+                folder, dtype=dtype, variant=variant, local_files_only=True
+            )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{field}: no UNet can be read from {folder}: {first_line(error)}"
+        ) from error
+
+
+def load_start(spec: str, like: Any, shift: int) -> Any:
+    """The UNet that a student starts from, in float32: its own weights, or a LoRA fused into
+    `like`'s.
+
+    Raises `UserError` where the file states another timestep shift.
+    """
+    [path] = locate([Asset("student.start", spec, "file")])
+    stated = shift_of_file(path)
+    if stated is not None and stated != shift:
+        raise UserError(
+            f"student.start: {path} states timestep shift {stated}, but the recipe says {shift}; "
+            f"weights and shift belong together: --set student.timestep_shift={stated}"
+        )
+    if path.suffix == ".safetensors" and what_is(keys_of(path, "student.start")) == "a LoRA":
+        unet = copy.deepcopy(like).to("cpu", torch.float32)
+        _fuse_into(unet, path)
+        return unet
+    return load_unet(str(path), like, "student.start", torch.float32)
+
+
+def _fuse_into(unet: Any, path: Path) -> None:
+    """Add a LoRA's weights to a UNet's."""
+    from diffusers import StableDiffusionXLPipeline as Pipeline
+
+    _require_peft("student.start")
+    try:
+        state, alphas = Pipeline.lora_state_dict(
+            str(path.parent), weight_name=path.name, unet_config=unet.config
+        )
+        Pipeline.load_lora_into_unet(state, alphas, unet)
+    except Exception as error:  # diffusers and peft raise many types for a LoRA of another model
+        raise UserError(
+            f"student.start: {path} is not a LoRA for this model: {first_line(error)}"
+        ) from error
+    unet.fuse_lora()
+    unet.unload_lora()
+
+
+def _fuse_lora(pipe: Any, path: Path, strength: float) -> None:
+    """Add the LoRA's weights to the pipeline's, and unload the adapter."""
+    _require_peft("teacher.lora")
+    try:
+        pipe.load_lora_weights(str(path.parent), weight_name=path.name)
+    except Exception as error:  # diffusers and peft raise many types for a LoRA of another model
+        raise UserError(
+            f"teacher.lora: {path} is not a LoRA for this model: {first_line(error)}"
+        ) from error
+    if not pipe.get_list_adapters():
+        raise UserError(f"teacher.lora: {path} has no weights for this model")
+    pipe.fuse_lora(lora_scale=strength)
+    pipe.unload_lora_weights()
+
+
+def _require_peft(field: str) -> None:
+    from diffusers.utils import is_peft_available
+
+    if not is_peft_available():
+        raise UserError(f"{field}: LoRAs need peft; install it with pip install 'peft>=0.17'")
+
+
+def _load_folder(asset: Asset, folder: Path, dtype: torch.dtype) -> Any:
+    from diffusers import StableDiffusionXLPipeline
+
+    index = folder / "model_index.json"
+    if not index.is_file():
+        raise UserError(
+            f"{asset.field}: {folder} is not a diffusers pipeline folder: it has no "
+            "model_index.json. For a single-file checkpoint give the path of the file itself"
+        )
+    class_name = json.loads(index.read_text(encoding="utf-8")).get("_class_name")
+    if class_name != "StableDiffusionXLPipeline":
+        raise UserError(
+            f"{asset.field}: {folder} is a {class_name}, and a StableDiffusionXLPipeline is needed"
+        )
+    try:
+        return StableDiffusionXLPipeline.from_pretrained(
+            folder,
+            dtype=dtype,
+            variant=asset.variant,
+            local_files_only=True,
+            add_watermarker=False,
+            trust_remote_code=_code_is_ours(folder),
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{asset.field}: {folder} is incomplete: {first_line(error)}. It needs "
+            f"{', '.join(asset.files)}"
+        ) from error
+
+
+def _code_is_ours(folder: Path) -> bool:
+    """Whether all code in a published folder is ours, byte for byte: no other is ever run."""
+    ours = Path(__file__).with_name("timestep_shift_lcm.py")
+    code = list(folder.rglob("*.py"))
+    return bool(code) and all(
+        file.name == ours.name and file.read_bytes() == ours.read_bytes() for file in code
+    )
+
+
+def _load_vae(folder: Path, dtype: torch.dtype) -> Any:
+    from diffusers import AutoencoderKL
+
+    try:
+        return AutoencoderKL.from_pretrained(folder, dtype=dtype, local_files_only=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"teacher.vae: no AutoencoderKL can be read from {folder}: {first_line(error)}"
+        ) from error
+
+
+@contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """Inside, diffusers and transformers show no progress bars: a run has its own."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    libraries = (diffusers_logging, transformers_logging)
+    enabled = [library for library in libraries if library.is_progress_bar_enabled()]
+    for library in enabled:
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library in enabled:
+            library.enable_progress_bar()

@@ -1,0 +1,15 @@
+"""The list of commands is complete."""
+
+from __future__ import annotations
+
+from pkgutil import iter_modules
+
+import typer.main
+
+from distillkit import cli
+
+
+def test_every_file_of_the_folder_is_a_command() -> None:
+    files = {module.name for module in iter_modules(cli.__path__) if module.name[0] != "_"}
+    command = typer.main.get_command(cli.build())
+    assert set(command.commands) == files  # type: ignore[attr-defined]

@@ -1,0 +1,128 @@
+"""`distillkit run` on the examples: what it prints, how it stops and resumes; then `export`."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors import safe_open
+
+from distillkit.cli import main
+from distillkit.cli.terminal.progress import ProgressCallback
+from distillkit.examples.metrics import ExampleMetricsConfig
+from distillkit.recipe.load import dump_recipe, load_recipe
+from distillkit.recipe.schema import RunConfig
+from tests.distillkit.world import world_recipe
+
+pytestmark = pytest.mark.usefixtures("examples_installed")
+
+
+@pytest.fixture(autouse=True)
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A recipe of six iterations in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    made = world_recipe(
+        refinement={"type": "bottom-up", "stages": {1: 4, 2: 2}},
+        metrics=ExampleMetricsConfig(num_images=16),
+        run=RunConfig(batch=2, checkpoint_every=2, previews=2),
+    )
+    Path("mine.yaml").write_text("# Mine.\n" + dump_recipe(made))
+    return "mine.yaml"
+
+
+def command(*words: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    return int(ended.value.code or 0)
+
+
+def test_a_run_prints_where_it_is_how_it_goes_and_what_came_out(recipe: str, capsys: Any) -> None:
+    assert command("run", recipe, "--out", "here", "--set", "run.seed=2") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == ["Recipe  mine.yaml", "Run     here", lines[2]]
+    assert lines[2].startswith("Device  ")
+    last = next(line for line in lines if line.startswith("training 6/6"))
+    for words in ("2-step", "it/s", "student", "critic", "critics right", "ETA 0:00"):
+        assert words in last
+    assert any(line.startswith("evaluation 112/112") for line in lines)
+    assert any(line.split()[:3] == ["student,", "4", "steps"] for line in lines)
+    assert lines[-2:] == ["Student  here/student", "Report   here/report.html"]
+    assert load_recipe("here/recipe.yaml").recipe.run.seed == 2
+
+
+def test_a_run_that_is_stopped_says_how_to_continue_and_resumes(
+    recipe: str, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = ProgressCallback.on_iteration
+
+    def stop(self: Any, i: int, *args: Any) -> None:
+        told(self, i, *args)
+        if i == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ProgressCallback, "on_iteration", stop)
+        assert command("run", recipe, "--out", "here") == 130
+    stopped = capsys.readouterr().out
+    assert "Stopped; saved after iteration 3. Continue with" in stopped
+    assert "  distillkit run mine.yaml --out here --resume\n" in stopped
+    assert command("run", recipe, "--out", "here", "--resume") == 0
+    assert "Resuming from iteration 3.\n" in capsys.readouterr().out
+
+
+def test_without_a_folder_a_run_goes_under_runs_and_the_newest_is_resumed(
+    recipe: str, capsys: Any
+) -> None:
+    assert command("run", recipe, "--resume") == 2
+    assert capsys.readouterr().err == "There is no run of mine under runs/ to resume.\n"
+    assert command("run", recipe) == 0
+    [made] = Path("runs").iterdir()
+    assert made.name.startswith("mine-20")
+    made.rename("runs/mine-20990101-000000")
+    for older, name in (("runs/mine-20980101-000000", "recipe.yaml"), ("runs/mine-2100", "log")):
+        Path(older).mkdir()
+        (Path(older) / name).write_text("")
+    capsys.readouterr()
+    assert command("run", recipe, "--resume") == 0
+    out = capsys.readouterr().out
+    assert "Run     runs/mine-20990101-000000\n" in out
+    assert "Resuming from iteration 6.\n" in out
+
+
+def test_folders_that_will_not_do_are_told(recipe: str, capsys: Any) -> None:
+    assert command("run", recipe, "--out", "here") == 0
+    assert command("run", recipe, "--out", "here") == 2
+    assert "here holds a run already: continue it with --resume" in capsys.readouterr().err
+    assert command("run", recipe, "--out", "here", "--resume", "--set", "run.seed=5") == 2
+    err = capsys.readouterr().err
+    assert "here was started with other numbers than mine.yaml gives." in err
+    assert "distillkit run here/recipe.yaml --out here --resume" in err
+
+
+def test_a_runs_student_is_exported(recipe: str, capsys: Any) -> None:
+    assert command("run", recipe, "--out", "here", "--set", "metrics=") == 0
+    capsys.readouterr()
+    assert command("export", "here", "--to", "example", "--set", "dtype=float32") == 0
+    written = "here/exports/student-example.safetensors"
+    assert capsys.readouterr().out == f"{written}\n  2 tensors in float32; timestep shift 500\n"
+    with safe_open(written, "pt") as file:
+        assert file.metadata() == {"timestep_shift": "500"}
+    words = ["export", "here", "--to", "example", "--snapshot", "start", "--out", "folder"]
+    Path("folder").mkdir()
+    assert command(*words) == 2
+    assert "--out folder is a folder; name a file in it" in capsys.readouterr().err
+    assert command("export", "here", "--to", "example", "--set", "dtyp=float32") == 2
+    assert "no field 'dtyp'; did you mean 'dtype'?" in capsys.readouterr().err
+
+
+def test_a_run_that_diverges_ends_in_a_sentence(recipe: str, capsys: Any) -> None:
+    """The checkpoint of before stays; nothing is published."""
+    words = ["--set", "optim.student.lr=1.0e+30", "--set", "losses=[{type: regression}]"]
+    assert command("run", recipe, "--out", "here", *words) == 2
+    err = capsys.readouterr().err
+    assert "The student's loss is inf. Nothing was updated with it" in err
+    assert "Traceback" not in err
+    assert not Path("here/student").exists()

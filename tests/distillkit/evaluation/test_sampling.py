@@ -1,0 +1,168 @@
+"""Pictures from a run folder: the right weights, the right noise, and sentences for the rest."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from distillkit.atomic import save_tensors
+from distillkit.cli import main
+from distillkit.cli.sample import sample as command
+from distillkit.errors import UserError
+from distillkit.evaluation.sampling import batches, decode, generate, load_student
+from distillkit.recipe.load import dump_recipe
+from distillkit.runs.folder import RunFolder
+from distillkit.samples.order import SampleOrder
+from distillkit.samples.pairs import TeacherSamples
+from distillkit.training.student import Student
+from tests.distillkit.world import world_recipe, world_schedule, world_teacher
+
+STAGES = ("start", "1-step", "2-step", "4-step")
+
+
+def weights(scale: float) -> dict[str, torch.Tensor]:
+    return {n: p.detach() * scale for n, p in world_teacher().denoiser.module.named_parameters()}
+
+
+@pytest.fixture
+def run(tmp_path: Path, examples_installed: None) -> Path:
+    """A run with a snapshot a stage; stage k's weights are k times the network's first ones."""
+    folder = RunFolder(tmp_path / "run")
+    folder.create(dump_recipe(world_recipe()), {})
+    for k, name in enumerate(STAGES, 1):
+        save_tensors(folder.snapshot(name), weights(k))
+    return folder.path
+
+
+def student() -> Student:
+    network: Any = world_teacher().denoiser
+    return Student(network, world_schedule(), 500)
+
+
+def test_a_picture_depends_on_its_number_and_not_on_the_batch() -> None:
+    samples = TeacherSamples(world_teacher(), SampleOrder(["a", "b", "c"], seed=5))
+    together = generate(student(), samples, range(4), steps=4)
+    assert not together.requires_grad
+    for i in range(4):
+        alone = generate(student(), samples, [i], steps=4)
+        torch.testing.assert_close(alone[0], together[i], rtol=1e-4, atol=1e-5)
+    other = generate(
+        student(), TeacherSamples(world_teacher(), SampleOrder(["a", "b", "c"], seed=6)), [0], 4
+    )
+    assert (other[0] - together[0]).abs().max() > 0.1
+
+
+def test_batches_cover_the_count_once() -> None:
+    assert batches(5, 2) == [range(2), range(2, 4), range(4, 5)]
+    assert batches(4, 4) == [range(4)]
+
+
+@pytest.mark.parametrize(("name", "scale"), [(None, 4), ("start", 1), ("2-step", 3)])
+def test_the_named_snapshot_or_the_last_stage_is_loaded(
+    run: Path, name: str | None, scale: int
+) -> None:
+    # A copied folder has other dates: the order of the stages counts, not that of the files.
+    copy = run.with_name("copy")
+    copy.mkdir()
+    shutil.copy(run / "recipe.yaml", copy / "recipe.yaml")
+    (copy / "snapshots").mkdir()
+    for stage in reversed(STAGES):
+        shutil.copyfile(RunFolder(run).snapshot(stage), RunFolder(copy).snapshot(stage))
+    _, parts, found = load_student(copy, name)
+    for key, p in found.network.module.named_parameters():
+        assert torch.equal(p, weights(scale)[key])
+        assert not p.requires_grad
+    assert found.timestep_shift == 500
+    assert not any(p.requires_grad for m in parts.teacher.modules() for p in m.parameters())
+
+
+def test_weights_come_back_after_others_were_loaded(run: Path) -> None:
+    mine = student()
+    with mine.weights_restored():
+        mine.load_snapshot(RunFolder(run).snapshot("4-step"))
+        assert torch.equal(next(mine.network.module.parameters()), weights(4)["weight"])
+    assert torch.equal(next(mine.network.module.parameters()), weights(1)["weight"])
+
+
+def test_the_command_writes_the_students_picture(run: Path, tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "new" / "ring.png"
+    with pytest.raises(SystemExit) as ended:
+        main(["sample", str(run), "a ring", "--steps", "2", "--seed", "3", "--out", str(out)])
+    assert not ended.value.code
+    assert f"{out}: 1 picture in 2 steps, seed 3" in capsys.readouterr().out
+    _, parts, found = load_student(run)
+    samples = TeacherSamples(parts.teacher, SampleOrder(["a ring"], seed=3))
+    expected = decode(parts.teacher, generate(found, samples, [0], 2))[0]
+    with Image.open(out) as image:
+        assert (image.format, image.size) == ("PNG", (8, 8))
+        red, green, blue = image.getpixel((5, 2))
+    pixel = (expected[:, 2, 5] * 255).round().int().tolist()
+    assert [red, green, blue] == pixel
+
+
+def test_several_pictures_make_a_grid(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "grid.png"
+    command(str(run), "a ring", out, count=3)
+    with Image.open(out) as image:
+        # Two columns and two rows of 8 pixels, with a gap of 4 between them.
+        assert image.size == (20, 20)
+        assert image.getpixel((15, 15)) == (255, 255, 255)
+    assert [p.name for p in tmp_path.glob("*.png")] == ["grid.png"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"steps": 5}, r"--steps 5: a student draws in 1 to 4 steps"),
+        ({"steps": 0}, r"--steps 0: a student draws in 1 to 4 steps"),
+        ({"count": 0}, r"--count 0: at least 1 picture"),
+        ({"snapshot": "1-stpe"}, r"no snapshot '1-stpe'; did you mean '1-step'\? snapshots: start"),
+        ({"out": Path("a.jpg")}, r"--out a.jpg: the picture is a PNG"),
+        ({"run": "nowhere"}, r"nowhere is not a run folder: it has no recipe.yaml"),
+    ],
+)
+def test_what_can_be_mended_is_a_sentence(run: Path, changes: Any, sentence: str) -> None:
+    arguments = {"run": str(run), "prompt": "a ring", "out": run / "a.png"} | changes
+    with pytest.raises(UserError, match=sentence):
+        command(**arguments)
+    assert not (run / "a.png").exists()
+
+
+def test_a_run_that_is_not_far_enough(run: Path) -> None:
+    shutil.rmtree(run / "snapshots")
+    with pytest.raises(UserError, match="no snapshot of the student yet: the first is written"):
+        load_student(run)
+
+
+def test_a_damaged_and_a_foreign_snapshot(run: Path) -> None:
+    folder = RunFolder(run)
+    folder.snapshot("start").write_bytes(b"no safetensors")
+    with pytest.raises(UserError, match=r"start.safetensors can't be read"):
+        load_student(run, "start")
+    save_tensors(folder.snapshot("start"), {"weight": torch.zeros(4, 7, 3, 3)})
+    with pytest.raises(UserError, match="holds the weights of another network"):
+        load_student(run, "start")
+
+
+def test_a_place_that_can_not_be_written(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match="file is a file, not a folder"):
+        command(str(run), "a ring", tmp_path / "file" / "new" / "a.png")
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(UserError, match="is a folder; name a file in it"):
+        command(str(run), "a ring", tmp_path / "folder.png")
+
+    def refuse(*_: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("os.replace", refuse)
+    with pytest.raises(UserError, match=r"Could not write .*a.png: Permission denied"):
+        command(str(run), "a ring", tmp_path / "a.png")
+    assert not list(tmp_path.glob("*a.png*"))

@@ -1,0 +1,94 @@
+"""A plan's bytes are those of the state that a run builds, and switches are tried for a card."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from distillkit.memory import fit
+from distillkit.memory.plan import GIB, make_plan, usable
+from distillkit.recipe.load import dump_recipe, load_recipe
+from distillkit.recipe.schema import Recipe, RunConfig
+from distillkit.training.optimizers import optimizer_tensors
+from tests.distillkit.world import MeanGuessConfig, trainer, world_recipe
+
+
+def size(tensors: Sequence[Tensor]) -> int:
+    return sum(t.nbytes for t in tensors)
+
+
+def test_bytes_of_a_plan_are_those_of_a_run(tmp_path: Path) -> None:
+    recipe = world_recipe(losses=[{"type": "hinge"}, MeanGuessConfig()], refresh=None)
+    parts = {part.name: part for part in make_plan(recipe).parts}
+    run = trainer(recipe, tmp_path)
+    state = run.state
+    assert state.critics is not None
+    assert state.critic_optimizer is not None
+    assert state.ema is not None
+    network, heads = state.student.network.module, state.critics.pool.heads
+    [guess] = state.aux_networks
+    drawn = state.head_parameters(state.draw_panel(0).head_ids)  # type: ignore[union-attr]
+    for p in heads.parameters():  # as when every head has been drawn once
+        p.grad = torch.zeros_like(p)
+    run.step(0)
+    for name, module, gradients in (
+        ("student", network, list(network.parameters())),
+        ("heads", heads, drawn),
+        ("losses' networks", guess, list(guess.parameters())),
+        ("teacher", state.samples.teacher.modules()[0], []),
+        ("backbone", state.critics.backbone.modules()[0], []),
+    ):
+        assert parts[name].weights == size(list(module.parameters())), name
+        assert parts[name].gradients == size(gradients), name
+    assert parts["EMA"].weights == size(list(state.ema.weights.values()))
+    assert parts["student"].optimizer == size(
+        [*optimizer_tensors(state.student_optimizer).values()]
+    )
+    critics = parts["heads"].optimizer + parts["losses' networks"].optimizer
+    assert critics == size([*optimizer_tensors(state.critic_optimizer).values()])
+
+
+def test_offloaded_heads_leave_the_device_to_the_drawn_ones(tmp_path: Path) -> None:
+    plan = make_plan(world_recipe())
+    less = make_plan(world_recipe(run=RunConfig(batch=4, offload_heads=True)))
+    heads, drawn = ({part.name: part for part in p.parts}["heads"] for p in (plan, less))
+    assert heads.weights == drawn.weights + less.offloaded
+    assert 0 < drawn.weights == drawn.gradients == heads.gradients
+    assert less.peak < plan.peak
+    assert plan.offloaded == 0
+
+
+@pytest.mark.usefixtures("examples_installed")
+def test_switches_are_tried_in_order_until_the_card_holds_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A card a little smaller than the run's peak, and one that nothing fits."""
+    file = tmp_path / "mine.yaml"
+    file.write_text(dump_recipe(world_recipe()))
+    asked: list[list[str]] = []
+
+    def load(sets: Sequence[str]) -> Recipe:
+        asked.append(list(sets))
+        return load_recipe(file, sets).recipe
+
+    monkeypatch.setattr(fit, "LEAST", 1.0)
+    plan = make_plan(load([]))
+    card = (plan.peak * 0.99 - usable(0)) / (usable(1) - usable(0))
+    assert plan.fits(card / 0.98)
+    assert not plan.fits(card)
+    [(_, found), (_, none)] = fit.find_fits(load, (0.1, card), plan)
+    assert none is None
+    assert found is not None
+    assert found.plan.fits(card)
+    assert make_plan(load_recipe(file, found.sets).recipe).peak == found.plan.peak
+    assert asked[1] == ["run.precision=bf16"]
+    assert any("optim.student.bits=8" in sets for sets in asked)
+    assert any("run.batch=2" in sets for sets in asked)
+
+
+def test_a_card_keeps_something_for_itself() -> None:
+    assert usable(24) < 24 * GIB

@@ -1,0 +1,50 @@
+"""Configs: the string under a field is its description, wherever the config is defined."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from distillkit.configs import RefreshConfig, StudentConfig
+
+
+class Base(RefreshConfig):
+    """A policy."""
+
+    type: Literal["base"] = "base"
+    share: float = Field(0.5, ge=0)
+    """Share that is reset,
+    of all heads."""
+    every: int = 1
+    """Iterations between."""
+    silent: int = 0
+
+
+class Derived(Base):
+    """A policy with a field that means something else."""
+
+    share: float = 1.0
+    """Share of the drawn heads."""
+    every: int = Field(2, description="Iterations.")
+
+
+def test_docstrings_under_fields_are_descriptions() -> None:
+    base = {name: field.description for name, field in Base.model_fields.items()}
+    assert base["share"] == "Share that is reset,\nof all heads."
+    assert (base["every"], base["silent"]) == ("Iterations between.", None)
+    derived = {name: field.description for name, field in Derived.model_fields.items()}
+    assert (derived["share"], derived["every"]) == ("Share of the drawn heads.", "Iterations.")
+
+
+def test_inherited_fields_and_classes_in_functions_have_them_too() -> None:
+    class Local(StudentConfig):
+        type: Literal["local"] = "local"
+        depth: int = 3
+        """Blocks that train."""
+
+    assert Local.model_fields["depth"].description == "Blocks that train."
+    shift = Local.model_fields["timestep_shift"].description
+    assert shift == StudentConfig.model_fields["timestep_shift"].description
+    properties = Local.model_json_schema()["properties"]
+    assert properties["depth"]["description"] == "Blocks that train."

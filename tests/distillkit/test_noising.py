@@ -1,0 +1,43 @@
+"""x_0 to x_t and back: the schedule's published numbers, and every parameterisation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from tests.distillkit.world import world_schedule
+
+
+def test_error_of_the_network_grows_as_the_schedule_says() -> None:
+    """sqrt((1 - alpha_bar) / alpha_bar): 14.6, 5.1, 1.62, 1.16, 0.70 at these timesteps."""
+    schedule = world_schedule()
+    t_B = torch.tensor([999, 800, 500, 399, 250])
+    x, zero = torch.zeros(5, 1, 1, 1), torch.zeros(5, 1, 1, 1)
+    error = schedule.to_x_0(zero, x, t_B, "epsilon") - schedule.to_x_0(zero + 1, x, t_B, "epsilon")
+    expected = [14.6, 5.1, 1.62, 1.16, 0.70]
+    for value, wanted in zip(error.flatten().tolist(), expected, strict=True):
+        assert value == pytest.approx(wanted, rel=0.02)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+def test_x_0_comes_back_from_every_parameterisation(prediction: Any) -> None:
+    schedule = world_schedule()
+    rng = torch.Generator().manual_seed(0)
+    x_0, eps = torch.randn(3, 4, 2, 2, generator=rng), torch.randn(3, 4, 2, 2, generator=rng)
+    t_B = torch.tensor([10, 400, 900])
+    a = schedule.alpha_bar(t_B)
+    said = {"epsilon": eps, "sample": x_0, "v_prediction": a.sqrt() * eps - (1 - a).sqrt() * x_0}
+    x_t = schedule.add(x_0, eps, t_B)
+    found = schedule.to_x_0(said[prediction], x_t, t_B, prediction)
+    torch.testing.assert_close(found, x_0, rtol=1e-3, atol=1e-4)
+
+
+def test_fractional_timesteps_lie_between_whole_ones() -> None:
+    schedule = world_schedule()
+    whole = schedule.alpha_bar(torch.tensor([400, 401])).flatten()
+    middle = float(schedule.alpha_bar(torch.tensor([400.5])))
+    assert whole[1] < middle < whole[0]
+    same = schedule.alpha_bar(torch.tensor([400.0, 401.0])).flatten()
+    torch.testing.assert_close(same, whole)

@@ -1,0 +1,84 @@
+"""From a recipe to its parts: one that raises in `build()` is told with its plugin and line."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pytest
+
+from distillkit import testing
+from distillkit.configs import ComponentConfig, PoolConfig, PromptsConfig, RefreshConfig
+from distillkit.errors import UserError
+from distillkit.registry.entry_points import Installed
+from distillkit.registry.registry import Origin
+from distillkit.training.build import build_part, build_parts
+
+THEIRS = Origin("theirs", "distillkit-theirs", "2.1")
+
+
+class TornPool(PoolConfig):
+    """Raises when it is built."""
+
+    type: Literal["torn"] = "torn"
+
+    def build(self, channels: tuple[int, ...], seed: int) -> Any:
+        raise RuntimeError("no such head")
+
+
+class Picky(RefreshConfig):
+    """Asks for what the user can mend."""
+
+    type: Literal["picky"] = "picky"
+
+    def build(self) -> Any:
+        raise UserError("refresh.every: more than the run has")
+
+
+class Blank(PromptsConfig):
+    """Gives nothing."""
+
+    type: Literal["blank"] = "blank"
+
+    def build(self) -> Any:
+        return []
+
+
+@pytest.fixture(autouse=True)
+def plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Installed()
+    for config in (TornPool, Picky, Blank):
+        found.registry.add(config, THEIRS)
+    monkeypatch.setattr("distillkit.training.build.installed", lambda: found)
+
+
+def said(config: ComponentConfig) -> str:
+    with pytest.raises(UserError) as caught:
+        build_parts(testing.recipe(config))
+    return str(caught.value)
+
+
+def test_an_exception_in_build_names_part_package_version_and_line() -> None:
+    assert said(TornPool()).startswith(
+        "pool 'torn' of plugin 'theirs' (distillkit-theirs 2.1) could not be built: "
+        f"RuntimeError: no such head ({__file__}:"
+    )
+
+
+def test_a_part_that_no_plugin_registered_is_named_by_its_module() -> None:
+    class Stray(TornPool):
+        pass
+
+    with pytest.raises(UserError, match=f"pool 'torn' of {__name__} could not be built"):
+        build_part(Stray(), (1,), 0)
+
+
+def test_a_parts_own_sentence_stays_as_it_is() -> None:
+    assert said(Picky()) == "refresh.every: more than the run has"
+
+
+def test_no_prompts_are_a_sentence() -> None:
+    assert said(Blank()) == "prompts: 'blank' gave no prompt at all"
+
+
+def test_a_recipe_without_the_torn_part_is_built() -> None:
+    assert build_parts(testing.recipe()).pool is not None

@@ -1,0 +1,68 @@
+"""What accelerate is asked for, and what is said where it can't be had or processes disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+
+from distillkit.errors import UserError
+from distillkit.recipe.schema import RunConfig
+from distillkit.training.processes import check_agreement, digest_of, make_accelerator
+from tests.distillkit.world import world_recipe
+
+
+@pytest.fixture
+def fresh_accelerate() -> Iterator[None]:
+    """accelerate keeps one state a process; this test sets it beforehand."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_a_tracker_that_is_not_installed_is_named(tmp_path: Path) -> None:
+    recipe = world_recipe(run=RunConfig(trackers=["no-such-tracker"]))
+    with pytest.raises(UserError, match=r"run.trackers: 'no-such-tracker' is not installed"):
+        make_accelerator(recipe, tmp_path)
+
+
+@pytest.mark.usefixtures("fresh_accelerate")
+def test_a_precision_that_accelerate_refuses_is_named(tmp_path: Path) -> None:
+    Accelerator(cpu=True)
+    with pytest.raises(UserError, match=r"run.precision: bf16 can't be used here: Accelerator"):
+        make_accelerator(world_recipe(run=RunConfig(precision="bf16")), tmp_path)
+
+
+@pytest.mark.usefixtures("fresh_accelerate")
+def test_processes_that_do_not_find_each_other_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each would take itself for the only one, and all would write to one folder."""
+    Accelerator(cpu=True)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match=r"started 2 processes .*accelerate runs 1: .*torchrun"):
+        make_accelerator(world_recipe(), tmp_path)
+
+
+def test_digests_are_equal_for_equal_values_alone() -> None:
+    values = (3, [1, 2], torch.tensor([0.5, 1.5]))
+    same = (3, [1, 2], torch.tensor([0.5, 1.5]).bfloat16())
+    assert digest_of(*values) == digest_of(*same)
+    others = [(3, [2, 1], values[2]), (3, [1, 2], torch.tensor([0.5, 1.25])), values[:2]]
+    assert digest_of(*values) not in [digest_of(*other) for other in others]
+
+
+def test_the_process_that_disagrees_is_named() -> None:
+    def among(*digests: int) -> SimpleNamespace:
+        gathered = torch.tensor(digests)
+        return SimpleNamespace(num_processes=len(digests), device="cpu", gather=lambda _: gathered)
+
+    check_agreement(among(5), "the panel", 5)
+    check_agreement(among(5, 5, 5), "the panel", 5)
+    with pytest.raises(UserError, match=r"Process 2 disagrees with process 0 on the panel\."):
+        check_agreement(among(5, 5, 4), "the panel", 5)

@@ -1,0 +1,63 @@
+"""What an iteration does is a function of its number: phases, learning rate, who trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from distillkit.recipe.schema import AdamWConfig, OptimConfig, StudentAdamWConfig, WarmupConfig
+from tests.distillkit.world import trainer, world_recipe
+
+WARMUP = WarmupConfig(student=3, losses=[{"type": "regression"}], critic=2)
+
+
+def test_phases_follow_each_other_and_say_who_trains(tmp_path: Path) -> None:
+    """3 + 2 iterations of warm-up, then stages of 8, 6 and 6."""
+    schedule = trainer(world_recipe(warmup=WARMUP), tmp_path).schedule
+    specs = [schedule.spec(i) for i in range(len(schedule))]
+    assert [spec.phase for spec in specs] == [
+        *["student warm-up"] * 3,
+        *["critic warm-up"] * 2,
+        *["1-step"] * 8,
+        *["2-step"] * 6,
+        *["4-step"] * 6,
+    ]
+    assert [i for i, spec in enumerate(specs) if not spec.trains_student] == [3, 4]
+    assert [i for i, spec in enumerate(specs) if not spec.trains_critic] == [0, 1, 2]
+    assert [i for i, spec in enumerate(specs) if spec.resets_optimizer] == [0, 5]
+    assert [i for i, spec in enumerate(specs) if spec.ends_stage] == [12, 18, 24]
+    assert schedule.start == 5
+
+
+@pytest.mark.parametrize(
+    ("updates", "stages", "first"),
+    [(1, {1: 8}, 5), (4, {1: 8}, 8), (1, {2: 2, 4: 2}, 5), (3, {2: 4}, 7)],
+)
+def test_first_joint_iteration(
+    tmp_path: Path, updates: int, stages: dict[int, int], first: int
+) -> None:
+    """Both players train: of one step where there is such a one, else of the first length."""
+    optim = OptimConfig(student=StudentAdamWConfig(lr=1e-3), critic_updates=updates)
+    refinement = {"type": "bottom-up", "stages": stages}
+    recipe = world_recipe(warmup=WARMUP, optim=optim, refinement=refinement)
+    assert trainer(recipe, tmp_path).schedule.first_joint_iteration() == first
+
+
+def test_the_students_step_size_falls_along_half_a_cosine(tmp_path: Path) -> None:
+    optim = OptimConfig(
+        student=StudentAdamWConfig(lr=1e-2, final_lr_ratio=0.2),
+        warmup=StudentAdamWConfig(lr=1e-3),
+        critic=AdamWConfig(lr=1e-2),
+    )
+    warmup = WarmupConfig(student=2, losses=[{"type": "regression"}])
+    run = trainer(world_recipe(optim=optim, warmup=warmup), tmp_path)
+    start, end = run.schedule.start, len(run.schedule)
+    assert [run.schedule.spec(i).optim.lr for i in (0, 1)] == [1e-3, 1e-3]
+    # 20 iterations in three stages: one curve, halfway to 0.2 in the middle.
+    for i, share in ((0, 1.0), (5, 0.2 + 0.8 * (1 + 0.5**0.5) / 2), (10, 0.6)):
+        assert run.schedule.spec(start + i).optim.lr == pytest.approx(share * 1e-2)
+    assert 0.2e-2 < run.schedule.spec(end - 1).optim.lr < 0.21e-2
+    run.train()
+    [group] = run.state.student_optimizer.param_groups
+    assert group["lr"] == run.schedule.spec(end - 1).optim.lr

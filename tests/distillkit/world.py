@@ -1,0 +1,116 @@
+"""The world that the core's tests train in: the examples' 8x8 latents under NitroFusion's pool.
+
+`distillkit.examples` bring teacher, student, backbone and metrics. What they have none of comes
+from NitroFusion: several views and noise levels, heads that rest, refreshes at random, stages.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from distillkit import api, testing
+from distillkit.configs import LossConfig
+from distillkit.examples.teacher import ExampleTeacher, ExampleTeacherConfig
+from distillkit.noising import NoiseSchedule
+from distillkit.recipe.schema import AdamWConfig, OptimConfig, Recipe, RunConfig, StudentAdamWConfig
+from distillkit.training.callbacks import Callback
+from distillkit.training.divergence import StepMetrics
+from distillkit.training.state import state_tensors
+from distillkit.training.trainer import Trainer
+
+STAGES = {1: 8, 2: 6, 4: 6}
+"""Iterations by length of the roll-out: 20 in all."""
+
+
+def world_recipe(**changes: Any) -> Recipe:
+    """24 heads on two levels, in three views at two noise levels; milliseconds an iteration."""
+    heads = {"timesteps": [10, 500], "heads_per_slot": 2, "width": 16, "depth": 1}
+    fields: dict[str, Any] = {
+        "prompts": {"type": "list", "prompts": [f"prompt {i}" for i in range(7)]},
+        "pool": {"type": "dynamic", "zero_init": False} | heads,
+        "refresh": {"type": "random", "fraction": 0.1},
+        "losses": [{"type": "hinge"}],
+        "refinement": {"type": "bottom-up", "stages": STAGES},
+        "optim": OptimConfig(
+            student=StudentAdamWConfig(lr=1e-3), critic=AdamWConfig(lr=1e-2, weight_decay=0.1)
+        ),
+        "metrics": None,
+        "run": RunConfig(batch=4, checkpoint_every=10),
+    }
+    return testing.recipe(**fields | changes)
+
+
+def world_teacher() -> ExampleTeacher:
+    """The world's teacher; its network is the student's first one too."""
+    return ExampleTeacherConfig().build()
+
+
+def world_schedule() -> NoiseSchedule:
+    """1000 levels, scaled-linear from 0.00085 to 0.012: that of most latent diffusion models."""
+    return world_teacher().schedule
+
+
+def trainer(recipe: Recipe, folder: Path, callback: Callback | None = None) -> Trainer:
+    """A trainer of this recipe on the CPU, as `distillkit.train` makes one."""
+    return api.prepare(recipe, folder, callback, accelerator=Accelerator(cpu=True))
+
+
+def everything(of: Trainer) -> dict[str, Tensor]:
+    """A copy of all that a checkpoint of this moment would hold, by `part.name`."""
+    saved = state_tensors(of.state, of.monitor)
+    return {f"{part}.{k}": v.detach().clone() for part, ts in saved.items() for k, v in ts.items()}
+
+
+def assert_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    """Bit for bit."""
+    assert one.keys() == other.keys()
+    different = [name for name in one if not torch.equal(one[name], other[name])]
+    assert not different, f"{len(different)} of {len(one)} differ: {different[:5]}"
+
+
+class StopAfter(Callback):
+    """Sends a signal to this process after an iteration in the middle of a run."""
+
+    def __init__(self, iterations: int, number: int) -> None:
+        self.iterations, self.number = iterations, number
+
+    def on_iteration(self, i: int, total: int, metrics: StepMetrics, seconds: float) -> None:
+        if i + 1 == self.iterations:
+            os.kill(os.getpid(), self.number)
+
+
+class MeanGuess:
+    """A loss with a network of its own that learns the mean of the student's pictures."""
+
+    def __init__(self) -> None:
+        self.bias = torch.nn.Linear(1, 1)
+        torch.nn.init.zeros_(self.bias.weight)
+        torch.nn.init.zeros_(self.bias.bias)
+
+    def critic(self, batch: Any) -> Tensor:
+        guess = self.bias(batch.fake_BCHW.new_ones(1))
+        return (batch.fake_BCHW.detach().mean() - guess).square().mean()
+
+    def student(self, batch: Any) -> Tensor:
+        return (batch.fake_BCHW - batch.real_BCHW).square().mean()
+
+    def after_critic_step(self, heads: Any) -> None:
+        pass
+
+    def modules(self) -> list[torch.nn.Module]:
+        return [self.bias]
+
+
+class MeanGuessConfig(LossConfig):
+    """For tests of losses that own a network, which no example does."""
+
+    type: Literal["mean-guess"] = "mean-guess"
+
+    def build(self, teacher: Any, student: Any) -> Any:
+        return MeanGuess()

@@ -1,0 +1,140 @@
+"""A student for other software: each form is read back by that software's own loader."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from distillkit.errors import UserError
+from distillkit.training.student import Student
+from distillkit_diffusers.configs import UNetStudentConfig
+from distillkit_diffusers.export.exporters import (
+    FolderExporter,
+    LoRAExporter,
+    SingleFileExporter,
+    UNetExporter,
+)
+from distillkit_diffusers.io.tensor_names import find_unet, unet_names
+from distillkit_diffusers.teacher import load_teacher
+from tests.distillkit_diffusers.tiny import PROMPTS, UNET_FILE, noise, perturbed, stock_pipeline
+
+SHIFT = 250
+
+
+@pytest.fixture(scope="module")
+def student(teacher: Any) -> Any:
+    return perturbed(UNetStudentConfig().build(teacher))
+
+
+def expected(student: Any) -> torch.Tensor:
+    """Our own latents in one step."""
+    teacher = student.teacher
+    with torch.no_grad():
+        ours = Student(student, teacher.schedule, SHIFT)
+        return ours.rollout(noise(2), teacher.encode(PROMPTS), 1, torch.empty(0))
+
+
+def drawn(pipe: Any) -> torch.Tensor:
+    """A stock pipeline's latents in one step at the shifted timestep."""
+    from diffusers import LCMScheduler
+
+    pipe.set_progress_bar_config(disable=True)
+    pipe.scheduler = LCMScheduler.from_config(pipe.scheduler.config)
+    call = {"timesteps": [999 * SHIFT // 1000], "guidance_scale": 0, "output_type": "latent"}
+    return pipe(PROMPTS, latents=noise(2), **call).images
+
+
+def test_a_single_file_gives_the_same_picture(
+    student: Any, tiny_sdxl: Path, tmp_path: Path
+) -> None:
+    from diffusers import StableDiffusionXLPipeline
+
+    path = tmp_path / "student.safetensors"
+    notes = SingleFileExporter("fp32").export(student, SHIFT, path)
+    pipe = StableDiffusionXLPipeline.from_single_file(
+        path, config=str(tiny_sdxl), local_files_only=True, dtype=torch.float32
+    )
+    torch.testing.assert_close(drawn(pipe), expected(student), rtol=1e-4, atol=1e-5)
+    teacher = student.teacher
+    for part in ("vae", "text_encoder", "text_encoder_2"):
+        ours, theirs = getattr(teacher.pipe, part).state_dict(), getattr(pipe, part).state_dict()
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert notes == ["a checkpoint in SDXL's original layout, fp32, shift 250"]
+    with safe_open(path, "pt") as file:
+        assert file.metadata() == {"format": "pt", "timestep_shift": "250"}
+        keys = set(file.keys())
+    assert "conditioner.embedders.0.transformer.text_model.final_layer_norm.bias" in keys
+    assert "conditioner.embedders.1.model.transformer.resblocks.1.attn.in_proj_weight" in keys
+    page = path.with_suffix(".txt").read_text()
+    assert "shifted_timestep 250" in page
+    assert "timesteps=[249]" in page
+
+
+def test_a_unet_file_has_diffusers_names(student: Any, tiny_sdxl: Path, tmp_path: Path) -> None:
+    path = tmp_path / "unet.safetensors"
+    UNetExporter("fp16").export(student, SHIFT, path)
+    weights = load_file(path)
+    assert {w.dtype for w in weights.values()} == {torch.float16}
+    UNetExporter("fp32").export(student, SHIFT, path)
+    pipe = stock_pipeline(tiny_sdxl)
+    pipe.unet.load_state_dict(load_file(path))
+    torch.testing.assert_close(drawn(pipe), expected(student), rtol=1e-4, atol=1e-5)
+    assert find_unet(weights) == {theirs: ours for ours, theirs in unet_names(weights).items()}
+
+
+def test_a_folder_in_another_number_format(student: Any, tmp_path: Path) -> None:
+    FolderExporter("fp16").export(student, SHIFT, tmp_path / "half")
+    weights = load_file(tmp_path / "half/unet/diffusion_pytorch_model.safetensors")
+    assert {w.dtype for w in weights.values()} == {torch.float16}
+    FolderExporter(None).export(student, SHIFT, tmp_path / "whole")
+    torch.testing.assert_close(drawn(stock_pipeline(tmp_path / "whole")), expected(student))
+
+
+def test_a_lora_of_full_rank_gives_the_same_picture(
+    teacher: Any, tiny_sdxl: Path, tmp_path: Path
+) -> None:
+    """Full rank, and only matrices moved: the LoRA is the whole difference."""
+    student = perturbed(UNetStudentConfig().build(teacher), matrices_only=True)
+    path = tmp_path / "lora.safetensors"
+    notes = LoRAExporter("fp32", 10_000, None).export(student, SHIFT, path)
+    assert notes == [
+        "a LoRA of rank 10000, fp32, shift 250",
+        "it keeps 100.00% of the difference to its base (squared Frobenius norm)",
+    ]
+    pipe = stock_pipeline(tiny_sdxl)
+    before = drawn(pipe)
+    pipe.load_lora_weights(str(tmp_path), weight_name=path.name)
+    pipe.fuse_lora()
+    pipe.unload_lora_weights()
+    for name, weight in pipe.unet.state_dict().items():
+        torch.testing.assert_close(weight, student.module.state_dict()[name], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(drawn(pipe), expected(student), rtol=1e-3, atol=1e-3)
+    assert (before - expected(student)).abs().max() > 0.05
+
+
+def test_a_loras_base_is_the_model_before_the_teachers_other_unet(
+    tiny_sdxl: Path, tmp_path: Path
+) -> None:
+    weights = load_file(tiny_sdxl / UNET_FILE)
+    doubled = {n: 2 * w if w.ndim == 2 else w for n, w in weights.items()}
+    save_file(doubled, tmp_path / "unet.safetensors")
+    student = UNetStudentConfig().build(
+        load_teacher(tiny_sdxl, unet=str(tmp_path / "unet.safetensors"))
+    )
+    path = tmp_path / "lora.safetensors"
+    LoRAExporter("fp32", 10_000, None).export(student, SHIFT, path)
+    found = load_file(path)
+    assert {float(w) for n, w in found.items() if n.endswith(".alpha")} == {32.0}
+    name = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+    key = "lora_unet_" + name.replace(".", "_")
+    change = found[f"{key}.lora_up.weight"] @ found[f"{key}.lora_down.weight"]
+    torch.testing.assert_close(change, weights[f"{name}.weight"], rtol=1e-4, atol=1e-5)
+    base = str(tmp_path / "unet.safetensors")
+    with pytest.raises(UserError, match=r"the student's matrices equal its base's; .*--set base="):
+        LoRAExporter("fp32", 4, base).export(student, SHIFT, path)

@@ -1,0 +1,125 @@
+"""DMD2's loss against values worked out by hand, and a run in which it owns its network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from distillkit import api, testing
+from distillkit.examples.refinement import ExampleRefinementConfig
+from distillkit.examples.teacher import ExampleTeacherConfig
+from distillkit.recipe.schema import AdamWConfig, OptimConfig, StudentAdamWConfig
+from distillkit.runs.folder import read_log
+from distillkit.training.critics import LazyTrainBatch
+from distillkit.training.state import state_tensors
+from distillkit.training.trainer import Trainer
+from distillkit.values import Condition
+from distillkit_dmd2.loss import DistributionMatching, DistributionMatchingConfig
+from distillkit_nitrofusion.losses.hinge import HingeConfig
+
+
+class Constant:
+    """Predicts one x_0 for any input."""
+
+    prediction: Any = "sample"
+
+    def __init__(self, value: float) -> None:
+        self.module: nn.Module = nn.Linear(1, 1)
+        self.value = value
+
+    def __call__(self, x_t_BCHW: Tensor, t_B: Tensor, cond: Condition) -> Tensor:
+        return torch.full_like(x_t_BCHW, self.value)
+
+
+class MeanOfCondition(Constant):
+    """Predicts the mean of its condition."""
+
+    def __call__(self, x_t_BCHW: Tensor, t_B: Tensor, cond: Condition) -> Tensor:
+        return torch.zeros_like(x_t_BCHW) + float(cond.tensors["told"].mean())
+
+
+def loss_with(denoiser: Any, guidance: float) -> DistributionMatching:
+    """The loss with this teacher, and a fake score that says 2."""
+    teacher: Any = ExampleTeacherConfig().build()
+    teacher.denoiser = denoiser
+    loss = DistributionMatching(teacher, low=20, high=980, guidance=guidance)
+    loss.fake_score = Constant(2.0)
+    return loss
+
+
+def batch_of(fake_BCHW: Tensor, cond: float = 0.0) -> LazyTrainBatch:
+    count = len(fake_BCHW)
+    return LazyTrainBatch(
+        x_T_BCHW=fake_BCHW,
+        cond=Condition({"told": torch.full((count, 2), cond)}),
+        null=Condition({"told": torch.zeros(count, 2)}),
+        real_BCHW=fake_BCHW,
+        fake_BCHW=fake_BCHW,
+        steps=1,
+        positions=range(count),
+        seed=0,
+    )
+
+
+def test_student_moves_from_its_own_score_to_the_teachers() -> None:
+    """x = 3, real score says 1, fake score says 2: g = (2 - 1) / |3 - 1| = 0.5 in every value.
+
+    The loss is 0.5 * 0.5^2 = 0.125, its gradient 0.5 / number of values: downhill is towards 1.
+    """
+    loss = loss_with(Constant(1.0), guidance=1.0)
+    x = torch.full((2, 4, 8, 8), 3.0, requires_grad=True)
+    value = loss.student(batch_of(x))
+    value.backward()
+    assert abs(float(value.detach()) - 0.125) < 1e-6
+    torch.testing.assert_close(x.grad, torch.full_like(x, 0.5 / x.numel()))
+
+
+def test_guidance_extrapolates_the_teachers_score() -> None:
+    """Told 1, null 0, guidance 3: real = 0 + 3 * (1 - 0) = 3; fake 2, x = 4: g = (2 - 3) / 1."""
+    loss = loss_with(MeanOfCondition(0.0), guidance=3.0)
+    x = torch.full((1, 4, 8, 8), 4.0, requires_grad=True)
+    loss.student(batch_of(x, cond=1.0)).backward()
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad, torch.full_like(x, -1.0 / x.numel()))
+
+
+def test_fake_score_learns_and_student_gets_no_gradient_from_that() -> None:
+    teacher = ExampleTeacherConfig().build()
+    loss = DistributionMatching(teacher, low=20, high=980, guidance=1.0)
+    x = torch.randn(2, 4, 8, 8, requires_grad=True)
+    loss.critic(batch_of(x)).backward()
+    assert x.grad is None
+    assert all(p.grad is not None for p in loss.fake_score.module.parameters())
+    assert all(p.grad is None for p in teacher.denoiser.module.parameters())
+
+
+def everything(run: Trainer) -> dict[str, Tensor]:
+    """A copy of all that a checkpoint holds, by part and name."""
+    parts = state_tensors(run.state, run.monitor).items()
+    return {f"{part}.{k}": t.detach().clone() for part, ts in parts for k, t in ts.items()}
+
+
+def test_a_run_with_five_critic_updates_a_student_update_and_a_gan_term(tmp_path: Path) -> None:
+    optim = OptimConfig(
+        student=StudentAdamWConfig(lr=1e-3),
+        critic=AdamWConfig(lr=1e-2),
+        aux=AdamWConfig(lr=1e-3),
+        critic_updates=5,
+    )
+    recipe = testing.recipe(
+        *(DistributionMatchingConfig(), HingeConfig(weight=0.1)),
+        ExampleRefinementConfig(iterations=20),
+        optim=optim,
+    )
+    run = api.prepare(recipe, tmp_path, accelerator=Accelerator(cpu=True))
+    before = everything(run)
+    run.train()
+    after = everything(run)
+    for part in ("student.", "heads.", "aux-0."):
+        assert any(not torch.equal(after[k], v) for k, v in before.items() if k.startswith(part))
+    rows = read_log(tmp_path / "log.jsonl")
+    assert [r["iteration"] for r in rows if r["student"] is not None] == [4, 9, 14, 19]

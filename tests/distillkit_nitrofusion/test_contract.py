@@ -1,0 +1,63 @@
+"""NitroFusion's parts keep the contracts that every plugin's parts are held to."""
+
+from __future__ import annotations
+
+import pytest
+
+from distillkit import testing
+from distillkit.configs import ComponentConfig
+from distillkit_nitrofusion.losses.hinge import HingeConfig
+from distillkit_nitrofusion.losses.r1 import ApproximateR1Config
+from distillkit_nitrofusion.losses.regression import RegressionConfig
+from distillkit_nitrofusion.losses.wasserstein import WassersteinConfig
+from distillkit_nitrofusion.plugin import distillkit_register_losses
+from distillkit_nitrofusion.pool import DynamicPoolConfig, StaticPoolConfig
+from distillkit_nitrofusion.refinement import BottomUpConfig, FixedConfig
+from distillkit_nitrofusion.refresh import (
+    NeverRefreshConfig,
+    OldestRefreshConfig,
+    RandomRefreshConfig,
+)
+
+PARTS: list[ComponentConfig] = [
+    DynamicPoolConfig(width=16, depth=1, timesteps=[10, 500]),
+    DynamicPoolConfig(width=16, draw="all", levels=[1], zero_init=False),
+    StaticPoolConfig(width=16),
+    RandomRefreshConfig(fraction=0.1),
+    OldestRefreshConfig(every=2),
+    NeverRefreshConfig(),
+    BottomUpConfig(stages={1: 30, 2: 20, 4: 20}),
+    FixedConfig(steps=2, iterations=5),
+    HingeConfig(r1=ApproximateR1Config()),
+    *(config() for config in distillkit_register_losses()),
+]
+
+
+def test_the_plugin() -> None:
+    testing.check_plugin("distillkit_nitrofusion.plugin")
+
+
+@pytest.mark.parametrize("config", PARTS, ids=lambda config: config.name())
+def test_part(config: ComponentConfig) -> None:
+    testing.check(config)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (
+            DynamicPoolConfig(width=16, depth=1, zero_init=False),
+            RandomRefreshConfig(fraction=0.2),
+            HingeConfig(),
+        ),
+        (StaticPoolConfig(width=16, depth=1), OldestRefreshConfig(), WassersteinConfig()),
+        (
+            BottomUpConfig(stages={1: 2, 2: 2, 4: 2}),
+            HingeConfig(),
+            RegressionConfig(norm="pseudo-huber"),
+        ),
+    ],
+    ids=["dynamic", "static", "bottom-up"],
+)
+def test_a_run(parts: tuple[ComponentConfig, ...]) -> None:
+    testing.check_run(*parts)
