@@ -18,13 +18,13 @@ from distillkit.errors import UserError
 from distillkit.evaluation.evaluate import evaluate
 from distillkit.evaluation.grids import make_previews, save_image
 from distillkit.evaluation.sampling import sample
-from distillkit.recipe.load import LoadedRecipe, dump_recipe, load_recipe
+from distillkit.recipe.load import LoadedRecipe, compare_recipes, dump_recipe, load_recipe
 from distillkit.recipe.schema import Recipe
 from distillkit.report.report import write_report
 from distillkit.runs.folder import RunFolder
 from distillkit.training.build import build_parts
 from distillkit.training.callbacks import Callback, Stopped
-from distillkit.training.processes import make_accelerator
+from distillkit.training.processes import make_accelerator, set_threads
 from distillkit.training.train_state import TrainState
 from distillkit.training.trainer import Trainer
 
@@ -65,8 +65,10 @@ def prepare(
     """
     plain = recipe.recipe if isinstance(recipe, LoadedRecipe) else recipe
     folder, callback = RunFolder(Path(out)), callback or Callback()
-    accelerator = accelerator or make_accelerator(plain, folder.path)
-    callback.on_message(f"Device  {accelerator.device}")
+    if accelerator is None:
+        accelerator = make_accelerator(plain, folder.path)
+        threads = set_threads(plain.run.threads or folder.about().get("threads"), accelerator)
+        callback.on_message(f"Device  {accelerator.device}{threads}")
     parts = build_parts(plain)
     previews = make_previews(plain, parts, accelerator.device)
 
@@ -94,11 +96,13 @@ def check_folder(recipe: Recipe | LoadedRecipe, out: Path, resume: bool) -> RunF
     if not folder.recipe.exists():
         raise UserError(f"{out} holds no run to resume; leave --resume out to start one there.")
     plain = recipe.recipe if isinstance(recipe, LoadedRecipe) else recipe
-    if folder.recipe.read_text(encoding="utf-8") != dump_recipe(plain):
+    started = folder.recipe.read_text(encoding="utf-8")
+    if started != dump_recipe(plain):
         name = recipe.path if isinstance(recipe, LoadedRecipe) else "this recipe"
+        differences = compare_recipes(started, dump_recipe(plain))
         raise UserError(
-            f"{out} was started with other numbers than {name} gives. To resume it as it began: "
-            f"distillkit run {folder.recipe} --out {out} --resume"
+            f"{out} was started with other numbers than {name} gives: {'; '.join(differences)}. To "
+            f"resume it as it began: distillkit run {folder.recipe} --out {out} --resume"
         )
     return folder
 

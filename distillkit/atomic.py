@@ -1,10 +1,13 @@
-"""Writing so that a file is there whole or not at all: temporary name, flush, rename."""
+"""Writing so that a file or folder is there whole or not at all: temporary name, flush, rename."""
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
+import re
 import shutil
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,22 +18,24 @@ from distillkit.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
+_UNFINISHED = re.compile(r"\.(?P<name>.+)\.(?P<host>[^.]+)\.(?P<pid>\d+)\.(?P<kind>part|old)$")
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+"""Linux: paths relative to the working directory; both names change places."""
+
 
 @contextmanager
 def appearing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`; what stands there when the block ends takes its place.
+    """A temporary path beside `path`; what is there when the block ends replaces `path`.
 
     On an error nothing is left and an older `path` stays. A full disk or a folder without write
     permission becomes a `UserError`.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{_host()}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        _settle(temporary)
-        if path.is_dir():
-            shutil.rmtree(path)
-        os.replace(temporary, path)
+        _flush(temporary)
+        _put(temporary, path)
     except OSError as error:
         blocking = next((place for place in path.parents if place.is_file()), None)
         why = f"{blocking} is a file, not a folder" if blocking else error.strerror or error
@@ -39,15 +44,82 @@ def appearing(path: Path) -> Iterator[Path]:
             "another folder, and run again."
         ) from error
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            with suppress(OSError):
-                temporary.unlink()
+        _remove(temporary)
 
 
-def _settle(path: Path) -> None:
-    """Every file is on the disk, and others may read it as any new file of this user."""
+def _put(temporary: Path, path: Path) -> None:
+    """Rename to `path`. A folder that is there changes places with the new one in one step, so that
+    a kill leaves either the old or the new one."""
+    if not path.is_dir() or not temporary.is_dir():
+        os.replace(temporary, path)
+    elif not _exchange(temporary, path):
+        # A file system without exchange: the old folder keeps another name until the new is there.
+        old = path.with_name(f".{path.name}.{_host()}.{os.getpid()}.old")
+        os.rename(path, old)
+        os.rename(temporary, path)
+        _remove(old)
+    with suppress(OSError):  # some file systems can't flush a folder
+        parent = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(parent)
+        finally:
+            os.close(parent)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two names atomically; False where the system can't."""
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    names = os.fsencode(one), os.fsencode(other)
+    done = renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE)
+    return bool(done == 0)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
+
+
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname()) or "host"
+
+
+def remove_unfinished(folder: Path) -> int:
+    """Remove what killed processes of this machine left half-written; returns its bytes.
+
+    A folder that was just being replaced has its old content again.
+    """
+    freed = 0
+    for path in sorted(folder.rglob(".*")) if folder.is_dir() else []:
+        named = _UNFINISHED.fullmatch(path.name)
+        if named is None or named["host"] != _host() or _is_alive(int(named["pid"])):
+            continue
+        if named["kind"] == "old" and not path.with_name(named["name"]).exists():
+            os.rename(path, path.with_name(named["name"]))
+            continue
+        files = [path] if path.is_file() else [f for f in path.rglob("*") if f.is_file()]
+        freed += sum(file.stat().st_size for file in files)
+        _remove(path)
+    return freed
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _flush(path: Path) -> None:
+    """Put every file on the disk, readable by others as any new file of this user."""
     umask = os.umask(0)
     os.umask(umask)
     files = [path] if path.is_file() else [f for f in path.rglob("*") if f.is_file()]

@@ -106,6 +106,11 @@ class PoolConfig(ComponentConfig):
 
     socket: ClassVar[str] = "pool"
 
+    def draw_chance(self) -> float | None:
+        """Chance of a head to be drawn in an iteration, where the fields tell it: with the refresh
+        policy's it tells how often a head is trained in its life."""
+        return None
+
     def build(self, channels: tuple[int, ...], seed: int) -> contracts.Pool:
         """`channels`: of the backbone's levels. `seed`: of the heads' first weights."""
         raise NotImplementedError
@@ -115,6 +120,10 @@ class RefreshConfig(ComponentConfig):
     """Which heads of the pool are replaced, and when."""
 
     socket: ClassVar[str] = "refresh"
+
+    def reset_chance(self, draw_chance: float) -> float | None:
+        """Chance of a head to be reset after an iteration, where the fields tell it."""
+        return None
 
     def build(self) -> contracts.Refresh:
         raise NotImplementedError
@@ -128,6 +137,9 @@ class LossConfig(ComponentConfig):
     """Whether it compares each picture with the teacher's of the same x_T."""
     weight: float = Field(1.0, ge=0)
     """Factor of this term in both players' sums."""
+    ramp: int = Field(0, ge=0)
+    """Joint iterations over which the weight for the student rises linearly from 0; the critics
+    have the whole weight at once."""
 
     def build(
         self, teacher: contracts.Teacher, student: contracts.StudentNetwork

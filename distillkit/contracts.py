@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
 
     from distillkit.noising import NoiseSchedule, Prediction
-    from distillkit.values import Condition, HeadLogits, MetricInfo, Panel, Window
+    from distillkit.values import Condition, HeadLogits, HeadStats, MetricInfo, Panel, Window
 
 
 class Denoiser(Protocol):
@@ -115,32 +115,51 @@ class Pool(Protocol):
 class Refresh(Protocol):
     """Which heads are re-initialised after an iteration (pool refresh, section 3.3)."""
 
-    def pick(self, iteration: int, age_N: Tensor, generator: Generator) -> Sequence[int]:
-        """Indices of heads to reset; `age_N` counts iterations since each head's last reset.
+    def pick(self, iteration: int, heads: HeadStats, generator: Generator) -> Sequence[int]:
+        """Distinct indices of heads to reset, given each head's age, updates and accuracy.
 
-        `iteration` counts from the run's first, warm-ups included.
+        `iteration` counts from the run's first, warm-ups included. A function of the arguments
+        alone: every process must pick the same heads.
         """
         ...
 
 
 class TrainBatch(Protocol):
-    """One micro-batch of teacher (real) and student (fake) samples, as the losses see it."""
+    """One micro-batch of teacher (real) and student (fake) samples, as the losses see it.
 
+    Real and fake samples are made when a loss first asks for them.
+    """
+
+    iteration: int
+    """Counts from the run's first, warm-ups included."""
     x_T_BCHW: Tensor
     """The noise that the student started from; the teacher's too, unless `samples.noise: fresh`."""
     cond: Condition
     null: Condition
     """The unconditional condition, B rows."""
-    real_BCHW: Tensor
-    """x_0, the teacher's sample."""
-    fake_BCHW: Tensor
-    """x_0-hat, the student's sample; holds the graph of the student's last step."""
     steps: int
     """Length of the student's roll-out."""
 
     @property
-    def generator(self) -> Generator:
-        """For random draws of the loss; the same at every call."""
+    def real_BCHW(self) -> Tensor:
+        """x_0, the teacher's sample."""
+        ...
+
+    @property
+    def fake_BCHW(self) -> Tensor:
+        """x_0-hat, the student's sample; a gradient of it reaches the student's last step."""
+        ...
+
+    def noise(self, purpose: str) -> Tensor:
+        """Standard normal noise (B, C, H, W) for a loss; the same at every call.
+
+        Keyed by each picture's number, as `timesteps` is: a loss draws the same for a picture
+        however the batch is split into micro-batches and processes.
+        """
+        ...
+
+    def timesteps(self, purpose: str, low: int, high: int) -> Tensor:
+        """Timesteps (B,) from `low` up to, not including, `high`, int64; the same at every call."""
         ...
 
     def critic_logits(self) -> Sequence[HeadLogits]:
@@ -159,6 +178,10 @@ class TrainBatch(Protocol):
 
         In the order of `critic_logits`; costs a backbone pass. For the approximate R1 penalty.
         """
+        ...
+
+    def perturbed_fake_logits(self, sigma: float) -> Sequence[Tensor]:
+        """The same of the fake pictures, detached from the student. For approximate R2."""
         ...
 
 

@@ -6,7 +6,7 @@ Legend: B batch, C latent channels, H, W latent cells, K patch logits of a head,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -27,6 +27,10 @@ class Condition:
 
     def __getitem__(self, rows: slice) -> Condition:
         return Condition({name: tensor[rows] for name, tensor in self.tensors.items()})
+
+    def rows(self, rows: Sequence[int]) -> Condition:
+        """Some of the rows, by index."""
+        return Condition({name: tensor[list(rows)] for name, tensor in self.tensors.items()})
 
     def to(self, device: Any, dtype: Any = None) -> Condition:
         """The tensors on `device`, and in `dtype` where one is given."""
@@ -111,6 +115,18 @@ class JudgedView:
     t_B: Tensor
     """Discriminator timestep t* of each picture, 0 to 999; int64, or float for fractional t."""
     heads: tuple[DrawnHead, ...]
+    rows: tuple[int, ...] | None = None
+    """The pictures it judges, ascending, one an entry of t_B; None is all of them."""
+
+    def of(self, rows: slice) -> JudgedView | None:
+        """The view for some of the iteration's pictures; None where it judges none of them."""
+        if self.rows is None:
+            return replace(self, t_B=self.t_B[rows])
+        kept = [n for n, row in enumerate(self.rows) if rows.start <= row < rows.stop]
+        if not kept:
+            return None
+        inside = tuple(self.rows[n] - rows.start for n in kept)
+        return replace(self, t_B=self.t_B[kept], rows=inside)
 
 
 @dataclass(frozen=True)
@@ -126,7 +142,8 @@ class Panel:
 
     def of(self, rows: slice) -> Panel:
         """The same heads for some of the iteration's pictures."""
-        return Panel(tuple(JudgedView(v.view, v.t_B[rows], v.heads) for v in self.views))
+        views = (judged.of(rows) for judged in self.views)
+        return Panel(tuple(judged for judged in views if judged is not None))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,11 +157,33 @@ class HeadLogits:
     head: int
     """Index of the head in the pool."""
     t_B: Tensor
-    """Discriminator timestep t* of each picture."""
+    """Discriminator timestep t* of each picture that the head judges."""
+    rows: tuple[int, ...] | None = None
+    """Which of the micro-batch's pictures these are; None is all of them."""
+    critic: str = ""
+    """Name of the critic, where the recipe has several."""
     real_BK: Tensor
     """Logits of the teacher's samples, float32."""
     fake_BK: Tensor
     """Logits of the student's samples, float32."""
+
+
+@dataclass(frozen=True)
+class HeadStats:
+    """What a refresh policy knows of every head of the pool, after an iteration. On the CPU."""
+
+    age_N: Tensor
+    """Iterations since each head was last (re-)initialised, int64."""
+    updates_N: Tensor
+    """Updates (optimizer steps) of each head since then, int64."""
+    drawn_N: Tensor
+    """Whether each head was drawn, and so updated, in this iteration; bool."""
+    accuracy_N: Tensor
+    """Fraction of the pictures seen since the reset of which a head ranked real above fake, over
+    all micro-batches and processes, float64; NaN for heads that have seen none."""
+
+    def __len__(self) -> int:
+        return len(self.age_N)
 
 
 @dataclass(frozen=True)

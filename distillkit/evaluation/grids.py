@@ -20,7 +20,7 @@ from distillkit.recipe.schema import Recipe
 from distillkit.samples.order import SampleOrder
 from distillkit.samples.pairs import TeacherSamples
 from distillkit.training.build import Parts, build_part
-from distillkit.training.student import Student
+from distillkit.training.models.student import Student
 
 if TYPE_CHECKING:
     from PIL.Image import Image

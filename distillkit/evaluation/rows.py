@@ -28,7 +28,7 @@ from distillkit.samples.cache import evaluation_cache, is_shipped
 from distillkit.samples.order import SampleOrder
 from distillkit.samples.pairs import TeacherSamples
 from distillkit.training.build import Parts
-from distillkit.training.student import Student
+from distillkit.training.models.student import Student
 
 COLUMNS, GRID = 8, 64
 """Pictures in a row of `compare.png`, and in each of the other grids."""

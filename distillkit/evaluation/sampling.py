@@ -24,7 +24,7 @@ from distillkit.runs.folder import RunFolder
 from distillkit.samples.order import SampleOrder
 from distillkit.samples.pairs import TeacherSamples
 from distillkit.training.build import Parts, build_models, build_part, freeze
-from distillkit.training.student import MAX_STEPS, Student
+from distillkit.training.models.student import MAX_STEPS, Student
 
 if TYPE_CHECKING:
     from distillkit.contracts import StudentNetwork

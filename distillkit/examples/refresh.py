@@ -12,7 +12,9 @@ from distillkit.configs import RefreshConfig
 from distillkit.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Generator
+
+    from distillkit.values import HeadStats
 
 
 @dataclass(frozen=True)
@@ -21,8 +23,8 @@ class ExampleRefresh:
 
     age: int
 
-    def pick(self, iteration: int, age_N: Tensor, generator: Generator) -> Sequence[int]:
-        return (age_N >= self.age).nonzero().flatten().tolist()
+    def pick(self, iteration: int, heads: HeadStats, generator: Generator) -> Sequence[int]:
+        return (heads.age_N >= self.age).nonzero().flatten().tolist()
 
 
 class ExampleRefreshConfig(RefreshConfig):

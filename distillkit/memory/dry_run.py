@@ -1,7 +1,7 @@
 """One micro-batch of a recipe without weights and without a device, counted.
 
 The parts come from `outline` and are on torch's meta device; batch, losses and gradients go through
-the same functions as in a run (`step.make_batch`, `step.accumulate_gradients`).
+the same functions as in a run (`make_batch`, `critic_gradients`, `student_gradients`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +18,11 @@ from distillkit.memory.simulated_cuda import SimulatedCUDA
 from distillkit.memory.tracker import MemoryTracker
 from distillkit.recipe.schema import Recipe
 from distillkit.training.build import Parts, build_parts, make_schedule, make_train_state
-from distillkit.training.divergence import StepMetrics
+from distillkit.training.metrics import StepMetrics
 from distillkit.training.schedule import IterationSpec, TrainSchedule
-from distillkit.training.step import accumulate_gradients, make_batch
-from distillkit.training.train_state import TrainState
-from distillkit.values import Condition, Panel
+from distillkit.training.step import critic_gradients, make_batch, student_gradients
+from distillkit.training.train_state import Panels, TrainState
+from distillkit.values import Condition
 
 META = torch.device("meta")
 
@@ -34,8 +34,8 @@ class DryRun:
     parts: Parts
     state: TrainState
     schedule: TrainSchedule
-    head_ids: list[int]
-    """The drawn heads."""
+    panels: Panels
+    """The drawn heads, critic by critic."""
     peak: dict[str, int] = field(default_factory=dict)
     """Bytes by kind at the moment when most were alive."""
     student_graph: int = 0
@@ -66,9 +66,9 @@ class FakeAccelerator:
         with self.cuda.autocast(self.precision):
             yield
 
-    def backward(self, loss: Tensor) -> None:
+    def backward(self, loss: Tensor, gradient: Tensor | None = None) -> None:
         """Gradients."""
-        self.cuda.backward(loss)
+        self.cuda.backward(loss, gradient)
 
 
 @dataclass
@@ -115,11 +115,12 @@ def dry_run(recipe: Recipe) -> DryRun:
     device = SimulatedCUDA(on_copy=lambda copy: tracker.own("16-bit copies", [copy]))
     accelerator = FakeAccelerator(device, recipe.run.precision)
     state = make_train_state(_plain(recipe), parts, accelerator)
+    state.grad = device.grad
     schedule = make_schedule(recipe, parts)
     i = schedule.first_joint_iteration()
     spec = schedule.spec(i)
-    panel = state.draw_panel(i) if spec.trains_critic else None
-    dry = DryRun(parts, state, schedule, panel.head_ids if panel else [])
+    panels = state.draw_panels(i) if spec.trains_critic else []
+    dry = DryRun(parts, state, schedule, panels)
     _allocate(recipe, dry, tracker)
     teacher = parts.teacher
     if recipe.samples.cache is not None:
@@ -128,7 +129,7 @@ def dry_run(recipe: Recipe) -> DryRun:
         cache: Any = FakeCache(teacher.latent_shape, cond)
         state.samples = replace(state.samples, cache=cache)
     with tracker, device:
-        _micro_batch(dry, tracker, spec, panel)
+        _micro_batch(dry, tracker, spec)
         dry.peak, dry.flops = dict(tracker.peak), dict(tracker.flops)
         before = tracker.total
         tracker.restart()
@@ -162,22 +163,20 @@ def _allocate(recipe: Recipe, dry: DryRun, tracker: MemoryTracker) -> None:
 
 def trainable(dry: DryRun) -> list[nn.Parameter]:
     """Parameters that get a gradient in an iteration: of the student, of drawn heads, of losses."""
-    state = dry.state
-    drawn = state.head_parameters(dry.head_ids)
-    modules = [state.student.network.module, *state.aux_networks]
+    drawn = [p for critic, panel in dry.panels for p in critic.parameters(panel.head_ids)]
+    modules = [dry.state.student.network.module, *dry.state.aux_networks]
     return [p for m in modules for p in m.parameters() if p.requires_grad] + drawn
 
 
 def resident(dry: DryRun, offload_heads: bool) -> dict[str, list[Tensor]]:
     """The networks' tensors that are on the device throughout, by kind; each is listed once."""
     parts, state = dry.parts, dry.state
-    heads = parts.pool.heads if parts.pool is not None else nn.ModuleList()
     kinds: dict[str, list[nn.Module]] = {
         "student": [parts.network.module],
-        "heads": list(heads),
+        "heads": [head for each in parts.critics for head in each.pool.heads],
         "losses' networks": list(parts.loss_modules),
         "teacher": list(parts.teacher.modules()),
-        "backbone": list(parts.backbone.modules()) if parts.backbone is not None else [],
+        "backbone": [m for each in parts.critics for m in each.backbone.modules()],
     }
     seen = {id(t) for t in offloaded(dry, offload_heads)}
     found: dict[str, list[Tensor]] = {}
@@ -194,10 +193,11 @@ def resident(dry: DryRun, offload_heads: bool) -> dict[str, list[Tensor]]:
 
 def offloaded(dry: DryRun, offload_heads: bool) -> list[Tensor]:
     """Tensors of the networks and heads that are offloaded to main memory."""
-    parts, drawn = dry.parts, set(dry.head_ids)
-    modules = list(getattr(parts.teacher, "offloaded", list)())
-    if offload_heads and parts.pool is not None:
-        modules += [head for n, head in enumerate(parts.pool.heads) if n not in drawn]
+    modules = list(getattr(dry.parts.teacher, "offloaded", list)())
+    if offload_heads:
+        drawn = {id(critic.pool.heads[h]) for critic, panel in dry.panels for h in panel.head_ids}
+        heads = (head for each in dry.parts.critics for head in each.pool.heads)
+        modules += [head for head in heads if id(head) not in drawn]
     return [t for m in modules for t in _tensors(m)]
 
 
@@ -205,18 +205,21 @@ def _tensors(module: nn.Module) -> list[Tensor]:
     return [*module.parameters(), *module.buffers()]
 
 
-def _micro_batch(
-    dry: DryRun, tracker: MemoryTracker, spec: IterationSpec, panel: Panel | None
-) -> None:
-    state = dry.state
+def _micro_batch(dry: DryRun, tracker: MemoryTracker, spec: IterationSpec) -> None:
+    state, metrics = dry.state, StepMetrics(spec)
     _label_calls(dry, tracker)
-    seen_by = panel.of(state.slices.rows(0)) if panel else None
     with state.micro_batch(last=True):
         before = tracker.total
-        batch = make_batch(state, spec, state.slices.positions(0, 0), seen_by)
+        batch = make_batch(state, spec, 0, 0, dry.panels)
+        batch.real_BCHW  # noqa: B018  # made here, so that it counts under its own label
+        batch.rollout_BCHW  # noqa: B018
         dry.student_graph = tracker.total - before
         with tracker.label("critics"):
-            accumulate_gradients(state, spec, batch, StepMetrics(spec))
+            if spec.trains_critic:
+                critic_gradients(state, spec, batch, metrics)
+            if spec.trains_student:
+                batch.heads_updated = spec.alternates
+                student_gradients(state, spec, batch, metrics)
 
 
 def _label_calls(dry: DryRun, tracker: MemoryTracker) -> None:
@@ -225,22 +228,26 @@ def _label_calls(dry: DryRun, tracker: MemoryTracker) -> None:
     parts.teacher.denoiser = CountOnce(parts.teacher.denoiser, tracker, "teacher: sampling")
     _label(tracker, parts.teacher, "encode", "text encoders")
     _label(tracker, state.student.network.module, "forward", "student: forward")
-    if parts.backbone is not None:
-        _label(tracker, parts.backbone, "features", "backbone: forward")
-    backward = state.backward
+    for each in parts.critics:
+        _label(tracker, each.backbone, "features", "backbone: forward")
+    whole = state.accelerator.backward
 
-    def labelled(loss: Tensor, player: Literal["critic", "student"]) -> Tensor:
+    def backward(output: Tensor, gradient: Tensor | None = None) -> None:
+        player = "critic" if gradient is None else "student"
         with tracker.label(f"{player}: backward"):
-            return backward(loss, player)
+            whole(output, gradient)
 
-    state.backward = labelled  # type: ignore[method-assign]
+    state.accelerator.backward = backward
+    state.grad = _labelled(tracker, "critics: backward to x_0-hat", state.grad)
 
 
 def _label(tracker: MemoryTracker, owner: Any, method: str, name: str) -> None:
-    inner = getattr(owner, method)
+    setattr(owner, method, _labelled(tracker, name, getattr(owner, method)))
 
+
+def _labelled(tracker: MemoryTracker, name: str, call: Any) -> Any:
     def labelled(*args: Any, **kwargs: Any) -> Any:
         with tracker.label(name):
-            return inner(*args, **kwargs)
+            return call(*args, **kwargs)
 
-    setattr(owner, method, labelled)
+    return labelled

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from distillkit.memory.dry_run import DryRun, dry_run, offloaded, resident, trainable
 from distillkit.recipe.schema import Recipe
-from distillkit.training.optimizers import moments_bytes
+from distillkit.training.models.optimizers import moments_bytes
 
 GIB = 2**30
 CARDS = (24, 40, 48, 80)

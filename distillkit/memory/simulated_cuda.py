@@ -7,7 +7,7 @@ losses use them; attention's matrix of weights is never in memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -53,15 +53,25 @@ class SimulatedCUDA(TorchFunctionMode):
             self._dtype = None
             self._copies.clear()
 
-    def backward(self, loss: Tensor) -> None:
-        """Gradients of the loss.
+    def backward(self, output: Tensor, gradient: Tensor | None = None) -> None:
+        """As `output.backward(gradient)`.
 
-        `Tensor.backward` would leave this mode, in which checkpointed forward passes are repeated.
+        That would leave this mode, in which checkpointed forward passes are repeated.
         """
+        ones = torch.ones_like(output) if gradient is None else gradient
         _engine_run_backward(
-            (loss,), (torch.ones_like(loss),), False, False, (), allow_unreachable=True,
-            accumulate_grad=True,
+            (output,), (ones,), False, False, (), allow_unreachable=True, accumulate_grad=True
+        )
+
+    def grad(
+        self, output: Tensor, inputs: Sequence[Tensor], retain_graph: bool, allow_unused: bool
+    ) -> Sequence[Tensor | None]:
+        """As `torch.autograd.grad`, which would leave this mode too."""
+        gradients: Sequence[Tensor | None] = _engine_run_backward(
+            (output,), (torch.ones_like(output),), retain_graph, False, tuple(inputs),
+            allow_unreachable=allow_unused, accumulate_grad=False,
         )  # fmt: skip
+        return gradients
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None

@@ -5,7 +5,7 @@ where tensors have shapes and no data; there a GPU's memory can be counted on an
 
 torch 2.13's MemTracker finds the same peak (at 2.6 B parameters: 38.9 GiB in 29 s; this one 38.8 in
 12 s) but only with its module hooks overridden, which refuse frozen parameters and modules that are
-called twice. It has no labels and no FLOPs, and FakeTensorMode fails where heads and timesteps are drawn.
+called twice. It has no labels and no FLOPs, and FakeTensorMode fails where heads are drawn.
 """
 
 from __future__ import annotations

@@ -69,6 +69,31 @@ def dump_recipe(recipe: Recipe) -> str:
     return yaml12.dump(recipe.model_dump())
 
 
+def compare_recipes(before: str, now: str) -> list[str]:
+    """The fields in which two dumped recipes differ: `run.seed: 0 -> 1`."""
+    one, other = _flat(yaml12.parse(before).value), _flat(yaml12.parse(now).value)
+    return [
+        f"{field}: {one.get(field, 'absent')} -> {other.get(field, 'absent')}"
+        for field in dict.fromkeys([*one, *other])
+        if one.get(field) != other.get(field)
+    ]
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Every value that is no mapping and no list of mappings, by its path."""
+    inner: Any = ()
+    if isinstance(value, dict):
+        inner = value.items()
+    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        inner = enumerate(value)
+    elif prefix:
+        return {prefix: value}
+    found: dict[str, Any] = {}
+    for key, item in inner:
+        found |= _flat(item, f"{prefix}.{key}" if prefix else str(key))
+    return found
+
+
 def find_recipes() -> dict[str, Path]:
     """The recipes that distillkit and plugins bring: name -> file."""
     return {name: recipe.path for name, recipe in sorted(installed().recipes.items())}

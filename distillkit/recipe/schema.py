@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from distillkit.configs import (
     BackboneConfig,
@@ -20,6 +20,9 @@ from distillkit.configs import (
     TeacherConfig,
 )
 from distillkit.recipe.part import Part, misfit
+
+CriticName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]*$")]
+"""It stands in logs and in names of files."""
 
 
 class WarmupConfig(Config):
@@ -80,6 +83,11 @@ class OptimConfig(Config):
     beside the heads; none takes `critic`."""
     critic_updates: int = Field(1, ge=1)
     """Critic updates for each update of the student."""
+    updates: Literal["simultaneous", "alternating"] = "simultaneous"
+    """Whether both players' gradients are taken at the same weights, or the student's after the
+    critics' step, from heads that have just learned. Alternating costs one more pass of the drawn
+    heads, and none of the backbone; it needs `run.accumulate: 1`, since the maps of every
+    micro-batch would have to be kept."""
 
     @model_validator(mode="after")
     def _bits_agree(self) -> OptimConfig:
@@ -96,6 +104,17 @@ class OptimConfig(Config):
                     "bits",
                 )
         return self
+
+
+class CriticConfig(Config):
+    """A critic (discriminator): heads of a pool on the maps of a backbone."""
+
+    backbone: Part[BackboneConfig]
+    """Feature maps for the heads."""
+    pool: Part[PoolConfig]
+    """The heads, and how a panel of them is drawn."""
+    refresh: Part[RefreshConfig] | None = None
+    """Which heads are re-initialised, and when; none never re-initialises one."""
 
 
 class SamplesConfig(Config):
@@ -171,6 +190,9 @@ class Recipe(Config):
     """The critics' heads."""
     refresh: Part[RefreshConfig] | None = None
     """Replacement of heads; none never replaces one."""
+    critics: dict[CriticName, CriticConfig] = {}
+    """Several critics by name, each with `backbone`, `pool` and `refresh`, in the place of the one
+    that those keys give; losses see the logits of all of them."""
     losses: list[Part[LossConfig]] = Field(min_length=1)
     """Terms of the players' losses."""
     warmup: WarmupConfig = WarmupConfig()
@@ -184,12 +206,21 @@ class Recipe(Config):
     run: RunConfig = RunConfig()
     """The loop."""
 
+    def all_critics(self) -> dict[str, CriticConfig]:
+        """Every critic by name; the only one of the short form has the empty name."""
+        if self.backbone is None or self.pool is None:
+            return dict(self.critics)
+        return {"": CriticConfig(backbone=self.backbone, pool=self.pool, refresh=self.refresh)}
+
     @model_validator(mode="after")
     def _parts_fit(self) -> Recipe:
         if (self.pool is None) != (self.backbone is None):
             there, missing = ("pool", "backbone") if self.pool else ("backbone", "pool")
             raise misfit(f"needs a `{missing}`: heads judge a backbone's features", there)
-        if self.pool is None and (self.refresh is not None or self.warmup.critic):
+        if self.critics and self.pool is not None:
+            raise misfit("are given beside `pool`; name all of them here", "critics")
+        needs_heads = self.refresh is not None or self.warmup.critic
+        if needs_heads and self.pool is None and not self.critics:
             loc = ("refresh",) if self.refresh is not None else ("warmup", "critic")
             raise misfit("needs a `pool` whose heads it could work on", *loc)
         if self.warmup.student and not self.warmup.losses:
@@ -206,6 +237,9 @@ class Recipe(Config):
         if self.run.parallel == "fsdp2" and not self.student.can_shard:
             said = "needs a student that trains whole; this one is small, and `ddp` does for it"
             raise misfit(said, "run", "parallel")
+        if self.optim.updates == "alternating" and self.run.accumulate > 1:
+            said = "needs `run.accumulate: 1`: else the maps of all micro-batches would be kept"
+            raise misfit(said, "optim", "updates")
         if self.samples.cache is not None and self.samples.count is None:
             raise misfit("needs `count`: how many samples to keep", "samples", "cache")
         return self

@@ -102,7 +102,18 @@ def parse(text: str) -> Document:
         raise YamlError(place, _sentence(error, text, place)) from None
     except RecursionError:
         raise YamlError((1, 1), "nested too deeply") from None
+    except TooLarge:
+        said = f"more than {MOST_NODES:,} values; aliases within aliases multiply"
+        raise YamlError((1, 1), said) from None
     return reader.document
+
+
+MOST_NODES = 100_000
+"""Values that a recipe may have: aliases within aliases would multiply without an end."""
+
+
+class TooLarge(Exception):
+    """The text describes more values than a recipe may have."""
 
 
 class _Reader:
@@ -110,9 +121,13 @@ class _Reader:
 
     def __init__(self) -> None:
         self.document = Document()
+        self.nodes = 0
         self.open: set[int] = set()
 
     def read(self, loader: RecipeLoader, node: yaml.Node, path: Path) -> Any:
+        self.nodes += 1
+        if self.nodes > MOST_NODES:
+            raise TooLarge
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(loader, node)
         plain = "tag:yaml.org,2002:map" if isinstance(node, yaml.MappingNode) else None

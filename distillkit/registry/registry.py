@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from distillkit.configs import SOCKETS, ComponentConfig
 from distillkit.errors import did_you_mean
 
+BUILT_IN = "distillkit"
+"""The distribution whose plugins' names nobody else can take."""
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -15,6 +18,11 @@ class Origin:
     plugin: str
     distribution: str = "?"
     version: str = "?"
+
+    @property
+    def is_built_in(self) -> bool:
+        """Whether it comes with distillkit itself."""
+        return self.distribution == BUILT_IN
 
     def __str__(self) -> str:
         return f"plugin '{self.plugin}' ({self.distribution} {self.version})"
@@ -54,22 +62,38 @@ class Registry:
 
     def __init__(self) -> None:
         self._entries: dict[str, dict[str, Entry]] = {base.socket: {} for base in SOCKETS}
+        self._ambiguous: dict[tuple[str, str], str] = {}
+        """Names that two plugins bring, with the sentence about them; no recipe can use them."""
 
     def add(self, config: type[ComponentConfig], origin: Origin) -> None:
-        """Register a part. A name that is taken raises `DuplicatePartError`; the first stays."""
+        """Register a part. A name that is taken raises `DuplicatePartError`.
+
+        A built-in part keeps its name, in whatever order plugins load. Between two others nobody
+        has it: a recipe that names it is refused.
+        """
         entry = Entry(config, origin)
         parts = self._entries[entry.socket]
-        if entry.name in parts:
+        if entry.name not in parts:
+            parts[entry.name] = entry
+            return
+        first, twice = parts[entry.name], f"{entry.socket} '{entry.name}' is brought by"
+        remedy = "Uninstall one of them, or leave one out with DISTILLKIT_DISABLED_PLUGINS"
+        if origin.is_built_in and not first.origin.is_built_in:
+            parts[entry.name], first, origin = entry, entry, first.origin
+        if first.origin.is_built_in:
             raise DuplicatePartError(
-                f"{entry.socket} '{entry.name}' is brought by {parts[entry.name].origin} and by "
-                f"{origin}; the first keeps the name. Uninstall one of them, or leave one out "
-                "with DISTILLKIT_DISABLED_PLUGINS"
+                f"{twice} {first.origin} and by {origin}; a built-in name can't be replaced: "
+                "choose another name for yours"
             )
-        parts[entry.name] = entry
+        sentence = f"{twice} {first.origin} and by {origin}. {remedy}"
+        self._ambiguous[entry.socket, entry.name] = sentence
+        raise DuplicatePartError(sentence)
 
     def get(self, socket: str, name: str) -> Entry:
         """The part of that name, or `UnknownPartError` with what is meant and what there is."""
         parts = self._entries[socket]
+        if (socket, name) in self._ambiguous:
+            raise UnknownPartError(self._ambiguous[socket, name])
         if name not in parts:
             guess = did_you_mean(name, parts)
             raise UnknownPartError(f"no {socket} '{name}';{guess} {self.what_is_installed(socket)}")

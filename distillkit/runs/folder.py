@@ -3,7 +3,7 @@
 recipe.yaml           the resolved recipe
 run.json              command, versions of distillkit, its libraries and plugins
 log.jsonl             one line an iteration
-checkpoints/00000300/ to go on from
+checkpoints/00000300/ to resume from
 snapshots/*.safetensors  the student at the start and after every stage
 previews/*.png        teacher beside student, fixed prompts and noise
 metrics.json, grids/*.png, report.html, student/   once the run is finished
@@ -14,6 +14,8 @@ from __future__ import annotations
 import json
 import platform
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -72,12 +74,50 @@ class RunFolder:
         files = (self.path / "snapshots").glob("*.safetensors")
         return [f.stem for f in sorted(files, key=lambda f: f.stat().st_mtime_ns)]
 
-    def create(self, recipe_text: str, plugins: dict[str, str]) -> None:
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Inside, no other process of this machine can run in the folder. Raises `UserError`."""
+        from filelock import FileLock, Timeout
+
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(
+                f"{self.path} is in use by another run; wait for it, stop it, or name another --out"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def create(self, recipe_text: str, plugins: Mapping[str, str], threads: int) -> None:
         """Start a run here: its recipe, and what made it."""
         write_text(self.recipe, recipe_text)
-        about = {"command": sys.argv, "python": platform.python_version(), "plugins": plugins}
-        about["versions"] = _versions()
+        about: dict[str, Any] = {"command": sys.argv, "python": platform.python_version()}
+        about |= {"plugins": dict(plugins), "versions": _versions(), "threads": threads}
         write_text(self.path / "run.json", json.dumps(about, indent=1))
+
+    def about(self) -> dict[str, Any]:
+        """What `run.json` holds: command, versions, plugins, threads; empty where there is none."""
+        try:
+            found = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def changed_since(self, plugins: Mapping[str, str]) -> list[str]:
+        """What differs from the versions that started the run: `torch 2.12.0 -> 2.13.0`."""
+        about = self.about()
+        now = {"python": platform.python_version()} | _versions() | dict(plugins)
+        before = {"python": about.get("python", "?")}
+        before |= about.get("versions", {}) | about.get("plugins", {})
+        return [
+            f"{name} {before.get(name, 'absent')} -> {now.get(name, 'absent')}"
+            for name in sorted(before.keys() | now.keys())
+            if before.get(name) != now.get(name)
+        ]
 
     def rewind_log(self, iteration: int) -> None:
         """Forget what was logged of iterations that will be done again."""

@@ -24,9 +24,10 @@ from distillkit.testing.findings import (
     trained,
     weights_of,
 )
-from distillkit.training.critics import Critics, LazyTrainBatch
-from distillkit.training.student import Student
-from distillkit.values import Panel
+from distillkit.training.models.batch import LazyTrainBatch
+from distillkit.training.models.critic import Critic
+from distillkit.training.models.student import Student
+from distillkit.values import HeadStats, Panel
 
 BATCH = 3
 
@@ -122,21 +123,34 @@ def refresh(config: ComponentConfig) -> Findings:
     """Distinct heads of the pool, as a function of iteration, ages and generator alone."""
     part, twin = (_elsewhere(config, seed) for seed in (1, 2))
     for count in (1, 5, 480):
-        age_N = torch.randint(1, 300, (count,), generator=seeded("age"))
-        kept = age_N.clone()
+        stats = _stats(count)
+        kept = stats.age_N.clone()
         for i in (0, 1, 2, 3, 99, 999):
-            picked = list(part.pick(i, age_N, seeded(i)))
+            picked = list(part.pick(i, stats, seeded(i)))
             where = f"pick(): iteration {i} of a pool of {count}"
             if any(type(head) is not int for head in picked):
                 yield f"{where}: heads should be whole numbers of Python, not {picked[:3]}"
             elif len(set(picked)) != len(picked) or not set(picked) <= set(range(count)):
                 yield f"{where}: {picked[:8]} are not distinct heads of it"
-            if picked != list(twin.pick(i, age_N, seeded(i))):
+            if picked != list(twin.pick(i, stats, seeded(i))):
                 yield f"{where}: two processes pick different heads from the same generator"
-            if picked != list(part.pick(i, age_N, seeded(i))):
+            if picked != list(part.pick(i, stats, seeded(i))):
                 yield f"{where}: what is picked depends on what was picked before"
-        if not torch.equal(kept, age_N):
+        if not torch.equal(kept, stats.age_N):
             yield "pick(): changed the ages"
+
+
+def _stats(count: int) -> HeadStats:
+    """Of a pool of which half was drawn."""
+    age_N = torch.randint(1, 300, (count,), generator=seeded("age"))
+    drawn_N = torch.rand(count, generator=seeded("drawn")) < 0.5
+    accuracy_N = torch.rand(count, generator=seeded("accuracy"))
+    return HeadStats(
+        age_N=age_N,
+        updates_N=age_N // 3,
+        drawn_N=drawn_N,
+        accuracy_N=accuracy_N.where(drawn_N, torch.tensor(torch.nan)),
+    )
 
 
 def loss(config: ComponentConfig, taught_by: Teacher) -> Findings:
@@ -146,60 +160,64 @@ def loss(config: ComponentConfig, taught_by: Teacher) -> Findings:
     own = trained(part.modules())
     if not same(weights_of(part.modules()), weights_of(twin.modules())):
         yield "modules(): two processes start with different weights: seed them"
-    critics = Critics(
+    critic = Critic(
         ExampleBackboneConfig().build(taught_by),
         ExamplePoolConfig().build((8, 8), 0),
+        None,
         taught_by.schedule,
+        seed=0,
     )
     weights = list(network.module.parameters())
-    panel = critics.pool.draw(BATCH, seeded("panel"))
-    drawn = [p for head in panel.head_ids for p in critics.pool.heads[head].parameters()]
-    spoken = []
+    panel = critic.pool.draw(BATCH, seeded("panel"))
+    drawn = [p for head in panel.head_ids for p in critic.pool.heads[head].parameters()]
+    heads = list(critic.pool.heads.parameters())
+    terms = 0
     for player, reached, spared in (
         ("critic", [*drawn, *own], weights),
-        ("student", weights, [*critics.pool.heads.parameters(), *own]),
+        ("student", weights, [*heads, *own]),
     ):
         for p in (*reached, *spared):
             p.grad = None
-        said, again = (
-            getattr(part, player)(_batch(taught_by, network, critics, panel)) for _ in range(2)
-        )
-        if said is None:
+        batch, other = (_batch(taught_by, network, critic, panel) for _ in range(2))
+        term, again = getattr(part, player)(batch), getattr(part, player)(other)
+        if term is None:
             continue
-        spoken.append(player)
-        if not isinstance(said, Tensor) or said.ndim or not bool(said.isfinite()):
-            yield f"{player}(): should give a finite scalar or None, not {shape_of(said)}"
+        terms += 1
+        if not isinstance(term, Tensor) or term.ndim or not bool(term.isfinite()):
+            yield f"{player}(): should give a finite scalar or None, not {shape_of(term)}"
             continue
-        if not torch.equal(said, again):
-            yield f"{player}(): differs between two calls: draw from `batch.generator` alone"
-        if said.requires_grad:
-            said.backward()
+        if not torch.equal(term, again):
+            yield f"{player}(): differs between two calls: draw from `batch.noise` alone"
+        if term.requires_grad:
+            term.backward()
+        at_fake = batch.fake_BCHW.grad
+        if at_fake is not None:
+            batch.rollout_BCHW.backward(at_fake)
         if not moved_by_gradient(reached):
             yield f"{player}(): its gradient reaches nothing of the {player}'s"
         if any(p.grad is not None for p in spared):
             yield f"{player}(): its gradient reaches the other player: use `{player}_logits`"
-    if not spoken:
+    if not terms:
         yield "it returns None for both players"
-    yield from _after_step(part, [critics.pool.heads[head] for head in panel.head_ids])
+    yield from _after_step(part, [critic.pool.heads[head] for head in panel.head_ids])
 
 
-def _batch(taught_by: Teacher, network: Any, critics: Critics, panel: Panel) -> LazyTrainBatch:
+def _batch(taught_by: Teacher, network: Any, critic: Critic, panel: Panel) -> LazyTrainBatch:
     x_T_BCHW = noise((BATCH, *taught_by.latent_shape), "x_T")
     cond = taught_by.encode(PROMPTS)
-    with torch.no_grad():
-        real = taught_by.sample(x_T_BCHW, cond, [seeded(b) for b in range(BATCH)])
-    fake = Student(network, taught_by.schedule, 500).rollout(x_T_BCHW, cond, 1, x_T_BCHW[:0, None])
+    student = Student(network, taught_by.schedule, 500)
+    generators = [seeded(b) for b in range(BATCH)]
     return LazyTrainBatch(
+        iteration=0,
         x_T_BCHW=x_T_BCHW,
         cond=cond,
         null=taught_by.null(BATCH),
-        real_BCHW=real,
-        fake_BCHW=fake,
+        make_real=lambda: taught_by.sample(x_T_BCHW, cond, generators).detach(),
+        make_fake=lambda: student.rollout(x_T_BCHW, cond, 1, x_T_BCHW[:0, None]),
         steps=1,
         positions=range(BATCH),
         seed=0,
-        critics=critics,
-        panel=panel,
+        panels=[(critic, panel)],
     )
 
 

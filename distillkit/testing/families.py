@@ -27,7 +27,7 @@ from distillkit.testing.findings import (
     weights_of,
     whole,
 )
-from distillkit.training.student import load_weights
+from distillkit.training.models.student import load_weights
 from distillkit.values import Condition, Window
 
 PICKLES = {".pt", ".pth", ".pkl", ".bin", ".ckpt"}

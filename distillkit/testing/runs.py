@@ -90,11 +90,7 @@ def _trains(tried: Recipe) -> Findings:
     for i in range(end):
         if i == end // 2:
             saved = _copied(state)
-        before = _heads(parts)
-        idle = _idle(state, i, trainer.schedule.spec(i).trains_critic)
-        trainer.step(i)
-        after = _heads(parts)
-        untouched &= all(same(before[head], after[head]) for head in idle)
+        untouched &= _untouched(trainer, i)
     if not untouched:
         yield "a head changed that was neither drawn nor refreshed"
     if not same(frozen, _frozen(parts)):
@@ -117,28 +113,29 @@ def _trainer(tried: Recipe) -> Trainer:
     return api.prepare(tried, "unused", accelerator=Accelerator(cpu=True))
 
 
-def _idle(state: TrainState, i: int, critic_trains: bool) -> list[int]:
-    """Heads that iteration `i` must leave alone."""
-    if state.critics is None:
-        return []
-    busy: set[int] = set()
-    panel = state.draw_panel(i) if critic_trains else None
-    if panel is not None:
-        busy = {*panel.head_ids, *state.picked_heads(i)}
-    return [head for head in range(len(state.critics.pool.heads)) if head not in busy]
-
-
-def _heads(parts: Parts) -> list[list[Tensor]]:
-    return [weights_of([head]) for head in parts.pool.heads] if parts.pool else []
+def _untouched(trainer: Trainer, i: int) -> bool:
+    """Run iteration `i`; whether heads that were neither drawn nor reset kept their weights."""
+    critics = trainer.state.critics
+    before = [[weights_of([head]) for head in critic.pool.heads] for critic in critics]
+    ages = [critic.updates_N.clone() for critic in critics]
+    resets = [critic.reset_iteration_N.clone() for critic in critics]
+    trainer.step(i)
+    for critic, heads, updates, reset in zip(critics, before, ages, resets, strict=True):
+        idle = (critic.updates_N == updates) & (critic.reset_iteration_N == reset)
+        for head in idle.nonzero().flatten().tolist():
+            if not same(heads[head], weights_of([critic.pool.heads[head]])):
+                return False
+    return True
 
 
 def _trainable(parts: Parts) -> list[Tensor]:
-    heads = [parts.pool.heads] if parts.pool else []
+    heads = [each.pool.heads for each in parts.critics]
     return weights_of([parts.network.module, *heads, *parts.loss_modules])
 
 
 def _frozen(parts: Parts) -> list[Tensor]:
-    modules = [*parts.teacher.modules(), *(parts.backbone.modules() if parts.backbone else ())]
+    backbones = [m for each in parts.critics for m in each.backbone.modules()]
+    modules = [*parts.teacher.modules(), *backbones]
     still = [p for m in modules for p in m.parameters() if not p.requires_grad]
     return [p.detach().clone() for p in still]
 

@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import torch
 from torch import nn
 
-from distillkit.configs import ComponentConfig
-from distillkit.contracts import Backbone, Pool, PromptSource, Refresh, StudentNetwork, Teacher
+from distillkit.configs import ComponentConfig, LossConfig
+from distillkit.contracts import (
+    Backbone,
+    Pool,
+    PromptSource,
+    Refresh,
+    StudentNetwork,
+    Teacher,
+)
 from distillkit.errors import UserError
 from distillkit.randomness import key_to_seed
 from distillkit.recipe.schema import Recipe
 from distillkit.registry.entry_points import installed
 from distillkit.samples.order import BatchSlices, SampleOrder
 from distillkit.samples.pairs import TeacherSamples
-from distillkit.training.critics import Critics
-from distillkit.training.distributed import parallelize
-from distillkit.training.optimizers import make_optimizer
-from distillkit.training.schedule import TrainSchedule, WeightedLosses
-from distillkit.training.student import EMA, Student
+from distillkit.training.guard import Guard
+from distillkit.training.models.critic import Critic
+from distillkit.training.models.distributed import parallelize
+from distillkit.training.models.optimizers import make_optimizer
+from distillkit.training.models.student import EMA, Student
+from distillkit.training.schedule import TrainSchedule, WeightedLoss
 from distillkit.training.train_state import TrainState
+
+
+@dataclass
+class CriticParts:
+    """What the config of one critic built."""
+
+    name: str
+    backbone: Backbone
+    pool: Pool
+    refresh: Refresh | None
+    guards: dict[str, Guard]
 
 
 @dataclass
@@ -34,16 +51,14 @@ class Parts:
     teacher: Teacher
     network: StudentNetwork
     prompts: PromptSource = ()
-    backbone: Backbone | None = None
-    pool: Pool | None = None
-    refresh: Refresh | None = None
-    losses: WeightedLosses = field(default_factory=list)
-    warmup_losses: WeightedLosses = field(default_factory=list)
+    critics: list[CriticParts] = field(default_factory=list)
+    losses: list[WeightedLoss] = field(default_factory=list)
+    warmup_losses: list[WeightedLoss] = field(default_factory=list)
 
     @property
     def loss_modules(self) -> list[nn.Module]:
         """Networks of the losses' own."""
-        return [m for _, loss in self.losses for m in loss.modules()]
+        return [m for weighted in self.losses for m in weighted.loss.modules()]
 
 
 def build_parts(recipe: Recipe, *, outline: bool = False) -> Parts:
@@ -51,25 +66,14 @@ def build_parts(recipe: Recipe, *, outline: bool = False) -> Parts:
 
     `outline`: in true size but without weights, for `distillkit plan`; prompts are not read.
     """
-    build = partial(build_part, outline=outline)
     parts = build_models(recipe, outline=outline)
     parts.prompts = ["a prompt"] if outline else build_part(recipe.prompts)
     if not len(parts.prompts):
         raise UserError(f"prompts: '{recipe.prompts.name()}' gave no prompt at all")
-    if recipe.backbone is not None and recipe.pool is not None:
-        parts.backbone = build(recipe.backbone, parts.teacher)
-        for module in parts.backbone.modules():
-            module.eval()
-        seed = key_to_seed(recipe.run.seed, "heads")
-        parts.pool = build(recipe.pool, parts.backbone.channels, seed)
-        if outline:
-            parts.pool.heads.to("meta")
-    if recipe.refresh is not None:
-        parts.refresh = build_part(recipe.refresh)
-    parts.losses, parts.warmup_losses = (
-        [(config.weight, build(config, parts.teacher, parts.network)) for config in configs]
-        for configs in (recipe.losses, recipe.warmup.losses)
-    )
+    parts.critics = _build_critics(recipe, parts.teacher, outline)
+    build = partial(_build_loss, parts=parts, outline=outline)
+    parts.losses = [build(config, names=recipe.losses) for config in recipe.losses]
+    parts.warmup_losses = [build(c, names=recipe.warmup.losses) for c in recipe.warmup.losses]
     return parts
 
 
@@ -80,23 +84,53 @@ def build_models(recipe: Recipe, *, outline: bool = False) -> Parts:
     return Parts(teacher, build_part(recipe.student, teacher, outline=outline))
 
 
+def _build_critics(recipe: Recipe, teacher: Teacher, outline: bool) -> list[CriticParts]:
+    found = []
+    for name, config in recipe.all_critics().items():
+        backbone = build_part(config.backbone, teacher, outline=outline)
+        for module in backbone.modules():
+            module.eval()
+        seed = key_to_seed(recipe.run.seed, "heads", *([name] if name else []))
+        pool = build_part(config.pool, backbone.channels, seed, outline=outline)
+        if outline:
+            pool.heads.to("meta")
+        refresh = build_part(config.refresh) if config.refresh is not None else None
+        chosen = (config.backbone, config.pool, config.refresh)
+        guards = {part.socket: Guard(part_label(part)) for part in chosen if part is not None}
+        found.append(CriticParts(name, backbone, pool, refresh, guards))
+    return found
+
+
+def _build_loss(
+    config: LossConfig, *, names: Sequence[LossConfig], parts: Parts, outline: bool
+) -> WeightedLoss:
+    """`names`: the losses beside it, of which no two may have one name in the log."""
+    loss = build_part(config, parts.teacher, parts.network, outline=outline)
+    same = [other for other in names if other.name() == config.name()]
+    place = next(n for n, other in enumerate(same) if other is config)
+    name = config.name() if len(same) == 1 else f"{config.name()} {place + 1}"
+    return WeightedLoss(
+        name, loss, config.weight, config.weight, config.ramp, Guard(part_label(config))
+    )
+
+
 def build_part(config: ComponentConfig, *args: Any, outline: bool = False) -> Any:
-    """What the config builds. A plugin's exception becomes a sentence that names the plugin.
+    """What the config builds. An exception becomes a sentence that names part and package.
 
     `outline`: without weights, for `distillkit plan`.
     """
-    try:
-        return (config.outline if outline else config.build)(*args)  # type: ignore[attr-defined]
-    except UserError:
-        raise
-    except Exception as error:
-        entries = installed().registry.entries()
-        origin = next((e.origin for e in entries if e.config is type(config)), None)
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        raise UserError(
-            f"{config.socket} '{config.name()}' of {origin or type(config).__module__} could not "
-            f"be built: {type(error).__name__}: {error} ({place.filename}:{place.lineno})"
-        ) from error
+    guard, call = Guard(part_label(config)), "outline()" if outline else "build()"
+    with guard(call):
+        part = (config.outline if outline else config.build)(*args)  # type: ignore[attr-defined]
+    guard.check(call, lambda: "returned None" if part is None else None)
+    return part
+
+
+def part_label(config: ComponentConfig) -> str:
+    """`pool 'x' of plugin 'y' (package version)`: for sentences about the part."""
+    entries = installed().registry.entries()
+    origin = next((e.origin for e in entries if e.config is type(config)), None)
+    return f"{config.socket} '{config.name()}' of {origin or type(config).__module__}"
 
 
 def freeze(modules: Sequence[nn.Module]) -> None:
@@ -124,8 +158,10 @@ def make_train_state(recipe: Recipe, parts: Parts, accelerator: Any) -> TrainSta
     network.module.to(device)
     bare = network.module
     network.module = parallelize(bare, accelerator, run.parallel)
-    critics, aux_networks = _make_critics(parts, device, run.offload_heads)
-    heads = list(critics.pool.heads.parameters()) if critics else []
+    critics = [_make_critic(each, parts, recipe, device) for each in parts.critics]
+    heads = [p for critic in critics for p in critic.pool.heads.parameters()]
+    trained = (m for c in parts.critics for m in c.backbone.modules() if _trains(m))
+    aux_networks = [*parts.loss_modules, *trained]
     aux = [p for m in aux_networks for p in m.to(device).parameters() if p.requires_grad]
     critic_optim = recipe.optim.critic or recipe.optim.student
     aux_optim = recipe.optim.aux or critic_optim
@@ -144,27 +180,26 @@ def make_train_state(recipe: Recipe, parts: Parts, accelerator: Any) -> TrainSta
         critic_optimizer=make_optimizer(*critic_groups) if heads or aux else None,
         critic_optim=critic_optim,
         aux_optim=aux_optim,
-        refresh=parts.refresh if critics is not None else None,
         accelerator=accelerator,
         aux_networks=aux_networks,
-        reset_iteration_N=torch.zeros(len(critics.pool.heads) if critics else 0, dtype=torch.int64),
         offload_heads=run.offload_heads,
     )
 
 
-def _make_critics(
-    parts: Parts, device: Any, offload_heads: bool
-) -> tuple[Critics | None, list[nn.Module]]:
-    """The critics on the device, and the networks that train beside their heads."""
-    aux_networks = list(parts.loss_modules)
-    if parts.backbone is None or parts.pool is None:
-        return None, aux_networks
-    aux_networks += [m for m in parts.backbone.modules() if _trains(m)]
-    for module in parts.backbone.modules():
+def _make_critic(each: CriticParts, parts: Parts, recipe: Recipe, device: Any) -> Critic:
+    for module in each.backbone.modules():
         module.to(device)
-    if not offload_heads:
-        parts.pool.heads.to(device)
-    return Critics(parts.backbone, parts.pool, parts.teacher.schedule), aux_networks
+    if not recipe.run.offload_heads:
+        each.pool.heads.to(device)
+    return Critic(
+        backbone=each.backbone,
+        pool=each.pool,
+        refresh=each.refresh,
+        schedule=parts.teacher.schedule,
+        seed=recipe.run.seed,
+        name=each.name,
+        guards=each.guards,
+    )
 
 
 def _trains(module: nn.Module) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from distillkit.training.divergence import StepMetrics
+    from distillkit.training.metrics import StepMetrics
 
 
 class Stopped(Exception):

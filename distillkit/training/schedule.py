@@ -5,17 +5,62 @@ An iteration's spec is a pure function of its number, so a resumed run needs no 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-from distillkit.contracts import Loss, Refinement
+from distillkit.contracts import Loss, Refinement, TrainBatch
 from distillkit.randomness import generator
 from distillkit.recipe.schema import AdamWConfig, Recipe
+from distillkit.training.guard import Guard, check_loss
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 STUDENT_WARMUP = "student warm-up"
 CRITIC_WARMUP = "critic warm-up"
 
-WeightedLosses = list[tuple[float, Loss]]
-"""Losses with their weights."""
+
+@dataclass(frozen=True)
+class WeightedLoss:
+    """A term of the losses with its weights, and who to name when it breaks its contract."""
+
+    name: str
+    """As logs and reports show it."""
+    loss: Loss
+    weight: float = 1.0
+    """Factor of the critics' term."""
+    student_weight: float = 1.0
+    """Factor of the student's term; below `weight` while it is ramped up."""
+    ramp: int = 0
+    """Joint iterations over which the student's weight rises from 0."""
+    guard: Guard = field(default_factory=lambda: Guard("a loss"))
+
+    def critic_term(self, batch: TrainBatch) -> Tensor | None:
+        """The scalar that the critics minimise; None where the loss has no term for them."""
+        with self.guard("critic()"):
+            term = self.loss.critic(batch)
+        self.guard.once("critic()", lambda: check_loss(term))
+        return term
+
+    def student_term(self, batch: TrainBatch) -> Tensor | None:
+        """The scalar that the student minimises; None where the loss has no term for it."""
+        with self.guard("student()"):
+            term = self.loss.student(batch)
+        self.guard.once("student()", lambda: check_loss(term))
+        return term
+
+    def after_critic_step(self, heads: Sequence[nn.Module]) -> None:
+        """Let the loss constrain the heads that were just stepped."""
+        with self.guard("after_critic_step()"):
+            self.loss.after_critic_step(heads)
+
+    def at(self, i: int) -> WeightedLoss:
+        """The same at joint iteration `i`: adversarial gradients of heads that know nothing yet
+        would push the student anywhere, so their weight may rise linearly."""
+        if i >= self.ramp:
+            return self
+        return replace(self, student_weight=self.weight * (i + 1) / (self.ramp + 1))
 
 
 @dataclass(frozen=True)
@@ -24,7 +69,7 @@ class IterationSpec:
 
     phase: str
     """Name of the warm-up, or of the refinement's stage."""
-    losses: WeightedLosses
+    losses: Sequence[WeightedLoss]
     trains_student: bool
     trains_critic: bool
     steps: int
@@ -37,6 +82,14 @@ class IterationSpec:
     """Whether a snapshot of the student is due after this iteration."""
     fresh_noise: bool = False
     """Whether the student starts from noise of its own, and not from the teacher's x_T."""
+    alternates: bool = False
+    """Whether the student's gradient is taken after the critics' step, and not before it."""
+
+    @property
+    def first_players(self) -> tuple[str, ...]:
+        """The players whose gradients are taken before any step of this iteration."""
+        student = self.trains_student and not self.alternates
+        return (*(["critic"] if self.trains_critic else []), *(["student"] if student else []))
 
 
 @dataclass(frozen=True)
@@ -45,8 +98,8 @@ class TrainSchedule:
 
     recipe: Recipe
     refinement: Refinement
-    losses: WeightedLosses
-    warmup_losses: WeightedLosses
+    losses: Sequence[WeightedLoss]
+    warmup_losses: Sequence[WeightedLoss]
 
     @property
     def start(self) -> int:
@@ -95,16 +148,19 @@ class TrainSchedule:
     def _joint(self, i: int) -> IterationSpec:
         recipe, refinement = self.recipe, self.refinement
         last = i + 1 == refinement.iterations
+        trains_student = (i + 1) % recipe.optim.critic_updates == 0
         return IterationSpec(
             phase=refinement.stage(i),
-            losses=self.losses,
-            trains_student=(i + 1) % recipe.optim.critic_updates == 0,
+            losses=[loss.at(i) for loss in self.losses],
+            trains_student=trains_student,
             trains_critic=True,
             steps=refinement.steps(i, generator(recipe.run.seed, "steps", i)),
             optim=recipe.optim.student.at(i / refinement.iterations),
-            resets_optimizer=i == 0,
+            # At the student's first step of the game, which critic updates may precede.
+            resets_optimizer=i + 1 == recipe.optim.critic_updates,
             ends_stage=last or refinement.stage(i) != refinement.stage(i + 1),
             fresh_noise=recipe.samples.noise == "fresh",
+            alternates=trains_student and recipe.optim.updates == "alternating",
         )
 
     def first_joint_iteration(self) -> int:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from distillkit.training.distributed import copy_into, gather_all, unwrap
-from distillkit.training.optimizers import load_optimizer, optimizer_tensors
-from distillkit.training.student import load_weights
+from distillkit.training.models.distributed import copy_into, gather_all, unwrap
+from distillkit.training.models.optimizers import load_optimizer, optimizer_tensors
+from distillkit.training.models.student import load_weights
 
 if TYPE_CHECKING:
     from distillkit.training.divergence import DivergenceMonitor
+    from distillkit.training.models.critic import Critic
     from distillkit.training.train_state import TrainState
 
 StateTensors = dict[str, dict[str, Tensor]]
@@ -21,7 +22,7 @@ StateTensors = dict[str, dict[str, Tensor]]
 
 
 def state_tensors(state: TrainState, monitor: DivergenceMonitor) -> StateTensors:
-    """Weights, EMA, heads and their ages, optimizer states, and the monitor's running mean.
+    """Weights, EMA, heads with their ages, optimizer states, and the monitor's running mean.
 
     All processes must call it: it gathers a student that is sharded. There is no RNG state and no
     data position on purpose: both are functions of the iteration's number.
@@ -29,13 +30,14 @@ def state_tensors(state: TrainState, monitor: DivergenceMonitor) -> StateTensors
     tensors: StateTensors = {
         "student": gather_all(dict(_student(state).named_parameters())),
         "student-optimizer": optimizer_tensors(state.student_optimizer),
-        "progress": {"monitor": monitor.state, "reset_iteration": state.reset_iteration_N},
+        "progress": {"monitor": monitor.state},
     }
     if state.ema is not None:
         tensors["ema"] = gather_all(state.ema.weights)
         tensors["progress"]["ema_updates"] = state.ema.updates
-    if state.critics is not None:
-        tensors["heads"] = state.critics.pool.heads.state_dict()
+    for critic in state.critics:
+        tensors[_part(critic)] = critic.pool.heads.state_dict()
+        tensors["progress"] |= {f"{_part(critic)}.{n}": t for n, t in _counts(critic).items()}
     for index, module in enumerate(state.aux_networks):
         tensors[f"aux-{index}"] = module.state_dict()
     if state.critic_optimizer is not None:
@@ -52,13 +54,15 @@ def load_state(
     load_optimizer(state.student_optimizer, tensors.get("student-optimizer", {}))
     progress = tensors["progress"]
     monitor.state.copy_(progress["monitor"])
-    state.reset_iteration_N.copy_(progress["reset_iteration"])
     if state.ema is not None:
         for name, weight in state.ema.weights.items():
             copy_into(weight, tensors["ema"][name])
         state.ema.updates.copy_(progress["ema_updates"])
-    if state.critics is not None:
-        state.critics.pool.heads.load_state_dict(tensors["heads"])
+    for critic in state.critics:
+        with critic.guard("pool")("loading its heads from the checkpoint"):
+            critic.pool.heads.load_state_dict(tensors[_part(critic)])
+        for name, counts in _counts(critic).items():
+            counts.copy_(progress[f"{_part(critic)}.{name}"])
     for index, module in enumerate(state.aux_networks):
         module.load_state_dict(tensors[f"aux-{index}"])
     if state.critic_optimizer is not None:
@@ -73,6 +77,21 @@ def published_weights(state: TrainState) -> dict[str, Tensor]:
     if state.ema is not None:
         return gather_all(state.ema.weights)
     return gather_all({name: p.detach() for name, p in _student(state).named_parameters()})
+
+
+def _part(critic: Critic) -> str:
+    """The checkpoint's file for a critic's heads."""
+    return f"heads-{critic.name}" if critic.name else "heads"
+
+
+def _counts(critic: Critic) -> dict[str, Tensor]:
+    """What is counted of every head, by name."""
+    return {
+        "reset_iteration": critic.reset_iteration_N,
+        "updates": critic.updates_N,
+        "wins": critic.wins_N,
+        "seen": critic.seen_N,
+    }
 
 
 def _student(state: TrainState) -> torch.nn.Module:

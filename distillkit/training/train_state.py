@@ -2,32 +2,37 @@
 
 `step.py` says what happens in which order; this file knows how: devices, processes, precision.
 
-Legend: N heads in a pool.
+Legend: B batch, C channels, H, W latent cells.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
-from distillkit.contracts import Refresh
-from distillkit.randomness import generator
 from distillkit.recipe.schema import AdamWConfig
 from distillkit.samples.order import BatchSlices
 from distillkit.samples.pairs import TeacherSamples
-from distillkit.training.critics import Critics
-from distillkit.training.distributed import gradient_sync, unwrap
-from distillkit.training.divergence import StepMetrics
-from distillkit.training.optimizers import delete_state, hyperparameters
-from distillkit.training.schedule import IterationSpec, WeightedLosses
-from distillkit.training.student import EMA, Student
+from distillkit.training.checks import LearningCheck, Terms
+from distillkit.training.metrics import Pull, StepMetrics
+from distillkit.training.models.batch import LazyTrainBatch
+from distillkit.training.models.critic import Critic
+from distillkit.training.models.distributed import gather, gradient_sync, unwrap
+from distillkit.training.models.optimizers import hyperparameters
+from distillkit.training.models.student import EMA, Student
+from distillkit.training.processes import check_agreement, digest_of
+from distillkit.training.schedule import IterationSpec
 from distillkit.values import Panel
+
+Panels = Sequence[tuple[Critic, Panel]]
+"""The drawn heads of an iteration, critic by critic."""
 
 
 @dataclass
@@ -40,25 +45,30 @@ class TrainState:
     student: Student
     ema: EMA | None
     student_optimizer: Optimizer
-    critics: Critics | None
+    critics: Sequence[Critic]
     critic_optimizer: Optimizer | None
-    """Of the heads, and of `aux_networks`."""
+    """Of all heads, and of `aux_networks`."""
     critic_optim: AdamWConfig
     aux_optim: AdamWConfig
-    refresh: Refresh | None
     accelerator: Any
     aux_networks: Sequence[nn.Module] = ()
     """Networks beside the heads that train with the critics: of losses, of a backbone."""
-    reset_iteration_N: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
-    """Iteration after which each head was last (re-)initialised."""
     offload_heads: bool = False
     """Whether heads that are not drawn stay in main memory."""
+    learning: LearningCheck = field(default_factory=LearningCheck)
+    grad: Callable[..., Sequence[Tensor | None]] = torch.autograd.grad
 
-    def draw_panel(self, i: int) -> Panel | None:
-        """The heads of iteration `i`; every process draws the same. None without a pool."""
-        if self.critics is None:
-            return None
-        return self.critics.pool.draw(self.slices.total, generator(self.seed, "panel", i))
+    def draw_panels(self, i: int, metrics: StepMetrics | None = None) -> Panels:
+        """The heads of iteration `i`, critic by critic; every process draws the same."""
+        panels = [(critic, critic.draw(i, self.slices.total)) for critic in self.critics]
+        if metrics is not None:
+            metrics.processes = self.accelerator.num_processes
+            metrics.expect(panels)
+            if self.accelerator.num_processes > 1:
+                views = [(v.view, v.heads, v.rows) for _, p in panels for v in p.views]
+                t_B = [v.t_B for _, p in panels for v in p.views]
+                check_agreement(self.accelerator, "the drawn heads", digest_of(views, *t_B))
+        return panels
 
     @contextmanager
     def micro_batch(self, last: bool) -> Iterator[None]:
@@ -67,68 +77,88 @@ class TrainState:
         with self.accelerator.autocast(), gradient_sync(module, self.accelerator, last):
             yield
 
-    def backward(self, loss: Tensor, player: Literal["critic", "student"]) -> Tensor:
-        """Add a micro-batch's share of a player's gradient; returns its share of the loss."""
-        share = loss / self.slices.accumulate
+    @contextmanager
+    def heads_on_device(self, panels: Panels) -> Iterator[None]:
+        """Inside, the drawn heads are on the device with their moments."""
+        with ExitStack() as stack:
+            for critic, panel in panels if self.offload_heads else ():
+                device, optimizer = self.accelerator.device, self.critic_optimizer
+                stack.enter_context(critic.on_device(panel.head_ids, device, optimizer))
+            yield
+
+    def backward_critics(self, terms: Terms, spec: IterationSpec) -> Tensor:
+        """Add a micro-batch's share of the critics' gradient; returns its share of the loss."""
+        self.learning.critic_terms(terms, spec)
+        share = self._share([loss.weight * term for loss, term in terms if term is not None])
         if share.requires_grad:
             self.accelerator.backward(share)
         return share.detach()
 
-    def all_reduce(self, metrics: StepMetrics) -> None:
-        """Give every process the mean of all: they must stop together, and log the same."""
-        if self.accelerator.num_processes > 1:
-            accuracy = metrics.accuracy
-            values = [metrics.critic, metrics.student, *accuracy.values()]
-            own = torch.tensor(values, dtype=torch.float32, device=self.accelerator.device)
-            critic, student, *means = self.accelerator.reduce(own, "mean").tolist()
-            metrics.set_means(critic, student, dict(zip(accuracy, means, strict=True)))
+    def backward_student(self, terms: Terms, batch: LazyTrainBatch) -> tuple[Tensor, list[Pull]]:
+        """Add a micro-batch's share of the student's gradient; returns its share of the loss, and
+        each loss's own gradient at x_0-hat.
 
-    @contextmanager
-    def heads_on_device(self, head_ids: Sequence[int]) -> Iterator[None]:
-        """Inside, these heads are on the device with their moments."""
-        if not self.offload_heads:
-            yield
-            return
-        self._move(head_ids, self.accelerator.device)
-        try:
-            yield
-        finally:
-            self._move(head_ids, "cpu")
+        Taking them one by one costs nothing more, since the losses' graphs meet at x_0-hat alone.
+        Their sum is then passed through the student once.
+        """
+        self.learning.student_terms(terms)
+        weighted = [(loss, loss.student_weight * t) for loss, t in terms if t is not None]
+        shares = [(loss, t / self.slices.accumulate) for loss, t in weighted if t.requires_grad]
+        pulls: list[Pull] = []
+        for n, (loss, share) in enumerate(shares):
+            keep = n + 1 < len(shares)  # two losses may share the graph of the backbone
+            leaf = [batch.fake_BCHW]
+            [grad_BCHW] = self.grad(share, leaf, retain_graph=keep, allow_unused=True)
+            if grad_BCHW is not None:
+                pulls.append(Pull.of(loss.name, grad_BCHW, batch))
+        if pulls:
+            total_BCHW = sum((pull.grad_BCHW for pull in pulls[1:]), pulls[0].grad_BCHW)
+            self.accelerator.backward(batch.rollout_BCHW, gradient=total_BCHW)
+        return self._share([term for _, term in weighted]).detach(), pulls
 
-    def _move(self, head_ids: Sequence[int], device: Any) -> None:
-        if self.critics is None or self.critic_optimizer is None:
-            return
-        for head in head_ids:
-            self.critics.pool.heads[head].to(device)
-        for parameter in self.head_parameters(head_ids):
-            moments = self.critic_optimizer.state.get(parameter, {})
-            moments |= {n: v.to(device) for n, v in moments.items() if isinstance(v, Tensor)}
+    def _share(self, terms: Sequence[Tensor]) -> Tensor:
+        return sum(terms, torch.zeros(())) / self.slices.accumulate
 
-    def head_parameters(self, head_ids: Sequence[int]) -> list[nn.Parameter]:
-        """Parameters of these heads."""
-        if self.critics is None:
-            return []
-        return [p for h in head_ids for p in self.critics.pool.heads[h].parameters()]
+    def finish_gradients(self, panels: Panels, metrics: StepMetrics, *players: str) -> None:
+        """Average the heads' gradients over processes, take norms, and read all measurements.
 
-    def step_critic(self, head_ids: Sequence[int], losses: WeightedLosses) -> None:
+        Raises `Diverged` for what is not finite, and `CannotLearnError` for a player without any
+        gradient in its first updates; nothing has been stepped then.
+        """
+        if "critic" in players and self.critic_optimizer is not None:
+            for parameters, _ in self._critic_groups(panels):
+                # The pool stays outside the data-parallel wrapper, since most heads have no
+                # gradient: those of the drawn heads are averaged over processes here.
+                if self.accelerator.num_processes > 1:
+                    for p in parameters:
+                        if p.grad is not None:
+                            p.grad = self.accelerator.reduce(p.grad, "mean")
+            groups = [p for parameters, _ in self._critic_groups(panels) for p in parameters]
+            metrics.add_norm("critic", _norm(groups))
+        if "student" in players:
+            metrics.add_norm("student", _norm(self.student_optimizer.param_groups[0]["params"]))
+        metrics.read(self.accelerator)
+        metrics.check_finite()
+        self.learning.gradients(metrics)
+
+    def step_critics(self, panels: Panels, spec: IterationSpec) -> None:
         """Step the drawn heads and the auxiliary networks; nothing else has a gradient."""
         if self.critic_optimizer is None:
             return
-        aux = [p for m in self.aux_networks for p in m.parameters() if p.requires_grad]
-        groups = ((self.head_parameters(head_ids), self.critic_optim), (aux, self.aux_optim))
-        for parameters, optim in groups:
-            # The pool stays outside the data-parallel wrapper, since most heads have no gradient:
-            # the drawn heads' gradients are averaged over processes here.
-            if self.accelerator.num_processes > 1:
-                for p in parameters:
-                    if p.grad is not None:
-                        p.grad = self.accelerator.reduce(p.grad, "mean")
-            self._clip(parameters, optim)
+        for parameters, optim in self._critic_groups(panels):
+            _clip(parameters, optim)
         self.critic_optimizer.step()
         self.critic_optimizer.zero_grad(set_to_none=True)
-        if self.critics is not None:
-            for _, loss in losses:
-                loss.after_critic_step([self.critics.pool.heads[h] for h in head_ids])
+        for critic, panel in panels:
+            critic.updates_N[panel.head_ids] += 1
+            heads = [critic.pool.heads[h] for h in panel.head_ids]
+            for loss in spec.losses:
+                loss.after_critic_step(heads)
+
+    def _critic_groups(self, panels: Panels) -> list[tuple[list[nn.Parameter], AdamWConfig]]:
+        drawn = [p for critic, panel in panels for p in critic.parameters(panel.head_ids)]
+        aux = [p for m in self.aux_networks for p in m.parameters() if p.requires_grad]
+        return [(drawn, self.critic_optim), (aux, self.aux_optim)]
 
     def step_student(self, spec: IterationSpec) -> None:
         """Step the student with its phase's hyperparameters, then its EMA."""
@@ -136,35 +166,20 @@ class TrainState:
         [group] = optimizer.param_groups
         if spec.resets_optimizer:
             optimizer.state.clear()
-        self._clip(group["params"], spec.optim)
+        _clip(group["params"], spec.optim)
         group.update(hyperparameters(spec.optim))
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if self.ema is not None:
             self.ema.update()
 
-    def refresh_pool(self, i: int) -> None:
-        """Re-initialise the heads that the refresh policy picks after iteration `i`.
-
-        Their optimizer state is deleted: a new head must not inherit an old head's momentum.
-        """
-        if self.critics is None or self.refresh is None:
-            return
-        picked = self.picked_heads(i)
-        self.critics.pool.reset(picked, generator(self.seed, "reset", i))
-        delete_state(self.critic_optimizer, self.head_parameters(picked))
-        self.reset_iteration_N[list(picked)] = i + 1
-
-    def picked_heads(self, i: int) -> Sequence[int]:
-        """The heads that the refresh policy picks after iteration `i`, on every process."""
-        if self.refresh is None:
-            return []
-        age_N = i + 1 - self.reset_iteration_N
-        return self.refresh.pick(i, age_N, generator(self.seed, "refresh", i))
-
-    def _clip(self, parameters: Iterable[nn.Parameter], optim: AdamWConfig) -> None:
-        if optim.clip is not None and (some := list(parameters)):
-            self.accelerator.clip_grad_norm_(some, optim.clip)
+    def refresh_pools(self, i: int, panels: Panels, metrics: StepMetrics) -> None:
+        """Re-initialise the heads that each pool's refresh policy picks after iteration `i`."""
+        for critic, panel in panels:
+            critic.count(metrics.head_scores(critic.name))
+            picked = critic.pick(i, critic.stats(i, panel.head_ids))
+            check_agreement(self.accelerator, "the heads to reset", digest_of(picked))
+            critic.reset(i, picked, self.critic_optimizer)
 
     @contextmanager
     def ema_weights(self) -> Iterator[None]:
@@ -176,3 +191,16 @@ class TrainState:
                 yield
         finally:
             network.module = wrapped
+
+
+def _norm(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """Norm of the parameters' gradients together; 0 where none has one."""
+    grads = [p.grad for p in parameters if p.grad is not None]
+    return gather(get_total_norm(grads)) if grads else torch.zeros(())
+
+
+def _clip(parameters: Iterable[nn.Parameter], optim: AdamWConfig) -> None:
+    with_grad = [p for p in parameters if p.grad is not None]
+    if optim.clip is not None and with_grad:
+        total = get_total_norm([p.grad for p in with_grad])
+        clip_grads_with_norm_(with_grad, optim.clip, total)

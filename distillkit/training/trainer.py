@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from distillkit.atomic import save_tensors
+import torch
+
+from distillkit.atomic import remove_unfinished, save_tensors
 from distillkit.recipe.load import dump_recipe
 from distillkit.recipe.schema import Recipe
 from distillkit.registry.entry_points import installed
@@ -20,12 +22,13 @@ from distillkit.samples.cache import SampleCache, training_cache
 from distillkit.samples.pairs import TeacherSamples
 from distillkit.training.build import Parts, build_part, make_schedule, make_train_state
 from distillkit.training.callbacks import Callback, Stopped
-from distillkit.training.distributed import is_sharded, unwrap
-from distillkit.training.divergence import DivergenceMonitor, StepMetrics
+from distillkit.training.divergence import DivergenceMonitor
+from distillkit.training.metrics import StepMetrics
+from distillkit.training.models.distributed import is_sharded, unwrap
+from distillkit.training.models.student import Student
 from distillkit.training.schedule import TrainSchedule
 from distillkit.training.state import load_state, published_weights, state_tensors
 from distillkit.training.step import train_step
-from distillkit.training.student import Student
 from distillkit.training.train_state import TrainState
 
 
@@ -50,9 +53,12 @@ class Trainer:
 
     def train(self, resume: bool = False) -> TrainState:
         """All iterations that are left. Raises `Stopped` after a signal, `Diverged` on NaN."""
-        if self.accelerator.is_main_process and not resume:
-            plugins = {o.plugin: f"{o.distribution} {o.version}" for o in installed().plugins}
-            self.folder.create(dump_recipe(self.recipe), plugins)
+        with self.folder.locked() if self.accelerator.is_main_process else nullcontext():
+            return self._train(resume)
+
+    def _train(self, resume: bool) -> TrainState:
+        if self.accelerator.is_main_process:
+            self._open_folder(resume)
         self.accelerator.init_trackers("distillkit")
         start = self._resume() if resume else 0
         self._fill_cache()
@@ -65,6 +71,19 @@ class Trainer:
                 if asked() and i + 1 < len(self.schedule):
                     raise Stopped(i + 1)
         return self.state
+
+    def _open_folder(self, resume: bool) -> None:
+        """Clear what killed processes left; write what made the run, or compare with it."""
+        if freed := remove_unfinished(self.folder.path):
+            self.callback.on_message(f"Removed {freed / 1e6:,.1f} MB of unfinished files")
+        plugins = {o.plugin: f"{o.distribution} {o.version}" for o in installed().plugins}
+        if not resume:
+            self.folder.create(dump_recipe(self.recipe), plugins, torch.get_num_threads())
+        elif changed := self.folder.changed_since(plugins):
+            self.callback.on_message(
+                f"Changed since the run began: {', '.join(changed)}. The run continues, and may "
+                "differ from an unbroken one."
+            )
 
     def step(self, i: int) -> StepMetrics:
         """Iteration `i` alone, without log, previews or checkpoints."""
@@ -150,13 +169,32 @@ def _row(i: int, metrics: StepMetrics, seconds: float) -> dict[str, Any]:
         "steps": spec.steps,
         "student": metrics.student if spec.trains_student else None,
         "critic": metrics.critic if spec.trains_critic else None,
-        "accuracy": {name: round(value, 4) for name, value in metrics.accuracy.items()},
+        **{name: _rounded(values) for name, values in _details(metrics).items() if values},
         "seconds": round(seconds, 4),
     }
 
 
+def _details(metrics: StepMetrics) -> dict[str, Mapping[str, float]]:
+    """Measurements by name: of views, of players, of losses."""
+    norms = {player: metrics.norm(player) for player in ("critic", "student")}
+    return {
+        "accuracy": metrics.accuracy,
+        "margin": metrics.margin,
+        "spread": metrics.spread,
+        "gradient": {player: norm for player, norm in norms.items() if norm is not None},
+        "pull": metrics.pulls,
+        "direction": metrics.directions,
+    }
+
+
+def _rounded(values: Mapping[str, float]) -> dict[str, float]:
+    """To four significant digits, which keeps the log small."""
+    return {name: float(f"{value:.4g}") for name, value in values.items()}
+
+
 def _scalars(metrics: StepMetrics) -> dict[str, float]:
-    values = {f"accuracy/{name}": value for name, value in metrics.accuracy.items()}
+    details = _details(metrics).items()
+    values = {f"{what}/{name}": value for what, named in details for name, value in named.items()}
     if metrics.spec.trains_student:
         values["loss/student"] = metrics.student
     if metrics.spec.trains_critic:

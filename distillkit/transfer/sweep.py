@@ -13,7 +13,7 @@ from distillkit.evaluation.grids import MOST, save_image, sheet
 from distillkit.evaluation.sampling import decode, generate, open_model
 from distillkit.samples.order import SampleOrder
 from distillkit.samples.pairs import TeacherSamples
-from distillkit.training.student import MAX_STEPS
+from distillkit.training.models.student import MAX_STEPS
 
 
 def read_strengths(text: str) -> list[float]:

@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from distillkit.configs import LossConfig
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor, nn
+    from torch import Tensor, nn
 
     from distillkit.contracts import Denoiser, StudentNetwork, Teacher, TrainBatch
     from distillkit.values import Condition
@@ -38,8 +38,8 @@ class DistributionMatching:
         eps - eps_fake = -sqrt(a / (1 - a)) (x_0 - x_0_fake), a = alpha_bar: so the loss is the same
         for any prediction type.
         """
-        x_0_BCHW, rng = batch.fake_BCHW.detach(), batch.generator
-        t_B, x_t_BCHW = self._add_noise(x_0_BCHW, 0, len(self.teacher.schedule), rng)
+        x_0_BCHW = batch.fake_BCHW.detach()
+        t_B, x_t_BCHW = self._add_noise(batch, x_0_BCHW, 0, len(self.teacher.schedule))
         guess_BCHW = self._predict_x_0(self.fake_score, x_t_BCHW, t_B, batch.cond)
         a_B111 = self.teacher.schedule.alpha_bar(t_B)
         return (a_B111 / (1 - a_B111) * (x_0_BCHW - guess_BCHW).square()).mean()
@@ -54,7 +54,7 @@ class DistributionMatching:
         x_0_BCHW = batch.fake_BCHW
         with torch.no_grad():
             # Both scores at the same noisy sample.
-            t_B, x_t_BCHW = self._add_noise(x_0_BCHW, self.low, self.high + 1, batch.generator)
+            t_B, x_t_BCHW = self._add_noise(batch, x_0_BCHW, self.low, self.high + 1)
             fake_BCHW = self._predict_x_0(self.fake_score, x_t_BCHW, t_B, batch.cond)
             real_BCHW = self._guided_x_0(x_t_BCHW, t_B, batch)
             # Normalised by the teacher's error, so that noise levels weigh alike (equation 8).
@@ -70,15 +70,11 @@ class DistributionMatching:
         return [self.fake_score.module]
 
     def _add_noise(
-        self, x_0_BCHW: Tensor, low: int, high: int, rng: Generator
+        self, batch: TrainBatch, x_0_BCHW: Tensor, low: int, high: int
     ) -> tuple[Tensor, Tensor]:
-        """Timesteps in [low, high), and x_t."""
-        import torch
-
-        device = x_0_BCHW.device
-        t_B = torch.randint(low, high, (len(x_0_BCHW),), generator=rng).to(device)
-        eps_BCHW = torch.randn(x_0_BCHW.shape, generator=rng).to(device)
-        return t_B, self.teacher.schedule.add(x_0_BCHW, eps_BCHW, t_B)
+        """Timesteps in [low, high), and x_t; both players' terms see the same draws."""
+        t_B = batch.timesteps("score", low, high)
+        return t_B, self.teacher.schedule.add(x_0_BCHW, batch.noise("score"), t_B)
 
     def _predict_x_0(
         self, denoiser: Denoiser, x_t_BCHW: Tensor, t_B: Tensor, cond: Condition

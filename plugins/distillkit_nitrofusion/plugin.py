@@ -17,6 +17,7 @@ from distillkit_nitrofusion.losses.wasserstein import WassersteinConfig
 from distillkit_nitrofusion.pool import DynamicPoolConfig, StaticPoolConfig
 from distillkit_nitrofusion.refinement import BottomUpConfig, FixedConfig
 from distillkit_nitrofusion.refresh import (
+    AccuracyRefreshConfig,
     NeverRefreshConfig,
     OldestRefreshConfig,
     RandomRefreshConfig,
@@ -31,8 +32,8 @@ def distillkit_register_pools() -> list[type[PoolConfig]]:
 
 @hookimpl
 def distillkit_register_refreshes() -> list[type[RefreshConfig]]:
-    """Section 3.3, and two policies to compare it with."""
-    return [RandomRefreshConfig, OldestRefreshConfig, NeverRefreshConfig]
+    """Section 3.3, and policies to compare it with."""
+    return [RandomRefreshConfig, OldestRefreshConfig, AccuracyRefreshConfig, NeverRefreshConfig]
 
 
 @hookimpl

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from distillkit_nitrofusion.heads import PatchHead
 
 
+Draw = Literal["one", "all", "per-picture"]
+"""How the timesteps t* of an iteration are drawn."""
+
+
 class CompartmentPool:
     """P, compartmentalised by view and t* (sections 3.2 and 3.4); `distillkit.contracts.Pool`.
 
@@ -31,9 +35,11 @@ class CompartmentPool:
     `((v * T + t) * L + l) * heads_per_slot + k`. The paper's 3 views x 4 timesteps x 10 levels x
     4 heads make 480, 160 a view (section 4).
 
-    A panel has one head of each slot it uses, drawn uniformly: the slots of all timesteps, or,
-    with `one_timestep`, those of one t* that all views share in the iteration. With one head a
-    slot only that t* is drawn: the static pool of the ablation (section 4.5).
+    A panel has one head of each slot it uses, drawn uniformly, or all of them. The slots are those
+    of one t* that all views share in the iteration (`draw: one`), of every t* (`all`), or of a t*
+    drawn for each picture (`per-picture`), so that every noise level is trained in every iteration
+    at the backbone's cost of one. With one head a slot only t* is drawn: the static pool of the
+    ablation (section 4.5).
     """
 
     def __init__(
@@ -43,7 +49,8 @@ class CompartmentPool:
         timesteps: Sequence[int],
         levels: Sequence[int],
         heads_per_slot: int,
-        one_timestep: bool,
+        draw: Draw,
+        whole_slots: bool,
         make_head: Callable[[int, Generator], PatchHead],
         seed: int,
     ) -> None:
@@ -54,7 +61,8 @@ class CompartmentPool:
         self.timesteps = tuple(timesteps)
         self.levels = tuple(levels)
         self.heads_per_slot = heads_per_slot
-        self.one_timestep = one_timestep
+        self.draw_timesteps = draw
+        self.whole_slots = whole_slots
         slots = product(self.views, self.timesteps, self.levels, range(heads_per_slot))
         self.heads = nn.ModuleList(
             make_head(level, keyed_generator(seed, "head", number))
@@ -65,22 +73,26 @@ class CompartmentPool:
         """D ~ P (section 3.2): one head a level for every view and chosen t*."""
         import torch
 
-        # P_t*: the compartments of one noise level, or of all.
-        times = list(range(len(self.timesteps)))
-        if self.one_timestep:
-            times = [int(torch.randint(len(times), (), generator=generator))]
+        # P_t*: the compartments of one noise level, or of all; and the pictures that each judges.
+        rows_of: dict[int, tuple[int, ...] | None] = dict.fromkeys(range(len(self.timesteps)))
+        if self.draw_timesteps == "one":
+            rows_of = {int(torch.randint(len(rows_of), (), generator=generator)): None}
+        elif self.draw_timesteps == "per-picture":
+            t_B = torch.randint(len(rows_of), (batch,), generator=generator).tolist()
+            rows_of = {t: tuple(b for b in range(batch) if t_B[b] == t) for t in sorted({*t_B})}
         # D_t* ~ P_t*: one of the interchangeable heads of each slot.
-        shape = (len(self.views), len(times), len(self.levels))
+        shape = (len(self.views), len(rows_of), len(self.levels))
         pick_VTL = torch.randint(self.heads_per_slot, shape, generator=generator).tolist()
         return Panel(
             tuple(
                 JudgedView(
                     view,
-                    torch.full((batch,), self.timesteps[t], dtype=torch.int64),
+                    torch.full((batch if rows is None else len(rows),), self.timesteps[t]),
                     self._drawn_heads(v, t, pick_VTL[v][i]),
+                    rows,
                 )
                 for v, view in enumerate(self.views)
-                for i, t in enumerate(times)
+                for i, (t, rows) in enumerate(rows_of.items())
             )
         )
 
@@ -91,9 +103,11 @@ class CompartmentPool:
 
     def _drawn_heads(self, v: int, t: int, pick_L: Sequence[int]) -> tuple[DrawnHead, ...]:
         first_slot = (v * len(self.timesteps) + t) * len(self.levels)
+        size = self.heads_per_slot
         return tuple(
-            DrawnHead(level, (first_slot + i) * self.heads_per_slot + pick)
+            DrawnHead(level, (first_slot + i) * size + k)
             for i, (level, pick) in enumerate(zip(self.levels, pick_L, strict=True))
+            for k in (range(size) if self.whole_slots else (pick,))
         )
 
 
@@ -128,9 +142,10 @@ class CompartmentPoolConfig(PoolConfig):
     """Discriminator timesteps t*; every head is specialised on one."""
     levels: Annotated[list[Level], AfterValidator(distinct)] | None = Field(None, min_length=1)
     """Feature levels of the backbone that have heads, from 0; null for all."""
-    draw: Literal["one", "all"] = "one"
-    """Timesteps t* of an iteration: one, drawn anew and shared by all views, or all of them, which
-    costs as many times more (our choice)."""
+    draw: Draw = "one"
+    """Timesteps t* of an iteration: one, drawn anew and shared by all views; all of them, which
+    costs as many times more; or one drawn for each picture, which trains heads of every t* on some
+    of the pictures, at the backbone's cost of one (our choice)."""
     width: int = Field(64, ge=16, multiple_of=8)
     """Channels inside a head (our choice)."""
     depth: int = Field(2, ge=1, le=6)
@@ -143,6 +158,19 @@ class CompartmentPoolConfig(PoolConfig):
     def slot_size(self) -> int:
         """Heads in each slot."""
         return 1
+
+    @property
+    def whole_slots(self) -> bool:
+        """Whether all heads of a slot judge, and not one of them."""
+        return False
+
+    def draw_chance(self) -> float:
+        """1 / heads of a slot, times 1 / timesteps where one t* is drawn.
+
+        With t* drawn for each picture it is that of a large batch, in which every t* occurs.
+        """
+        times = len(self.timesteps) if self.draw == "one" else 1
+        return 1 / (times * (1 if self.whole_slots else self.slot_size))
 
     def build(self, channels: tuple[int, ...], seed: int) -> CompartmentPool:
         from distillkit_nitrofusion.heads import make_head
@@ -178,7 +206,8 @@ class CompartmentPoolConfig(PoolConfig):
             timesteps=self.timesteps,
             levels=levels,
             heads_per_slot=self.slot_size,
-            one_timestep=self.draw == "one",
+            draw=self.draw,
+            whole_slots=self.whole_slots,
             make_head=make_head,
             seed=seed,
         )
@@ -191,9 +220,16 @@ class DynamicPoolConfig(CompartmentPoolConfig):
     heads_per_slot: int = Field(4, ge=1)
     """Heads in a slot: 4 with 3 views, 4 timesteps and 10 levels make the paper's 480."""
 
+    draw_heads: Literal["one", "all"] = "one"
+    """Heads of a slot that judge in an iteration: one of them, as in the paper, or all."""
+
     @property
     def slot_size(self) -> int:
         return self.heads_per_slot
+
+    @property
+    def whole_slots(self) -> bool:
+        return self.draw_heads == "all"
 
 
 class StaticPoolConfig(CompartmentPoolConfig):

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from distillkit.errors import UserError
-from distillkit.training.student import EMA
+from distillkit.training.models.student import EMA
 from distillkit.values import Window
 from distillkit_diffusers.configs import UNetEncoderConfig, UNetStudentConfig
 from distillkit_diffusers.export.exporters import LoRAExporter, UNetExporter

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from distillkit.errors import UserError
-from distillkit.training.student import Student
+from distillkit.training.models.student import Student
 from distillkit_diffusers.configs import UNetStudentConfig
 from tests.distillkit_diffusers.tiny import PROMPTS, UNET_FILE, noise, stock_pipeline
 

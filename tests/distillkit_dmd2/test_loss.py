@@ -14,7 +14,7 @@ from distillkit.examples.refinement import ExampleRefinementConfig
 from distillkit.examples.teacher import ExampleTeacherConfig
 from distillkit.recipe.schema import AdamWConfig, OptimConfig, StudentAdamWConfig
 from distillkit.runs.folder import read_log
-from distillkit.training.critics import LazyTrainBatch
+from distillkit.training.models.batch import LazyTrainBatch
 from distillkit.training.state import state_tensors
 from distillkit.training.trainer import Trainer
 from distillkit.values import Condition

@@ -22,7 +22,7 @@ from rich.progress import (
 
 from distillkit.cli.terminal.console import console
 from distillkit.training.callbacks import Callback
-from distillkit.training.divergence import StepMetrics
+from distillkit.training.metrics import StepMetrics
 
 QUIET_SECONDS = 10.0
 """Seconds between lines where there is no terminal."""

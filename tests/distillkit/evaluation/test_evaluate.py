@@ -23,7 +23,7 @@ from distillkit.samples.cache import cache_folder, evaluation_cache
 from distillkit.samples.order import SampleOrder
 from distillkit.samples.pairs import TeacherSamples
 from distillkit.training.build import Parts, build_parts
-from distillkit.training.student import Student
+from distillkit.training.models.student import Student
 from distillkit.values import MetricInfo
 from tests.distillkit.world import world_recipe, world_teacher
 

@@ -9,7 +9,7 @@ from distillkit.evaluation.grids import make_previews, sheet, square, to_image
 from distillkit.examples.metrics import ExampleMetricsConfig
 from distillkit.examples.teacher import ExampleTeacher
 from distillkit.training.build import build_parts
-from distillkit.training.student import Student
+from distillkit.training.models.student import Student
 from tests.distillkit.world import world_recipe
 
 

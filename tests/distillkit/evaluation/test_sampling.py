@@ -19,7 +19,7 @@ from distillkit.recipe.load import dump_recipe
 from distillkit.runs.folder import RunFolder
 from distillkit.samples.order import SampleOrder
 from distillkit.samples.pairs import TeacherSamples
-from distillkit.training.student import Student
+from distillkit.training.models.student import Student
 from tests.distillkit.world import world_recipe, world_schedule, world_teacher
 
 STAGES = ("start", "1-step", "2-step", "4-step")

@@ -13,7 +13,7 @@ from distillkit.memory import fit
 from distillkit.memory.plan import GIB, make_plan, usable
 from distillkit.recipe.load import dump_recipe, load_recipe
 from distillkit.recipe.schema import Recipe, RunConfig
-from distillkit.training.optimizers import optimizer_tensors
+from distillkit.training.models.optimizers import optimizer_tensors
 from tests.distillkit.world import MeanGuessConfig, trainer, world_recipe
 
 

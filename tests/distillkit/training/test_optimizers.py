@@ -11,7 +11,7 @@ from torch import nn
 
 from distillkit.errors import UserError
 from distillkit.recipe.schema import AdamWConfig, OptimConfig, RunConfig, StudentAdamWConfig
-from distillkit.training.optimizers import make_optimizer, moments_bytes
+from distillkit.training.models.optimizers import make_optimizer, moments_bytes
 from tests.distillkit.world import assert_same, everything, trainer, world_recipe
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from distillkit.examples.teacher import ExampleDenoiser
-from distillkit.training.student import EMA, Student, noise_grid, shifted
+from distillkit.training.models.student import EMA, Student, noise_grid, shifted
 from distillkit.values import Condition
 from tests.distillkit.world import world_schedule
 

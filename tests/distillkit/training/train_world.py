@@ -15,8 +15,8 @@ from torch import Tensor
 from distillkit import api
 from distillkit.recipe.schema import AdamWConfig, OptimConfig, RunConfig, StudentAdamWConfig
 from distillkit.training.callbacks import Callback
-from distillkit.training.distributed import is_sharded
 from distillkit.training.divergence import StepMetrics
+from distillkit.training.models.distributed import is_sharded
 from distillkit.training.trainer import Trainer
 from tests.distillkit.world import everything, world_recipe
 

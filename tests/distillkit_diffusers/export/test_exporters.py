@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from distillkit.errors import UserError
-from distillkit.training.student import Student
+from distillkit.training.models.student import Student
 from distillkit_diffusers.configs import UNetStudentConfig
 from distillkit_diffusers.export.exporters import (
     FolderExporter,

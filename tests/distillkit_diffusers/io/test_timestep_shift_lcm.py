@@ -10,7 +10,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler, LCMScheduler
 
-from distillkit.training.student import noise_grid, shifted
+from distillkit.training.models.student import noise_grid, shifted
 from distillkit_diffusers.io.timestep_shift_lcm import TimestepShiftLCMScheduler
 
 NOISE_GRIDS = {1: [999], 2: [999, 499], 3: [999, 749, 499], 4: [999, 749, 499, 249]}

@@ -15,7 +15,9 @@ from pydantic import Field
 from distillkit.configs import RefreshConfig
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Generator
+
+    from distillkit.values import HeadStats
 
 
 @dataclass(frozen=True)
@@ -24,10 +26,10 @@ class RoundRobinRefresh:
 
     every: int
 
-    def pick(self, iteration: int, age_N: Tensor, generator: Generator) -> Sequence[int]:
+    def pick(self, iteration: int, heads: HeadStats, generator: Generator) -> Sequence[int]:
         """The head to reset after this iteration, in the order of the pool; often none."""
         resets, remainder = divmod(iteration + 1, self.every)
-        return [] if remainder else [(resets - 1) % len(age_N)]
+        return [] if remainder else [(resets - 1) % len(heads)]
 
 
 class RoundRobinRefreshConfig(RefreshConfig):

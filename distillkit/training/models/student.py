@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from distillkit.errors import UserError
-from distillkit.training.distributed import copy_into, unwrap
+from distillkit.training.models.distributed import copy_into, unwrap
 
 if TYPE_CHECKING:
     from distillkit.contracts import StudentNetwork
@@ -70,6 +70,10 @@ class Student:
                 x_0_BCHW = self.x_0(x_BCHW, grid[i], cond)
                 t_B = torch.full((len(x_BCHW),), grid[i + 1], device=x_BCHW.device)
                 x_BCHW = self.schedule.add(x_0_BCHW, renoise_SBCHW[i], t_B)
+        if steps > 1 and torch.is_autocast_enabled(x_BCHW.device.type):
+            # Autocast keeps 16-bit copies of weights; those made under no_grad have no history, and
+            # the last step would train nothing (fixed in later versions of torch).
+            torch.clear_autocast_cache()
         return self.x_0(x_BCHW, grid[-1], cond)
 
     def load_snapshot(self, path: Path) -> None:

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from distillkit.errors import UserError
 from distillkit.recipe.schema import AdamWConfig
-from distillkit.training.distributed import gather, shard_like
+from distillkit.training.models.distributed import gather, shard_like
 
 SMALLEST_8BIT, BLOCK = 4096, 256
 """bitsandbytes' own: tensors with fewer values keep float32 moments; values that share a scale."""

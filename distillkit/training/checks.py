@@ -1,0 +1,78 @@
+"""Whether a run can learn at all: refused in its first iterations, whatever parts are at work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from distillkit.errors import UserError
+from distillkit.training.metrics import StepMetrics
+from distillkit.training.schedule import CRITIC_WARMUP, IterationSpec, WeightedLoss
+
+TURNS = 20
+"""Updates of a player that may have no gradient at all: heads may start silent."""
+
+Terms = Sequence[tuple[WeightedLoss, Tensor | None]]
+
+
+class CannotLearnError(UserError):
+    """The recipe's parts train nothing."""
+
+
+@dataclass
+class LearningCheck:
+    """Looks at each player's first updates; costs nothing once a gradient has been seen."""
+
+    silent: dict[str, int] = field(default_factory=lambda: {"critic": 0, "student": 0})
+    """Updates so far without any gradient; a player that has had one is removed."""
+
+    def student_terms(self, terms: Terms) -> None:
+        """Refuse an iteration in which no loss says anything about the student."""
+        if "student" not in self.silent:
+            return
+        values = [(loss, term) for loss, term in terms if term is not None]
+        if not values:
+            raise CannotLearnError(
+                f"No loss trains the student: {_labels(loss for loss, _ in terms)} returned None. "
+                "Add a loss with a term for the student to `losses`."
+            )
+        if not any(term.requires_grad for _, term in values):
+            raise CannotLearnError(
+                f"The student's loss does not depend on the student: the term of "
+                f"{_labels(loss for loss, _ in values)} is detached or a constant. It should be "
+                "computed from `batch.fake_BCHW` or `batch.student_logits()`."
+            )
+
+    def critic_terms(self, terms: Terms, spec: IterationSpec) -> None:
+        """Refuse a warm-up of critics that no loss trains."""
+        silent = all(term is None or not term.requires_grad for _, term in terms)
+        if silent and spec.phase == CRITIC_WARMUP:
+            raise CannotLearnError(
+                f"No loss trains the critics, so `warmup.critic` trains nothing: "
+                f"{_labels(loss for loss, _ in terms)} has no term for them."
+            )
+
+    def gradients(self, metrics: StepMetrics) -> None:
+        """Stop a run whose player has had no gradient in all of its first updates."""
+        for player in list(self.silent):
+            norm = metrics.norm(player)
+            if norm is None:
+                continue
+            if norm > 0:
+                del self.silent[player]
+                continue
+            self.silent[player] += 1
+            if self.silent[player] >= TURNS:
+                what = "the drawn heads" if player == "critic" else "the student's weights"
+                raise CannotLearnError(
+                    f"No gradient has reached {what} in {TURNS} updates. Look at "
+                    f"{_labels(metrics.spec.losses)}: its term for the {player} should depend on "
+                    f"`batch.{player}_logits()`, and pool, backbone and heads must not detach "
+                    "what they are given."
+                )
+
+
+def _labels(losses: Iterable[WeightedLoss]) -> str:
+    return ", ".join(loss.guard.label for loss in losses)

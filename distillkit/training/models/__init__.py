@@ -1,0 +1,1 @@
+"""What trains: the student and the critics, their optimizers, and the batch that both see."""

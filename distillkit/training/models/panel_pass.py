@@ -1,0 +1,214 @@
+"""A panel before one micro-batch: view -> crop -> noise to t* -> backbone -> drawn heads -> logits.
+
+One backbone pass for the real pictures and one for the fake ones serve both players: the heads see
+the fake features detached when they learn, and attached (with their own weights detached) when the
+student learns.
+
+Legend: B batch, C channels, H, W latent cells, K patch logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.func import functional_call
+
+from distillkit.randomness import generator
+from distillkit.training.guard import check_logits, check_maps
+from distillkit.training.models.critic import Critic
+from distillkit.values import Condition, DrawnHead, HeadLogits, JudgedView, Panel, Window
+
+Maps = list[list[Tensor]]
+"""Feature maps by view and level."""
+
+
+@dataclass(kw_only=True)
+class PanelPass:
+    """What the drawn heads of one critic say of a micro-batch; each pass runs when it is asked for.
+
+    `real` and `fake` give the latents (B, C, H, W).
+    """
+
+    critic: Critic
+    panel: Panel
+    real: Callable[[], Tensor]
+    fake: Callable[[], Tensor]
+    cond: Condition
+    null: Condition
+    positions: Sequence[int]
+    seed: int
+
+    @cached_property
+    def critic_logits(self) -> list[HeadLogits]:
+        """Logits whose gradients reach the drawn heads and nothing else."""
+        # The fake is detached: this loss must not reach the student.
+        return [
+            self._logits(
+                judged,
+                drawn,
+                real_BK=self._run(head, self._real_maps[v][drawn.level]),
+                fake_BK=self._run(head, self._fake_maps[v][drawn.level].detach()),
+            )
+            for v, judged, drawn, head in self._drawn_heads()
+        ]
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether a loss has asked for the critic's logits."""
+        return "critic_logits" in self.__dict__
+
+    def student_logits(self, fresh: bool) -> list[HeadLogits]:
+        """Logits whose gradients reach the student through `fake_BK` and nothing else.
+
+        `fresh`: the heads have been updated since the critic's logits, so the real logits are
+        computed again; otherwise they still hold.
+        """
+        logits = []
+        before = [None] * sum(1 for _ in self._drawn_heads()) if fresh else self.critic_logits
+        for (v, judged, drawn, head), seen in zip(self._drawn_heads(), before, strict=True):
+            # With detached weights the gradient passes through the head and stays out of it.
+            # Every name of a shared tensor is given, so that torch need not search for ties.
+            named = head.named_parameters(remove_duplicate=False)
+            frozen = {name: p.detach() for name, p in named}
+            features = (self._fake_maps[v][drawn.level],)
+            fake_BK = functional_call(head, frozen, features, tie_weights=False)
+            if seen is None:
+                with torch.no_grad():
+                    real_BK = self._run(head, self._real_maps[v][drawn.level])
+            else:
+                real_BK = seen.real_BK.detach()
+            logits.append(self._logits(judged, drawn, real_BK=real_BK, fake_BK=fake_BK))
+        return logits
+
+    def perturbed(self, which: str, sigma: float) -> list[Tensor]:
+        """Logits of the real or fake pictures, perturbed after noising to t*: a backbone pass."""
+        with torch.no_grad():
+            x_0_BCHW = self.real() if which == "real" else self.fake()
+            maps = self._maps(x_0_BCHW, sigma)
+        return [
+            self._run(head, maps[v][drawn.level]).float()
+            for v, _, drawn, head in self._drawn_heads()
+        ]
+
+    def _run(self, head: nn.Module, map_BChw: Tensor) -> Tensor:
+        guard = self.critic.guard("pool")
+        with guard("heads"):
+            logits_BK: Tensor = head(map_BChw)
+        guard.once("heads", lambda: check_logits(logits_BK, len(map_BChw)))
+        return logits_BK
+
+    def _logits(
+        self, judged: JudgedView, drawn: DrawnHead, *, real_BK: Tensor, fake_BK: Tensor
+    ) -> HeadLogits:
+        return HeadLogits(
+            view=judged.view.name,
+            level=drawn.level,
+            head=drawn.head,
+            t_B=judged.t_B,
+            rows=judged.rows,
+            critic=self.critic.name,
+            real_BK=real_BK.float(),
+            fake_BK=fake_BK.float(),
+        )
+
+    def _drawn_heads(self) -> Iterator[tuple[int, JudgedView, DrawnHead, nn.Module]]:
+        """Every drawn head with the index of its view in the panel."""
+        for v, judged in enumerate(self.panel.views):
+            for drawn in judged.heads:
+                yield v, judged, drawn, self.critic.pool.heads[drawn.head]
+
+    @cached_property
+    def _real_maps(self) -> Maps:
+        with torch.no_grad():
+            return self._maps(self.real())
+
+    @cached_property
+    def _fake_maps(self) -> Maps:
+        return self._maps(self.fake())
+
+    @cached_property
+    def _windows(self) -> list[tuple[Window, Tensor]]:
+        """Each view's crop and noise. Real and fake share them: they are paired by x_T."""
+        shape = self.real().shape[1:]
+        return [self._window(v, judged, shape) for v, judged in enumerate(self.panel.views)]
+
+    def _window(self, v: int, judged: JudgedView, shape: Sequence[int]) -> tuple[Window, Tensor]:
+        generators = [self._generator("look", p, v) for p in self._positions(judged)]
+        window = random_window(shape, judged.view.crop, generators)
+        size = (shape[0], window.height, window.width)
+        noise_BChw = torch.stack([torch.randn(size, generator=rng) for rng in generators])
+        return window, noise_BChw.to(self.real().device)
+
+    def _maps(self, x_0_BCHW: Tensor, sigma: float = 0.0) -> Maps:
+        """Feature maps. Views of one size pass through the backbone together."""
+        sizes: dict[tuple[int, int], list[int]] = {}
+        for v, (window, _) in enumerate(self._windows):
+            sizes.setdefault((window.height, window.width), []).append(v)
+        maps: Maps = [[] for _ in self._windows]
+        for together in sizes.values():
+            counts = [len(self._windows[v][1]) for v in together]
+            for level_map in self._backbone_pass(x_0_BCHW, together, sigma):
+                for v, rows in zip(together, level_map.split(counts), strict=True):
+                    maps[v].append(rows)
+        return maps
+
+    def _backbone_pass(
+        self, x_0_BCHW: Tensor, together: list[int], sigma: float
+    ) -> Sequence[Tensor]:
+        """One backbone pass over the views `together`, concatenated along the batch."""
+        views = [self.panel.views[v] for v in together]
+        windows = [self._windows[v][0] for v in together]
+        crops = torch.cat(
+            [w.crop(_rows(x_0_BCHW, judged)) for w, judged in zip(windows, views, strict=True)]
+        )
+        t_B = torch.cat([judged.t_B.to(crops.device) for judged in views])
+        eps = torch.cat([self._windows[v][1] for v in together])
+        x_t_BCHW = self.critic.schedule.add(crops, eps, t_B)
+        if sigma:
+            # Approximate R1: perturb what the backbone sees, after noising (APT, section 3.3).
+            draws = [
+                torch.randn(x_t_BCHW.shape[1:], generator=self._generator("r1", p, v))
+                for v, judged in zip(together, views, strict=True)
+                for p in self._positions(judged)
+            ]
+            x_t_BCHW = x_t_BCHW + sigma * torch.stack(draws).to(x_t_BCHW.device)
+        conds = [self.cond if judged.view.conditional else self.null for judged in views]
+        cond = Condition.join([_cond_rows(c, v) for c, v in zip(conds, views, strict=True)])
+        backbone, guard = self.critic.backbone, self.critic.guard("backbone")
+        with guard("features()"):
+            maps = backbone.features(x_t_BCHW, t_B, cond, Window.join(windows))
+        guard.once("features()", lambda: check_maps(maps, backbone, len(x_t_BCHW)))
+        return maps
+
+    def _positions(self, judged: JudgedView) -> list[int]:
+        """Numbers in the run of the pictures that a view judges."""
+        rows = range(len(self.positions)) if judged.rows is None else judged.rows
+        return [self.positions[row] for row in rows]
+
+    def _generator(self, purpose: str, position: int, v: int) -> Generator:
+        name = [self.critic.name] if self.critic.name else []
+        return generator(self.seed, purpose, position, v, *name)
+
+
+def _rows(x_BCHW: Tensor, judged: JudgedView) -> Tensor:
+    return x_BCHW if judged.rows is None else x_BCHW[list(judged.rows)]
+
+
+def _cond_rows(cond: Condition, judged: JudgedView) -> Condition:
+    return cond if judged.rows is None else cond.rows(judged.rows)
+
+
+def random_window(shape: Sequence[int], fraction: float, generators: Sequence[Generator]) -> Window:
+    """A crop of `fraction` of each side of a (C, H, W) latent, at a random corner a generator."""
+    _, height, width = shape
+    h, w = max(1, round(height * fraction)), max(1, round(width * fraction))
+    tops, lefts = [], []
+    for rng in generators:
+        tops.append(int(torch.randint(height - h + 1, (), generator=rng)))
+        lefts.append(int(torch.randint(width - w + 1, (), generator=rng)))
+    # On the CPU: `Window.crop` reads the corners, and reading them from a GPU would wait for it.
+    return Window(torch.tensor(tops), torch.tensor(lefts), h, w, height, width)
