@@ -36,6 +36,8 @@ class Teacher(Protocol):
 
     latent_shape: tuple[int, int, int]
     """(C, H, W)."""
+    image_size: tuple[int, int]
+    """Height and width of its pictures, in pixels."""
     schedule: NoiseSchedule
     denoiser: Denoiser
 
@@ -53,7 +55,12 @@ class Teacher(Protocol):
         ...
 
     def decode(self, x_0_BCHW: Tensor) -> Tensor:
-        """Pictures (B, 3, height, width) in [0, 1]."""
+        """Pictures (B, 3, height, width) in [0, 1]; gradients of them reach x_0 if it requires
+        them, for critics that see pictures."""
+        ...
+
+    def encode_images(self, images_B3HW: Tensor) -> Tensor:
+        """Latents (B, C, H, W) of pictures in [0, 1] of its own size."""
         ...
 
     def to(self, device: Any) -> None:
@@ -89,6 +96,9 @@ class Backbone(Protocol):
     def modules(self) -> Sequence[nn.Module]:
         """Every network. A parameter that requires gradients is trained with the critics."""
         ...
+
+    # Optional: `sees_pictures = True` gives `features` decoded pictures (B, 3, height, width) in
+    # the place of noisy latents, cropped where the view asks for it; t_B is 0 then.
 
 
 class Pool(Protocol):
@@ -241,3 +251,17 @@ class Metrics(Protocol):
 
 PromptSource = Sequence[str]
 """Prompts by index. Any sequence will do; the core shuffles it and splits it over processes."""
+
+
+class PictureSource(Protocol):
+    """A prompt source whose prompts are captions of pictures, for `samples.real: pictures`."""
+
+    def __len__(self) -> int: ...
+
+    def images(self, indices: Sequence[int], height: int, width: int) -> Tensor:
+        """The pictures (B, 3, height, width) in [0, 1] of the captions at these indices."""
+        ...
+
+    def digest(self) -> str:
+        """A short text that changes when a picture does; caches of their latents depend on it."""
+        ...

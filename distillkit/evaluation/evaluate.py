@@ -23,6 +23,7 @@ from torch import Tensor
 
 from distillkit.atomic import write_text
 from distillkit.contracts import Metrics
+from distillkit.evaluation.metrics_set import MetricsSet
 from distillkit.evaluation.rows import GRID, Evaluator, Progress, ProgressCount, Row, rows_of
 from distillkit.recipe.schema import Recipe
 from distillkit.runs.folder import RunFolder
@@ -45,12 +46,12 @@ def evaluate(
     recipe has no metrics.
     """
     rows = rows_of(build_part(recipe.refinement), recipe.run.seed)
-    if recipe.metrics is None:
+    if not recipe.metrics:
         evaluator = Evaluator(recipe, parts, run, GRID, ProgressCount(progress, len(rows) * GRID))
         evaluator.draw(rows, evaluator.samples(parts.prompts, GRID_SEED))
         return {}
-    metrics, config = build_part(recipe.metrics), recipe.metrics
-    count, seed = config.num_images, config.seed
+    metrics = MetricsSet.build(recipe.metrics)
+    count, seed = recipe.metrics[0].num_images, recipe.metrics[0].seed
     total = (len(rows) + 1) * count
     evaluator = Evaluator(recipe, parts, run, count, ProgressCount(progress, total))
     own, reference = make_sets(metrics, count, seed, evaluator.samples)

@@ -124,8 +124,8 @@ class Previews:
 def make_previews(recipe: Recipe, parts: Parts, device: Any = "cpu") -> Previews:
     """Previews on prompts that training never sees, or, without metrics, on training's own."""
     count, prompts = recipe.run.previews, parts.prompts
-    if recipe.metrics is not None:
-        prompts = build_part(recipe.metrics).prompts(count, PREVIEW_SEED)
+    if recipe.metrics:
+        prompts = build_part(recipe.metrics[0]).prompts(count, PREVIEW_SEED)
     return Previews(
         TeacherSamples(parts.teacher, SampleOrder(prompts, PREVIEW_SEED), device), count
     )

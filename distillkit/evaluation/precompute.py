@@ -18,19 +18,20 @@ def caches_of(recipe: Recipe, device: Any) -> Iterator[tuple[str, SampleCache, T
     teacher = build_part(recipe.teacher)
     freeze(teacher.modules())
     teacher.to(device)
-    config, metrics = recipe.samples, recipe.metrics
+    config = recipe.samples
     order = SampleOrder(build_part(recipe.prompts), config.seed, config.count, recipe.run.seed)
     training = TeacherSamples(teacher, order, device)
     if cache := training_cache(recipe, training):
         yield "training's samples", cache, training
-    if metrics is None:
+    if not recipe.metrics:
         return
+    count, seed = recipe.metrics[0].num_images, recipe.metrics[0].seed
     sets = make_sets(
-        build_part(metrics),
-        metrics.num_images,
-        metrics.seed,
+        build_part(recipe.metrics[0]),
+        count,
+        seed,
         lambda prompts, seed: TeacherSamples(teacher, SampleOrder(prompts, seed), device),
     )
     for what, samples in zip(("evaluation's samples", "reference's samples"), sets, strict=True):
-        if cache := evaluation_cache(recipe, samples, metrics.num_images):
+        if cache := evaluation_cache(recipe, samples, count):
             yield what, cache, samples

@@ -54,6 +54,7 @@ class ExampleTeacher:
         beta_T = torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
         self.schedule = NoiseSchedule((1 - beta_T).cumprod(0))
         self.latent_shape = (4, side, side)
+        self.image_size = (side, side)
         self.denoiser: Denoiser = ExampleDenoiser()
 
     def encode(self, prompts: Sequence[str]) -> Condition:
@@ -76,6 +77,12 @@ class ExampleTeacher:
 
     def decode(self, x_0_BCHW: Tensor) -> Tensor:
         return (x_0_BCHW[:, :3] / 2 + 0.5).clamp(0, 1)
+
+    def encode_images(self, images_B3HW: Tensor) -> Tensor:
+        import torch
+
+        x_0_B3HW = 2 * images_B3HW - 1
+        return torch.cat([x_0_B3HW, x_0_B3HW[:, :1]], dim=1)
 
     def to(self, device: Any) -> None:
         self.denoiser.module.to(device)

@@ -27,8 +27,11 @@ def recipe_schema(registry: Registry) -> str:
             socket = (schema.get("metadata") or {}).get("socket")
             if socket is None:
                 return super().function_plain_schema(schema)
-            parts = [entry for entry in registry.entries() if entry.socket == socket]
-            return {"oneOf": [self._named(entry.config) for entry in parts]}
+            entries = [entry for entry in registry.entries() if entry.socket == socket]
+            part = {"oneOf": [self._named(entry.config) for entry in entries]}
+            if (schema.get("metadata") or {}).get("many"):
+                return {"anyOf": [part, {"type": "array", "items": part}, {"type": "null"}]}
+            return part
 
         def _named(self, config: Any) -> JsonSchemaValue:
             """A part; a recipe has to say its `type`, though the config has a default."""

@@ -38,6 +38,30 @@ class _PartField:
         )
 
 
+@dataclass(frozen=True)
+class OneOrMore:
+    """For a field that takes one part, a list of them, or nothing, and is always a tuple.
+
+    metrics: Annotated[tuple[MetricsConfig, ...], OneOrMore(MetricsConfig)] = ()
+    """
+
+    base: type[ComponentConfig]
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        def validate(
+            value: Any, info: core_schema.ValidationInfo[Any]
+        ) -> tuple[ComponentConfig, ...]:
+            return _to_parts(self.base, value, info.context)
+
+        return core_schema.with_info_plain_validator_function(
+            validate,
+            serialization=core_schema.simple_ser_schema("any"),
+            metadata={"socket": self.base.socket, "many": True},
+        )
+
+
 T = TypeVar("T", bound=ComponentConfig)
 Part = Annotated[T, _PartField()]
 """`Part[TeacherConfig]`: the installed teacher that the recipe's `type` names."""
@@ -75,6 +99,24 @@ def _to_part(base: type[ComponentConfig], value: Any, context: Any) -> Component
     except ValidationError as error:
         errors = error.errors(include_url=False)
         raise _problems(f"{base.socket} '{name}'", *errors, config=config) from None
+
+
+def _to_parts(base: type[ComponentConfig], value: Any, context: Any) -> tuple[ComponentConfig, ...]:
+    """The parts that `value` describes: none, one, or a list."""
+    if value is None:
+        return ()
+    if not isinstance(value, list | tuple):
+        return (_to_part(base, value, context),)
+    parts, errors = [], []
+    for index, item in enumerate(value):
+        try:
+            parts.append(_to_part(base, item, context))
+        except PydanticCustomError as error:
+            wrong = {"type": "part", "loc": (index,), "msg": error.message()}
+            errors.append(wrong | {"ctx": error.context})
+    if errors:
+        raise _problems(base.socket, *errors)
+    return tuple(parts)
 
 
 def _registry(context: Any) -> Registry:

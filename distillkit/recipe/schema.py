@@ -19,7 +19,7 @@ from distillkit.configs import (
     StudentConfig,
     TeacherConfig,
 )
-from distillkit.recipe.part import Part, misfit
+from distillkit.recipe.part import OneOrMore, Part, misfit
 
 CriticName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]*$")]
 """It stands in logs and in names of files."""
@@ -129,6 +129,13 @@ class SamplesConfig(Config):
     """Where the student starts after its warm-up: from the teacher's x_T, or from noise that is
     drawn anew for every picture, so that it can't learn a few thousand samples by heart. Losses
     that compare picture with picture need the teacher's."""
+    real: Literal["teacher", "pictures"] = "teacher"
+    """What the critics see as real after the student's warm-up: the teacher's samples, or the
+    pictures of the prompts' own source (`prompts: {type: image-folder}`), encoded to latents.
+    Losses that compare picture with picture need the teacher's."""
+    real_cache: str | None = None
+    """For `real: pictures`: folder that keeps their latents; made if it is missing. None encodes a
+    picture each time it is needed."""
     dtype: Literal["float32", "float16"] = "float32"
     """Number format in the cache. float16 takes half the disk, and rounds: cached and online runs
     then differ by that."""
@@ -201,7 +208,7 @@ class Recipe(Config):
     """Roll-out lengths, and how many iterations train both players."""
     optim: OptimConfig
     """The players' optimizers."""
-    metrics: Part[MetricsConfig] | None = None
+    metrics: Annotated[tuple[MetricsConfig, ...], OneOrMore(MetricsConfig)] = ()
     """What judges the finished student."""
     run: RunConfig = RunConfig()
     """The loop."""
@@ -228,9 +235,12 @@ class Recipe(Config):
                 "needs `losses`: what the student minimises in its warm-up", "warmup", "student"
             )
         for n, loss in enumerate(self.losses):
-            if loss.paired and self.samples.noise == "fresh":
-                said = "compares pictures of one x_T, which `samples.noise: fresh` does not give it"
-                raise misfit(said, "losses", str(n))
+            for field, value in (("noise", "fresh"), ("real", "pictures")):
+                if loss.paired and getattr(self.samples, field) == value:
+                    said = (
+                        f"compares pictures of one x_T, which `samples.{field}: {value}` excludes"
+                    )
+                    raise misfit(said, "losses", str(n))
         if self.run.parallel == "fsdp2" and self.optim.student.bits == 8:
             said = "cuts the moments into shards, which 8 bits do not allow; leave `bits` at 32"
             raise misfit(said, "run", "parallel")
@@ -240,6 +250,13 @@ class Recipe(Config):
         if self.optim.updates == "alternating" and self.run.accumulate > 1:
             said = "needs `run.accumulate: 1`: else the maps of all micro-batches would be kept"
             raise misfit(said, "optim", "updates")
+        for n, part in enumerate(self.metrics[1:], start=1):
+            first = self.metrics[0]
+            if (part.num_images, part.seed) != (first.num_images, first.seed):
+                said = (
+                    "should have `num_images` and `seed` of the first: all judge the same pictures"
+                )
+                raise misfit(said, "metrics", str(n))
         if self.samples.cache is not None and self.samples.count is None:
             raise misfit("needs `count`: how many samples to keep", "samples", "cache")
         return self

@@ -7,12 +7,20 @@ from pathlib import Path
 from distillkit.configs import PromptsConfig
 from distillkit.hookspecs import hookimpl
 from distillkit.prompts.files import JsonlPrompts, ListPrompts, TextPrompts
+from distillkit.prompts.images import ImageFolderPrompts
 from distillkit.prompts.tables import DatasetPrompts, ParquetPrompts
 
 
 @hookimpl
 def distillkit_register_prompts() -> list[type[PromptsConfig]]:
-    return [ListPrompts, TextPrompts, JsonlPrompts, ParquetPrompts, DatasetPrompts]
+    return [
+        ListPrompts,
+        TextPrompts,
+        JsonlPrompts,
+        ParquetPrompts,
+        DatasetPrompts,
+        ImageFolderPrompts,
+    ]
 
 
 @hookimpl

@@ -24,6 +24,7 @@ from distillkit.contracts import Teacher
 from distillkit.errors import UserError
 from distillkit.recipe.schema import Recipe, SamplesConfig
 from distillkit.samples.pairs import TeacherSamples
+from distillkit.samples.pictures import PictureLatents
 from distillkit.values import Condition
 
 MOST_PROMPTS = 100_000
@@ -60,14 +61,16 @@ class SampleCache:
         """Shards that are still to be made."""
         return [shard for shard in self.shards if not self.path(shard).exists()]
 
-    def gigabytes(self, samples: TeacherSamples) -> float:
+    def gigabytes(self, samples: TeacherSamples | PictureLatents) -> float:
         """Size of the whole cache."""
         values = math.prod(samples.teacher.latent_shape)
         if self.has_conditions:
             values += sum(t[0].numel() for t in samples.conditions([0]).tensors.values())
         return self.count * values * self.dtype.itemsize / 1e9
 
-    def fill(self, samples: TeacherSamples, shards: Sequence[range]) -> Iterator[range]:
+    def fill(
+        self, samples: TeacherSamples | PictureLatents, shards: Sequence[range]
+    ) -> Iterator[range]:
         """Sample the shards one by one; yields each when it is on disk."""
         if shards:
             write_text(self.folder / "index.json", json.dumps(self.identity, indent=1) + "\n")
@@ -134,6 +137,23 @@ def training_cache(recipe: Recipe, samples: TeacherSamples) -> SampleCache | Non
     return _capped(recipe, cache, samples)
 
 
+def pictures_cache(recipe: Recipe, pictures: PictureLatents) -> SampleCache | None:
+    """The cache of the real pictures' latents, by index; None where they are encoded each time."""
+    config = recipe.samples
+    if config.real_cache is None:
+        return None
+    which = {
+        "teacher": recipe.teacher.model_dump(mode="json", include={"type", "model", "vae"}),
+        "weights": weights_digest(pictures.teacher),
+        "pictures": pictures.source.digest(),
+        "dtype": config.dtype,
+        "conditions": False,
+    }
+    folder = cache_folder(config.real_cache)
+    cache = SampleCache(folder, which, len(pictures.source), config.batch)
+    return _capped(recipe, cache, pictures)
+
+
 def evaluation_cache(recipe: Recipe, samples: TeacherSamples, count: int) -> SampleCache | None:
     """The cache of a set that is evaluated: a folder of its own within the recipe's cache.
 
@@ -195,7 +215,9 @@ def is_shipped(samples: SamplesConfig) -> bool:
     return samples.cache is not None and samples.cache.startswith("package:")
 
 
-def _capped(recipe: Recipe, cache: SampleCache, samples: TeacherSamples) -> SampleCache:
+def _capped(
+    recipe: Recipe, cache: SampleCache, samples: TeacherSamples | PictureLatents
+) -> SampleCache:
     """The cache, if it is there or is not larger than the recipe allows."""
     if not cache.missing():
         return cache

@@ -57,10 +57,14 @@ class SampleOrder:
         epoch, place = divmod(position, self.count)
         return _shuffle(self.count, self.order_seed, "samples", epoch)[place]
 
-    def prompt(self, sample_id: int) -> str:
-        """Prompt of a sample. All prompts are used before one comes again."""
+    def prompt_index(self, sample_id: int) -> int:
+        """Index of a sample's prompt. All prompts are used before one comes again."""
         epoch, place = divmod(sample_id, len(self.prompts))
-        return self.prompts[_shuffle(len(self.prompts), self.seed, "prompts", epoch)[place]]
+        return _shuffle(len(self.prompts), self.seed, "prompts", epoch)[place]
+
+    def prompt(self, sample_id: int) -> str:
+        """Prompt of a sample."""
+        return self.prompts[self.prompt_index(sample_id)]
 
 
 @lru_cache(maxsize=4)

@@ -24,6 +24,7 @@ from distillkit.recipe.schema import Recipe
 from distillkit.registry.entry_points import installed
 from distillkit.samples.order import BatchSlices, SampleOrder
 from distillkit.samples.pairs import TeacherSamples
+from distillkit.samples.pictures import PictureLatents
 from distillkit.training.guard import Guard
 from distillkit.training.models.critic import Critic
 from distillkit.training.models.distributed import parallelize
@@ -182,8 +183,21 @@ def make_train_state(recipe: Recipe, parts: Parts, accelerator: Any) -> TrainSta
         aux_optim=aux_optim,
         accelerator=accelerator,
         aux_networks=aux_networks,
+        pictures=_pictures(recipe, parts, device),
         offload_heads=run.offload_heads,
     )
+
+
+def _pictures(recipe: Recipe, parts: Parts, device: Any) -> PictureLatents | None:
+    """The prompts' own pictures, where the recipe asks for them. Raises `UserError` without any."""
+    if recipe.samples.real != "pictures":
+        return None
+    source: Any = parts.prompts
+    if not hasattr(source, "images"):
+        raise UserError(
+            f"samples.real: prompts '{recipe.prompts.name()}' have no pictures; `image-folder` has"
+        )
+    return PictureLatents(parts.teacher, source, device)
 
 
 def _make_critic(each: CriticParts, parts: Parts, recipe: Recipe, device: Any) -> Critic:
@@ -198,6 +212,7 @@ def _make_critic(each: CriticParts, parts: Parts, recipe: Recipe, device: Any) -
         schedule=parts.teacher.schedule,
         seed=recipe.run.seed,
         name=each.name,
+        decode=parts.teacher.decode,
         guards=each.guards,
     )
 

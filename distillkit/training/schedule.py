@@ -82,6 +82,8 @@ class IterationSpec:
     """Whether a snapshot of the student is due after this iteration."""
     fresh_noise: bool = False
     """Whether the student starts from noise of its own, and not from the teacher's x_T."""
+    real_pictures: bool = False
+    """Whether real is a picture of the prompts' source, and not the teacher's sample."""
     alternates: bool = False
     """Whether the student's gradient is taken after the critics' step, and not before it."""
 
@@ -143,6 +145,7 @@ class TrainSchedule:
             resets_optimizer=False,
             ends_stage=False,
             fresh_noise=self.recipe.samples.noise == "fresh",
+            real_pictures=self.recipe.samples.real == "pictures",
         )
 
     def _joint(self, i: int) -> IterationSpec:
@@ -160,6 +163,7 @@ class TrainSchedule:
             resets_optimizer=i + 1 == recipe.optim.critic_updates,
             ends_stage=last or refinement.stage(i) != refinement.stage(i + 1),
             fresh_noise=recipe.samples.noise == "fresh",
+            real_pictures=recipe.samples.real == "pictures",
             alternates=trains_student and recipe.optim.updates == "alternating",
         )
 

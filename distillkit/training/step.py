@@ -70,6 +70,8 @@ def make_batch(
     ids = [samples.order.sample_id(p) for p in positions]
     cond, x_T_BCHW = samples.conditions(ids), samples.x_T(ids)
     make_real = partial(samples.x_0, ids, x_T_BCHW, cond)
+    if spec.real_pictures and state.pictures is not None:
+        make_real = partial(state.pictures.of, samples.order, ids)
     if spec.fresh_noise:
         # The student starts elsewhere than the teacher did: real and fake are unpaired.
         shape = x_T_BCHW.shape[1:]

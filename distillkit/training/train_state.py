@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from distillkit.recipe.schema import AdamWConfig
 from distillkit.samples.order import BatchSlices
 from distillkit.samples.pairs import TeacherSamples
+from distillkit.samples.pictures import PictureLatents
 from distillkit.training.checks import LearningCheck, Terms
 from distillkit.training.metrics import Pull, StepMetrics
 from distillkit.training.models.batch import LazyTrainBatch
@@ -53,6 +54,8 @@ class TrainState:
     accelerator: Any
     aux_networks: Sequence[nn.Module] = ()
     """Networks beside the heads that train with the critics: of losses, of a backbone."""
+    pictures: PictureLatents | None = None
+    """Real pictures in the place of the teacher's samples."""
     offload_heads: bool = False
     """Whether heads that are not drawn stay in main memory."""
     learning: LearningCheck = field(default_factory=LearningCheck)

@@ -18,8 +18,9 @@ from distillkit.recipe.schema import Recipe
 from distillkit.registry.entry_points import installed
 from distillkit.runs.checkpoint import Checkpoints
 from distillkit.runs.folder import RunFolder
-from distillkit.samples.cache import SampleCache, training_cache
+from distillkit.samples.cache import SampleCache, pictures_cache, training_cache
 from distillkit.samples.pairs import TeacherSamples
+from distillkit.samples.pictures import PictureLatents
 from distillkit.training.build import Parts, build_part, make_schedule, make_train_state
 from distillkit.training.callbacks import Callback, Stopped
 from distillkit.training.divergence import DivergenceMonitor
@@ -145,10 +146,19 @@ class Trainer:
             tell = partial(self.callback.on_progress, "teacher samples")
             fill_together(cache, self.state.samples, self.accelerator, tell)
             self.state.samples = replace(self.state.samples, cache=cache)
+        pictures = self.state.pictures
+        latents = pictures_cache(self.recipe, pictures) if pictures is not None else None
+        if pictures is not None and latents is not None:
+            tell = partial(self.callback.on_progress, "real pictures")
+            fill_together(latents, pictures, self.accelerator, tell)
+            self.state.pictures = replace(pictures, cache=latents)
 
 
 def fill_together(
-    cache: SampleCache, samples: TeacherSamples, accelerator: Any, tell: Callable[[int, int], None]
+    cache: SampleCache,
+    samples: TeacherSamples | PictureLatents,
+    accelerator: Any,
+    tell: Callable[[int, int], None],
 ) -> None:
     """Make what is missing, each process its share; returns when all of it is there."""
     rank, world = accelerator.process_index, accelerator.num_processes

@@ -56,6 +56,7 @@ class SDXLTeacher:
         self.latent_shape = (int(unet_config.in_channels), side, side)
         self.schedule = NoiseSchedule(pipe.scheduler.alphas_cumprod.float())
         self.vae_factor = int(pipe.vae_scale_factor)
+        self.image_size = (side * self.vae_factor, side * self.vae_factor)
         self.solver = make_solver(
             options.solver,
             schedule,
@@ -116,8 +117,16 @@ class SDXLTeacher:
         return self.solver.run(x_T_BCHW, guided, generators)
 
     @torch.no_grad()
+    def encode_images(self, images_B3HW: Tensor) -> Tensor:
+        """Latents (B, C, H, W) of pictures in [0, 1], float32: the mode of the VAE's posterior."""
+        vae = self.pipe.vae
+        with self._on_device("vae"):
+            posterior = vae.encode((2 * images_B3HW - 1).to(vae.device, vae.dtype)).latent_dist
+        latents_BCHW: Tensor = posterior.mode().float() * vae.config.scaling_factor
+        return latents_BCHW
+
     def decode(self, x_0_BCHW: Tensor) -> Tensor:
-        """Pictures (B, 3, height, width) in [0, 1], float32."""
+        """Pictures (B, 3, height, width) in [0, 1], float32; differentiable."""
         vae = self.pipe.vae
         with self._on_device("vae"):
             z_BCHW = (x_0_BCHW / vae.config.scaling_factor).to(vae.device, vae.dtype)

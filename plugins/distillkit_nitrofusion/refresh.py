@@ -152,9 +152,10 @@ class RandomRefreshConfig(FractionRefreshConfig):
 
     @model_validator(mode="after")
     def _one_measure(self) -> RandomRefreshConfig:
-        given = self.model_fields_set & {"fraction", "every"}
-        if self.updates_per_life is not None and given:
-            raise misfit(f"replaces `{min(given)}`; give one of them", "updates_per_life")
+        if self.updates_per_life is not None:
+            for field, default in (("fraction", PAPER_FRACTION), ("every", 1)):
+                if getattr(self, field) != default:
+                    raise misfit(f"replaces `{field}`; give one of them", "updates_per_life")
         return self
 
     def reset_chance(self, draw_chance: float) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
@@ -11,6 +12,8 @@ from distillkit.configs import PromptsConfig
 from distillkit.randomness import generator
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from distillkit.contracts import PromptSource
 
 HELD_OUT = 8
@@ -33,6 +36,28 @@ def sample_captions(count: int, seed: int, held_out: bool) -> list[str]:
     return found[:count]
 
 
+class CaptionedScenes(list[str]):
+    """Captions that can be drawn; fulfils `distillkit.contracts.PictureSource`."""
+
+    def images(self, indices: Sequence[int], height: int, width: int) -> Tensor:
+        """True pictures (B, 3, 64, 64) in [0, 1] of captions; one picture a caption's number."""
+        import torch
+
+        from distillkit_shapes.pictures import render
+        from distillkit_shapes.scenes import codes_of
+
+        codes_BA = codes_of([self[index] for index in indices])
+        drawn = [
+            render(codes_BA[row : row + 1], generator(0, "real pictures", index))
+            for row, index in enumerate(indices)
+        ]
+        return torch.cat(drawn)
+
+    def digest(self) -> str:
+        """Depends on the captions alone, from which the pictures are drawn."""
+        return hashlib.sha256("\n".join(self).encode()).hexdigest()[:16]
+
+
 class ShapesPromptsConfig(PromptsConfig):
     """Captions of random scenes, without those that are held out for the metrics."""
 
@@ -43,4 +68,4 @@ class ShapesPromptsConfig(PromptsConfig):
     """Seed of the scenes."""
 
     def build(self) -> PromptSource:
-        return sample_captions(self.count, self.seed, held_out=False)
+        return CaptionedScenes(sample_captions(self.count, self.seed, held_out=False))

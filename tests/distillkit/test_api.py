@@ -18,7 +18,7 @@ from distillkit.errors import UserError
 from distillkit.examples.metrics import ExampleMetricsConfig
 from distillkit.recipe.load import LoadedRecipe, dump_recipe
 from distillkit.recipe.schema import Recipe, RunConfig
-from distillkit.training.divergence import StepMetrics
+from distillkit.training.metrics import StepMetrics
 from tests.distillkit.world import StopAfter, world_recipe
 
 pytestmark = pytest.mark.usefixtures("examples_installed")

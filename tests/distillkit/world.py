@@ -20,7 +20,7 @@ from distillkit.examples.teacher import ExampleTeacher, ExampleTeacherConfig
 from distillkit.noising import NoiseSchedule
 from distillkit.recipe.schema import AdamWConfig, OptimConfig, Recipe, RunConfig, StudentAdamWConfig
 from distillkit.training.callbacks import Callback
-from distillkit.training.divergence import StepMetrics
+from distillkit.training.metrics import StepMetrics
 from distillkit.training.state import state_tensors
 from distillkit.training.trainer import Trainer
 

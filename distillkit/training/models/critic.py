@@ -5,7 +5,7 @@ Legend: N heads in the pool.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,6 +33,8 @@ class Critic:
     seed: int
     name: str = ""
     """Empty for the recipe's only critic; part of the random keys otherwise."""
+    decode: Callable[[Tensor], Tensor] | None = None
+    """Latents -> pictures, for a backbone that sees pictures."""
     guards: Mapping[str, Guard] = field(default_factory=dict)
     """Who to name when backbone, pool or refresh break their contract, by socket."""
 

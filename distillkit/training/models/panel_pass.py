@@ -166,8 +166,12 @@ class PanelPass:
             [w.crop(_rows(x_0_BCHW, judged)) for w, judged in zip(windows, views, strict=True)]
         )
         t_B = torch.cat([judged.t_B.to(crops.device) for judged in views])
-        eps = torch.cat([self._windows[v][1] for v in together])
-        x_t_BCHW = self.critic.schedule.add(crops, eps, t_B)
+        if getattr(self.critic.backbone, "sees_pictures", False) and self.critic.decode is not None:
+            # Pictures in the place of noisy latents (ADD, section 3.3): t* has no meaning there.
+            t_B, x_t_BCHW = torch.zeros_like(t_B), self.critic.decode(crops)
+        else:
+            eps = torch.cat([self._windows[v][1] for v in together])
+            x_t_BCHW = self.critic.schedule.add(crops, eps, t_B)
         if sigma:
             # Approximate R1: perturb what the backbone sees, after noising (APT, section 3.3).
             draws = [

@@ -48,28 +48,38 @@ class AdversarialLoss:
     """`distillkit.contracts.Loss`: an objective on every drawn head, averaged over heads."""
 
     def __init__(
-        self, objective: Objective, r1: ApproximateR1 | None = None, clip: float | None = None
+        self,
+        objective: Objective,
+        r1: ApproximateR1 | None = None,
+        r2: ApproximateR1 | None = None,
+        clip: float | None = None,
     ) -> None:
         """`clip`: bound of every weight of a head after its step; None leaves weights unbounded."""
         self.objective = objective
-        self.r1 = r1
+        self.r1, self.r2 = r1, r2
         self.clip = clip
 
     def critic(self, batch: TrainBatch) -> Tensor:
-        """L_adv^D of section 3.2, and the R1 penalty: a scalar for the drawn heads."""
+        """L_adv^D of section 3.2, and the gradient penalties: a scalar for the drawn heads."""
         drawn = at_least_one(batch.critic_logits())
         loss = mean_over_heads(
-            [self.objective.critic(real_BK=h.real_BK, fake_BK=h.fake_BK) for h in drawn]
+            [self.objective.critic(real_BK=h.real_BK, fake_BK=h.fake_BK) for h in drawn],
+            [len(h.real_BK) for h in drawn],
         )
         if self.r1 is not None:
-            loss = loss + self.r1([h.real_BK for h in drawn], batch)
+            perturbed = batch.perturbed_real_logits(self.r1.sigma)
+            loss = loss + self.r1([h.real_BK for h in drawn], perturbed)
+        if self.r2 is not None:
+            perturbed = batch.perturbed_fake_logits(self.r2.sigma)
+            loss = loss + self.r2([h.fake_BK for h in drawn], perturbed)
         return loss
 
     def student(self, batch: TrainBatch) -> Tensor:
         """L_adv^G of section 3.2: a scalar for the student."""
         drawn = at_least_one(batch.student_logits())
         return mean_over_heads(
-            [self.objective.student(real_BK=h.real_BK, fake_BK=h.fake_BK) for h in drawn]
+            [self.objective.student(real_BK=h.real_BK, fake_BK=h.fake_BK) for h in drawn],
+            [len(h.fake_BK) for h in drawn],
         )
 
     def after_critic_step(self, heads: Sequence[nn.Module]) -> None:
@@ -103,11 +113,14 @@ class AdversarialConfig(LossConfig):
 
     objective: ClassVar[Objective]
     r1: ApproximateR1Config | None = None
-    """Approximate R1 penalty of the critics; null for none."""
+    """Approximate R1 penalty of the critics, around real samples; null for none."""
+    r2: ApproximateR1Config | None = None
+    """The same around fake samples (R3GAN has both); null for none."""
 
     def build(self, teacher: Teacher, student: StudentNetwork) -> AdversarialLoss:
-        return AdversarialLoss(self.objective, self.penalty())
+        return AdversarialLoss(self.objective, *self.penalties())
 
-    def penalty(self) -> ApproximateR1 | None:
-        """The penalty that `r1` asks for."""
-        return self.r1.build() if self.r1 else None
+    def penalties(self) -> tuple[ApproximateR1 | None, ApproximateR1 | None]:
+        """The penalties that `r1` and `r2` ask for."""
+        r1, r2 = self.r1, self.r2
+        return (r1.build() if r1 else None, r2.build() if r2 else None)

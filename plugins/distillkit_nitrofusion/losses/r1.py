@@ -1,4 +1,4 @@
-"""Approximate R1 (APT, Lin et al. 2025): keeps the critics smooth around the real samples.
+"""Approximate R1 (APT, Lin et al. 2025): keeps the critics smooth around the samples.
 
 Legend: B batch, K patch logits of a head.
 """
@@ -16,8 +16,6 @@ from distillkit.configs import Config
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from distillkit.contracts import TrainBatch
-
 
 @dataclass(frozen=True)
 class ApproximateR1:
@@ -30,18 +28,25 @@ class ApproximateR1:
     weight: float
     sigma: float
 
-    def __call__(self, real: Sequence[Tensor], batch: TrainBatch) -> Tensor:
-        """The penalty for these logits_BK of the real samples, averaged over heads."""
-        perturbed = batch.perturbed_real_logits(self.sigma)
-        gaps = [a_BK - b_BK for a_BK, b_BK in zip(real, perturbed, strict=True)]
-        return self.weight * mean_over_heads([gap_BK.square().mean() for gap_BK in gaps])
+    def __call__(self, logits: Sequence[Tensor], perturbed: Sequence[Tensor]) -> Tensor:
+        """The penalty for these logits_BK and those of the perturbed copy, averaged over heads."""
+        gaps = [a_BK - b_BK for a_BK, b_BK in zip(logits, perturbed, strict=True)]
+        terms = [gap_BK.square().mean() for gap_BK in gaps]
+        return self.weight * mean_over_heads(terms, [len(gap_BK) for gap_BK in gaps])
 
 
-def mean_over_heads(losses: Sequence[Tensor]) -> Tensor:
-    """Mean of one scalar a head."""
+def mean_over_heads(losses: Sequence[Tensor], pictures: Sequence[int]) -> Tensor:
+    """Mean of one scalar a head, each weighted by the pictures that the head judged.
+
+    So a picture counts alike whether many or few share its head, and micro-batches add up.
+    """
     import torch
 
-    return torch.stack(list(losses)).mean()
+    losses_N = torch.stack(list(losses))
+    if len(set(pictures)) == 1:
+        return losses_N.mean()
+    weights_N = torch.tensor(pictures, dtype=losses_N.dtype, device=losses_N.device)
+    return (losses_N * weights_N).sum() / weights_N.sum()
 
 
 class ApproximateR1Config(Config):

@@ -45,4 +45,4 @@ class WassersteinConfig(AdversarialConfig):
     """Every weight of a head is clipped to [-clip, clip] after its step (WGAN: 0.01)."""
 
     def build(self, teacher: Teacher, student: StudentNetwork) -> AdversarialLoss:
-        return AdversarialLoss(self.objective, self.penalty(), self.clip)
+        return AdversarialLoss(self.objective, *self.penalties(), self.clip)

@@ -33,7 +33,7 @@ def weights(scale: float) -> dict[str, torch.Tensor]:
 def run(tmp_path: Path, examples_installed: None) -> Path:
     """A run with a snapshot a stage; stage k's weights are k times the network's first ones."""
     folder = RunFolder(tmp_path / "run")
-    folder.create(dump_recipe(world_recipe()), {})
+    folder.create(dump_recipe(world_recipe()), {}, 1)
     for k, name in enumerate(STAGES, 1):
         save_tensors(folder.snapshot(name), weights(k))
     return folder.path

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 pytestmark = pytest.mark.slow
 
 
@@ -20,7 +20,7 @@ def start(folder: Path, *extra: str) -> subprocess.Popen[bytes]:
     command = [
         sys.executable,
         "-m",
-        "tests.distillkit.training.train_world",
+        "tests.distillkit.training.processes.train_world",
         str(folder),
         "--every",
         "2",

@@ -1,6 +1,6 @@
 """Run in processes of its own: trains the 8x8 world, and saves what each rank ended with.
 
-python -m tests.distillkit.training.train_world FOLDER --batch 8 [--stages 3,2] [--resume]
+python -m tests.distillkit.training.processes.train_world FOLDER --batch 8 [--stages 3,2] [--resume]
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 from distillkit import api
 from distillkit.recipe.schema import AdamWConfig, OptimConfig, RunConfig, StudentAdamWConfig
 from distillkit.training.callbacks import Callback
-from distillkit.training.divergence import StepMetrics
+from distillkit.training.metrics import StepMetrics
 from distillkit.training.models.distributed import is_sharded
 from distillkit.training.trainer import Trainer
 from tests.distillkit.world import everything, world_recipe

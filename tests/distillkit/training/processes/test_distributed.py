@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 pytestmark = pytest.mark.slow
 
 
@@ -23,7 +23,7 @@ def train(folder: Path, processes: int, batch: int, *extra: str) -> list[dict[st
         "--nproc_per_node",
         str(processes),
         "-m",
-        "tests.distillkit.training.train_world",
+        "tests.distillkit.training.processes.train_world",
     ]
     done = subprocess.run(
         [*command, str(folder), "--batch", str(batch), *extra],
