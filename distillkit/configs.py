@@ -16,8 +16,9 @@ the part's parameters, its `build` makes the part. Importing a config must not i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -31,6 +32,25 @@ class Config(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
+
+
+@dataclass(frozen=True)
+class Remark:
+    """What `ComponentConfig.preflight` has found."""
+
+    message: str
+    """What is wrong, or worth knowing, in a sentence without a full stop."""
+    field: str = ""
+    """The part's field that it is about; empty for the part as a whole."""
+    is_error: bool = True
+    """Whether the recipe is refused; otherwise it is a note to the user."""
+
+
+class PoolSize(NamedTuple):
+    """How large a pool is, all heads together."""
+
+    heads: int
+    parameters: int
 
 
 class ComponentConfig(Config):
@@ -61,6 +81,16 @@ class ComponentConfig(Config):
         on the device only during its calls.
         """
         return self.build(*args)  # type: ignore[attr-defined]
+
+    def preflight(self, recipe: Any) -> Iterable[Remark]:
+        """What this machine or the recipe's other parts will not do for this part.
+
+        Such as a file or package that is missing, or a level that the backbone has not. `recipe` is
+        the whole `distillkit.recipe.schema.Recipe`. `check`, `plan`, `precompute` and `run` ask
+        before anything is built, so it must be quick: it downloads nothing, reads no weights and
+        imports neither torch nor diffusers.
+        """
+        return ()
 
 
 class TeacherConfig(ComponentConfig):
@@ -97,6 +127,10 @@ class BackboneConfig(ComponentConfig):
 
     socket: ClassVar[str] = "backbone"
 
+    def level_channels(self, teacher: TeacherConfig) -> tuple[int, ...] | None:
+        """Channels of each level for that teacher, where configs tell them without building."""
+        return None
+
     def build(self, teacher: contracts.Teacher) -> contracts.Backbone:
         raise NotImplementedError
 
@@ -109,6 +143,11 @@ class PoolConfig(ComponentConfig):
     def draw_chance(self) -> float | None:
         """Chance of a head to be drawn in an iteration, where the fields tell it: with the refresh
         policy's it tells how often a head is trained in its life."""
+        return None
+
+    def pool_size(self, channels: tuple[int, ...]) -> PoolSize | None:
+        """Heads, and their parameters, on levels of these channels, where the fields tell them:
+        `check` refuses a pool that no machine could hold."""
         return None
 
     def build(self, channels: tuple[int, ...], seed: int) -> contracts.Pool:
@@ -210,3 +249,10 @@ SOCKETS: tuple[type[ComponentConfig], ...] = (
     LayoutConfig,
 )
 """Every socket: those of a recipe in its order, then those of the commands around it."""
+
+
+def reserved_names(base: type[ComponentConfig]) -> set[str]:
+    """Methods and class variables of a socket's base class, which no field of a part may hide."""
+    names = {name for owner in (ComponentConfig, base) for name in vars(owner)}
+    fields = base.model_fields.keys()
+    return {n for n in names - fields if not n.startswith(("_", "model_"))}

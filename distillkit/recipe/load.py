@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from packaging.requirements import InvalidRequirement, Requirement
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from distillkit.errors import UserError, did_you_mean
 from distillkit.recipe import yaml12
 from distillkit.recipe.overrides import Draft, place
 from distillkit.recipe.problems import Problem, problems
-from distillkit.recipe.schema import Recipe
+from distillkit.recipe.schema import ModelRecipe, Recipe
 from distillkit.recipe.yaml12 import Document, YamlError
 from distillkit.registry.entry_points import Installed, installed
+
+
+M = TypeVar("M", bound=BaseModel)
 
 
 class RecipeError(UserError):
@@ -36,6 +39,8 @@ class LoadedRecipe:
     recipe: Recipe
     path: Path
     overrides: tuple[str, ...]
+    draft: Draft = field(repr=False, compare=False)
+    """Where each value was given, for problems that are found later."""
 
 
 def load_recipe(
@@ -51,47 +56,35 @@ def load_recipe(
     for override in overrides:
         draft.override(override)
     draft.problems += _missing_packages(draft.value.get("requires"))
-    registry = plugins.registry
+    return LoadedRecipe(_validated(Recipe, draft, plugins), path, tuple(overrides), draft)
+
+
+def load_models(path: Path, plugins: Installed | None = None) -> ModelRecipe:
+    """Teacher, student and loop of a run's recipe; its other parts may have left this machine.
+
+    Raises `RecipeError`.
+    """
+    return _validated(ModelRecipe, Draft(path, _parse(path)), plugins or installed())
+
+
+def _validated(model: type[M], draft: Draft, plugins: Installed) -> M:
+    """What the draft describes. Raises `RecipeError` with all of its problems."""
+    made, registry = None, plugins.registry
     try:
-        recipe = Recipe.model_validate(draft.value, context={"registry": registry})
+        made = model.model_validate(draft.value, context={"registry": registry})
     except ValidationError as error:
-        draft.problems += problems(error, Recipe, registry)
-    if draft.problems or draft.lines:
+        draft.problems += problems(error, model, registry)
+    if made is None or draft.problems or draft.lines:
         unknown = any(problem.unknown_part for problem in draft.problems)
         notes = [f"note: {b.origin} is broken: {b.reason}" for b in plugins.broken]
         notes += [f"note: {o} is left out by DISTILLKIT_DISABLED_PLUGINS" for o in plugins.disabled]
         raise RecipeError("\n".join(draft.report() + (notes if unknown else [])))
-    return LoadedRecipe(recipe, path, tuple(overrides))
+    return made
 
 
 def dump_recipe(recipe: Recipe) -> str:
     """YAML that loads back to an equal recipe; defaults are written out."""
     return yaml12.dump(recipe.model_dump())
-
-
-def compare_recipes(before: str, now: str) -> list[str]:
-    """The fields in which two dumped recipes differ: `run.seed: 0 -> 1`."""
-    one, other = _flat(yaml12.parse(before).value), _flat(yaml12.parse(now).value)
-    return [
-        f"{field}: {one.get(field, 'absent')} -> {other.get(field, 'absent')}"
-        for field in dict.fromkeys([*one, *other])
-        if one.get(field) != other.get(field)
-    ]
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Every value that is no mapping and no list of mappings, by its path."""
-    inner: Any = ()
-    if isinstance(value, dict):
-        inner = value.items()
-    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
-        inner = enumerate(value)
-    elif prefix:
-        return {prefix: value}
-    found: dict[str, Any] = {}
-    for key, item in inner:
-        found |= _flat(item, f"{prefix}.{key}" if prefix else str(key))
-    return found
 
 
 def find_recipes() -> dict[str, Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -68,10 +69,10 @@ class Draft:
             owner = inner
         return ""
 
-    def report(self) -> list[str]:
-        """Every problem as a line, in the order of the file, then of the flags."""
+    def report(self, more: Sequence[Problem] = ()) -> list[str]:
+        """Every problem, and `more`, as a line, in the order of the file, then of the flags."""
         lines = list(self.lines)
-        for problem in self.problems:
+        for problem in (*self.problems, *more):
             # What is missing has no place: its parent's will do.
             path = problem.path
             mark = next(self.marks[up] for up in _upwards(path) if up in self.marks)

@@ -9,6 +9,7 @@ named in any recipe. (A pydantic union would be closed when `Recipe` is defined.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
@@ -17,8 +18,9 @@ from pydantic import GetCoreSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from distillkit.configs import ComponentConfig
+from distillkit.errors import UserError
 from distillkit.registry import entry_points as plugins
-from distillkit.registry.registry import Registry, UnknownPartError
+from distillkit.registry.registry import Origin, Registry, UnknownPartError
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,41 @@ def _to_part(base: type[ComponentConfig], value: Any, context: Any) -> Component
     except ValidationError as error:
         errors = error.errors(include_url=False)
         raise _problems(f"{base.socket} '{name}'", *errors, config=config) from None
+    except Exception as error:  # a validator's own mistake: pydantic lets it pass
+        message = _validator_failed(error, registry.origin(config))
+        problem = _problem(_failing_field(config, value, context), message)
+        raise _problems(f"{base.socket} '{name}'", problem, config=config) from error
+
+
+def _validator_failed(error: Exception, origin: Origin | None) -> str:
+    if isinstance(error, UserError):
+        return str(error)
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return (
+        f"a validator of {origin} failed: {type(error).__name__}: {error} "
+        f"({frame.filename}:{frame.lineno})"
+    )
+
+
+def _failing_field(
+    config: type[ComponentConfig], value: Mapping[str, Any], context: Any
+) -> tuple[str, ...]:
+    """The field whose validator raises something else than ValueError; () for the whole part's.
+
+    Fields are validated in order, so they are given one more at a time. A field that no config has
+    keeps validators of the whole part, which run after those of fields, from running.
+    """
+    given: dict[str, Any] = {"type": value["type"], "no such field": None}
+    for field in (None, *config.model_fields):
+        if field is not None and field in value:
+            given[field] = value[field]
+        try:
+            config.model_validate(given, context=context)
+        except ValidationError:
+            continue
+        except Exception:
+            return () if field is None else (field,)
+    return ()
 
 
 def _to_parts(base: type[ComponentConfig], value: Any, context: Any) -> tuple[ComponentConfig, ...]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from distillkit.configs import (
     BackboneConfig,
+    ComponentConfig,
     Config,
     LossConfig,
     MetricsConfig,
@@ -165,7 +166,7 @@ class RunConfig(Config):
     offload_heads: bool = False
     """Keep heads and their moments in main memory, and on the device only while they are drawn."""
     threads: int | None = Field(None, ge=1)
-    """CPU threads of torch; none leaves torch's choice."""
+    """CPU threads of torch; none measures which number is fastest when the run starts."""
     checkpoint_every: int = Field(500, ge=1)
     """Iterations between checkpoints."""
     keep_checkpoints: int = Field(2, ge=1)
@@ -219,6 +220,11 @@ class Recipe(Config):
             return dict(self.critics)
         return {"": CriticConfig(backbone=self.backbone, pool=self.pool, refresh=self.refresh)}
 
+    def critic_of(self, part: ComponentConfig) -> CriticConfig:
+        """The critic that the backbone, pool or refresh policy belongs to."""
+        critics = self.all_critics().values()
+        return next(c for c in critics if any(part is p for p in (c.backbone, c.pool, c.refresh)))
+
     @model_validator(mode="after")
     def _parts_fit(self) -> Recipe:
         if (self.pool is None) != (self.backbone is None):
@@ -260,3 +266,16 @@ class Recipe(Config):
         if self.samples.cache is not None and self.samples.count is None:
             raise misfit("needs `count`: how many samples to keep", "samples", "cache")
         return self
+
+
+class ModelRecipe(Config):
+    """What a run's student is drawn and exported with, whatever it was trained by."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    teacher: Part[TeacherConfig]
+    """The slow model, which encodes and decodes."""
+    student: Part[StudentConfig]
+    """The network that learned."""
+    run: RunConfig = RunConfig()
+    """The loop."""

@@ -7,6 +7,7 @@ environment's DISTILLKIT_DISABLED_PLUGINS (names, with commas between) leaves pl
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from functools import cache
@@ -17,7 +18,7 @@ from typing import Any, get_args, get_type_hints
 import pluggy
 
 from distillkit import hookspecs
-from distillkit.configs import ComponentConfig
+from distillkit.configs import ComponentConfig, reserved_names
 from distillkit.errors import did_you_mean
 from distillkit.registry import builtin
 from distillkit.registry.registry import DuplicatePartError, Origin, Registry
@@ -30,8 +31,8 @@ HOOKS: dict[str, type[ComponentConfig]] = {
 }
 """Hook -> the class whose subclasses it returns, as its signature says."""
 RECIPES = hookspecs.distillkit_register_recipes.__name__
-TAKEN = {"name", "socket", "build", "outline", "saves_memory", "trains_less", "same_result"}
-"""What a config's own names mean; no field may hide them."""
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+"""What a part may be called: recipes, logs and the command line name it without quotes."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,14 @@ def installed() -> Installed:
 
 
 def load(points: Iterable[EntryPoint], disabled: Collection[str] = ()) -> Installed:
-    """The core's own parts, then each entry point's, in the order of their names."""
+    """The core's own parts, then each entry point's, in the order of their names.
+
+    Built-in plugins come first, so that no other can take one of their names.
+    """
     found = Installed()
     register(found, builtin, Origin("distillkit", "distillkit", version("distillkit")))
-    for point in sorted(points, key=lambda point: point.name):
-        origin = Origin(point.name, *(_name_and_version(point.dist) if point.dist else ()))
+    named = [(_origin(point), point) for point in points]
+    for origin, point in sorted(named, key=lambda pair: (not pair[0].is_built_in, pair[1].name)):
         if point.name in disabled:
             found.disabled.append(origin)
             continue
@@ -85,6 +89,10 @@ def load(points: Iterable[EntryPoint], disabled: Collection[str] = ()) -> Instal
         else:
             register(found, module, origin)
     return found
+
+
+def _origin(point: EntryPoint) -> Origin:
+    return Origin(point.name, *(_name_and_version(point.dist) if point.dist else ()))
 
 
 @cache  # every read parses the distribution's metadata anew, and a distribution has many plugins
@@ -180,11 +188,13 @@ def _flaw(config: Any, base: type[ComponentConfig]) -> str:
         return f"which is no class: a hook returns subclasses of {base.__name__}"
     if not issubclass(config, base) or config is base:
         return f"which is not a subclass of {base.__name__}"
-    if taken := TAKEN & config.model_fields.keys():
+    if taken := reserved_names(base) & config.model_fields.keys():
         return f"which has a field `{min(taken)}`: that name is reserved, choose another"
     name = config.model_fields["type"].default
     if not isinstance(name, str) or get_args(config.model_fields["type"].annotation) != (name,):
         return 'which has no name: it needs a field `type: Literal["..."] = "..."`'
+    if not NAME.fullmatch(name):
+        return f"whose name {name!r} has other characters than letters, digits and . _ + -"
     if config.socket != base.socket:
         return f"whose socket was changed from '{base.socket}' to '{config.socket}'"
     if all("build" not in vars(owner) for owner in config.__mro__ if owner not in base.__mro__):

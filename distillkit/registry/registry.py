@@ -68,24 +68,19 @@ class Registry:
     def add(self, config: type[ComponentConfig], origin: Origin) -> None:
         """Register a part. A name that is taken raises `DuplicatePartError`.
 
-        A built-in part keeps its name, in whatever order plugins load. Between two others nobody
-        has it: a recipe that names it is refused.
+        A built-in part keeps its name: those are registered first. Between two others nobody has
+        it: a recipe that names it is refused.
         """
         entry = Entry(config, origin)
-        parts = self._entries[entry.socket]
-        if entry.name not in parts:
-            parts[entry.name] = entry
+        first = self._entries[entry.socket].setdefault(entry.name, entry)
+        if first is entry:
             return
-        first, twice = parts[entry.name], f"{entry.socket} '{entry.name}' is brought by"
-        remedy = "Uninstall one of them, or leave one out with DISTILLKIT_DISABLED_PLUGINS"
-        if origin.is_built_in and not first.origin.is_built_in:
-            parts[entry.name], first, origin = entry, entry, first.origin
+        sentence = f"{entry.socket} '{entry.name}' is brought by {first.origin} and by {origin}"
         if first.origin.is_built_in:
             raise DuplicatePartError(
-                f"{twice} {first.origin} and by {origin}; a built-in name can't be replaced: "
-                "choose another name for yours"
+                f"{sentence}; a built-in name can't be replaced: choose another name for yours"
             )
-        sentence = f"{twice} {first.origin} and by {origin}. {remedy}"
+        sentence += ". Uninstall one of them, or leave one out with DISTILLKIT_DISABLED_PLUGINS"
         self._ambiguous[entry.socket, entry.name] = sentence
         raise DuplicatePartError(sentence)
 
@@ -98,6 +93,10 @@ class Registry:
             guess = did_you_mean(name, parts)
             raise UnknownPartError(f"no {socket} '{name}';{guess} {self.what_is_installed(socket)}")
         return parts[name]
+
+    def origin(self, config: type[ComponentConfig]) -> Origin | None:
+        """Who brought the part; None where nobody registered it."""
+        return next((e.origin for e in self.entries() if e.config is config), None)
 
     def entries(self) -> list[Entry]:
         """Every part, in the order of a recipe's sockets, then by name."""

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from distillkit.atomic import write_text
 from distillkit.evaluation import table
 from distillkit.evaluation.rows import LABELS
-from distillkit.report.curves import Curve, Phase, chart
+from distillkit.report.charts import charts, phases_of
+from distillkit.report.verdict import verdict
 from distillkit.runs.folder import RunFolder, read_log
-from distillkit.training.schedule import STUDENT_WARMUP
 
-COLOURS = ("#1f6fb4", "#c8501e", "#2c8a4b", "#8a4fa8", "#a07a12", "#4d4d4d")
 BETTER = {
     "lower": "Lower is better.",
     "higher": "Higher is better.",
@@ -56,7 +54,8 @@ def contents(run: RunFolder) -> dict[str, Any]:
         "table": _table(metrics),
         "floor": _floor(metrics),
         "compare": _picture(run.grids / "compare.png"),
-        "charts": _charts(log),
+        "verdict": verdict(log),
+        "charts": charts(log),
         "previews": _previews(run.previews),
         "grids": [
             {"label": LABELS[key], "picture": _picture(run.grids / f"{key}.png")}
@@ -68,56 +67,6 @@ def contents(run: RunFolder) -> dict[str, Any]:
         "plugins": about.get("plugins", {}),
         "recipe": run.recipe.read_text(encoding="utf-8") if run.recipe.is_file() else "",
     }
-
-
-def phases_of(log: Sequence[Mapping[str, Any]]) -> list[Phase]:
-    """Runs of iterations in one phase, in order."""
-    phases: list[Phase] = []
-    for row in log:
-        if phases and phases[-1].name == row["phase"]:
-            phases[-1] = phases[-1]._replace(end=row["iteration"] + 1)
-        else:
-            phases.append(Phase(row["phase"], row["iteration"], row["iteration"] + 1))
-    return phases
-
-
-def accuracy_by_view(log: Sequence[Mapping[str, Any]]) -> dict[str, dict[int, float]]:
-    """Pairwise accuracy by view and iteration: the mean over a view's noise levels."""
-    views: dict[str, dict[int, list[float]]] = {}
-    for row in log:
-        for name, value in row["accuracy"].items():
-            view = re.sub(r" (t\d+|mixed t)$", "", name)
-            views.setdefault(view, {}).setdefault(row["iteration"], []).append(value)
-    return {
-        view: {i: sum(values) / len(values) for i, values in points.items()}
-        for view, points in sorted(views.items())
-    }
-
-
-def _charts(log: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Losses and accuracies; the student's warm-up, of another scale, has a chart of its own."""
-    alone = [row for row in log if row["phase"] == STUDENT_WARMUP]
-    together = [row for row in log if row["phase"] != STUDENT_WARMUP]
-    charts = [
-        _loss("Loss of the student, warm-up", "student", COLOURS[0], alone),
-        _loss("Loss of the student", "student", COLOURS[0], together),
-        _loss("Loss of the critics", "critic", COLOURS[1], together),
-    ]
-    views = accuracy_by_view(together)
-    if views:
-        named = zip(COLOURS * len(views), views.items(), strict=False)
-        curves = [Curve(view, colour, points) for colour, (view, points) in named]
-        svg = chart(curves, phases_of(together), limits=(0.0, 1.0), band=(0.55, 0.8))
-        title = "Accuracy of the critics by view: 0.5 is chance; shaded: both players learn"
-        charts.append({"title": title, "svg": svg})
-    return [item for item in charts if item]
-
-
-def _loss(title: str, player: str, colour: str, log: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    points = {row["iteration"]: row[player] for row in log if row[player] is not None}
-    if not points:
-        return {}
-    return {"title": title, "svg": chart([Curve(player, colour, points)], phases_of(log))}
 
 
 def _table(metrics: Mapping[str, Any]) -> dict[str, Any] | None:

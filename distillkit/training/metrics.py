@@ -55,6 +55,8 @@ class StepMetrics:
     _values: dict[str, float] = field(default_factory=dict)
     """The same on the CPU, the sum over processes."""
     processes: int = 1
+    adversarial: set[str] = field(default_factory=set)
+    """Names of the losses that learn from critics; the others are anchors."""
 
     def expect(self, panels: Sequence[tuple[Any, Panel]]) -> None:
         """Register the keys of this iteration's panels, so that every process has the same ones."""
@@ -169,6 +171,21 @@ class StepMetrics:
             for loss, along in self._named("along").items()
             if toward[loss] * pull[loss] > 0
         }
+
+    @property
+    def adversarial_ratio(self) -> float | None:
+        """Norm of the adversarial losses' gradient at x_0-hat over the others'; None where
+        there are none of one kind."""
+        pulls = self.pulls
+        ours = [value for name, value in pulls.items() if name in self.adversarial]
+        others = [value for name, value in pulls.items() if name not in self.adversarial]
+        return sum(ours) / sum(others) if ours and sum(others) > 0 else None
+
+    @property
+    def adversarial_cosine(self) -> float | None:
+        """Mean cosine of the adversarial losses' steps at x_0-hat with (teacher - student)."""
+        found = [value for name, value in self.directions.items() if name in self.adversarial]
+        return sum(found) / len(found) if found else None
 
     def head_scores(self, critic: str) -> dict[int, tuple[float, float]]:
         """Of each drawn head: pictures of which it ranked real above fake, and pictures seen."""

@@ -113,5 +113,10 @@ def student_gradients(
     state: TrainState, spec: IterationSpec, batch: LazyTrainBatch, metrics: StepMetrics
 ) -> None:
     """Add one micro-batch's gradient of the student, through x_0-hat of its last step."""
-    terms = [(loss, loss.student_term(batch)) for loss in spec.losses]
+    terms = []
+    for loss in spec.losses:
+        reads = batch.student_reads
+        terms.append((loss, loss.student_term(batch)))
+        if batch.student_reads > reads:
+            metrics.adversarial.add(loss.name)
     metrics.add_student(*state.backward_student(terms, batch))

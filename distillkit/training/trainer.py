@@ -95,10 +95,12 @@ class Trainer:
         if i == self.schedule.start:
             self._snapshot("start")
         metrics = self.step(i)
-        self.monitor.update(metrics)
+        if advice := self.monitor.update(metrics):
+            self.callback.on_message(advice)
         seconds = time.perf_counter() - began
         if self.accelerator.is_main_process:
-            self.folder.append_log(_row(i, metrics, seconds))
+            heads = {c.name or "heads": c.life() for c in self.state.critics}
+            self.folder.append_log(_row(i, metrics, heads, seconds))
             self.accelerator.log(_scalars(metrics), step=i)
         self.callback.on_iteration(i, len(self.schedule), metrics, seconds)
         if metrics.spec.ends_stage:
@@ -171,7 +173,7 @@ def fill_together(
     accelerator.wait_for_everyone()
 
 
-def _row(i: int, metrics: StepMetrics, seconds: float) -> dict[str, Any]:
+def _row(i: int, metrics: StepMetrics, heads: Mapping[str, Any], seconds: float) -> dict[str, Any]:
     spec = metrics.spec
     return {
         "iteration": i,
@@ -179,7 +181,9 @@ def _row(i: int, metrics: StepMetrics, seconds: float) -> dict[str, Any]:
         "steps": spec.steps,
         "student": metrics.student if spec.trains_student else None,
         "critic": metrics.critic if spec.trains_critic else None,
+        "accuracy": _rounded(metrics.accuracy),
         **{name: _rounded(values) for name, values in _details(metrics).items() if values},
+        **({"heads": dict(heads)} if spec.trains_critic and heads else {}),
         "seconds": round(seconds, 4),
     }
 
@@ -187,6 +191,7 @@ def _row(i: int, metrics: StepMetrics, seconds: float) -> dict[str, Any]:
 def _details(metrics: StepMetrics) -> dict[str, Mapping[str, float]]:
     """Measurements by name: of views, of players, of losses."""
     norms = {player: metrics.norm(player) for player in ("critic", "student")}
+    shares = {"ratio": metrics.adversarial_ratio, "cosine": metrics.adversarial_cosine}
     return {
         "accuracy": metrics.accuracy,
         "margin": metrics.margin,
@@ -194,6 +199,7 @@ def _details(metrics: StepMetrics) -> dict[str, Mapping[str, float]]:
         "gradient": {player: norm for player, norm in norms.items() if norm is not None},
         "pull": metrics.pulls,
         "direction": metrics.directions,
+        "adversarial": {name: value for name, value in shares.items() if value is not None},
     }
 
 

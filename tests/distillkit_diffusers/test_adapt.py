@@ -87,7 +87,7 @@ def test_a_student_of_ours_through_the_published_arithmetic(
     from diffusers import StableDiffusionXLPipeline
 
     run = RunFolder(tmp_path / "run")
-    run.create(RECIPE.format(model=tiny_sdxl), {})
+    run.create(RECIPE.format(model=tiny_sdxl), {}, 1)
     save_tensors(run.snapshot("1-step"), load_file(nitro))
     assert command("export", run.path, "--to", "diffusers", "--out", tmp_path / "student") == 0
     pipe = StableDiffusionXLPipeline.from_pretrained(tmp_path / "student", dtype=torch.float32)

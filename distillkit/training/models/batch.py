@@ -37,6 +37,8 @@ class LazyTrainBatch:
     panels: Sequence[tuple[Critic, Panel]] = ()
     heads_updated: bool = field(default=False, init=False)
     """Whether the heads were updated since the critics' logits: set for alternating updates."""
+    student_reads: int = field(default=0, init=False)
+    """How often losses have asked for the student's logits: those are adversarial."""
 
     @cached_property
     def real_BCHW(self) -> Tensor:
@@ -93,6 +95,7 @@ class LazyTrainBatch:
 
     def student_logits(self) -> Sequence[HeadLogits]:
         """Logits whose gradients reach the student through `fake_BK` and nothing else."""
+        self.student_reads += 1
         return self._student_logits
 
     @cached_property

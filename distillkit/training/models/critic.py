@@ -81,6 +81,12 @@ class Critic:
             accuracy_N=self.wins_N / self.seen_N,  # 0 / 0 is NaN: never seen
         )
 
+    def life(self) -> dict[str, float]:
+        """Median updates of the pool's heads since their reset, and the share of untrained ones."""
+        updates_N = self.updates_N.double()
+        untrained = float((updates_N == 0).double().mean())
+        return {"updates": float(updates_N.median()), "untrained": round(untrained, 4)}
+
     def pick(self, i: int, stats: HeadStats) -> list[int]:
         """The heads to reset after iteration `i`, on every process the same."""
         if self.refresh is None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -11,10 +12,10 @@ from typing import Any, Literal
 import pytest
 
 from distillkit import hookspecs
-from distillkit.configs import SOCKETS, RefreshConfig
+from distillkit.configs import SOCKETS, LossConfig, PoolConfig, RefreshConfig
 from distillkit.hookspecs import hookimpl
 from distillkit.registry.entry_points import HOOKS, Installed, installed, load, register
-from distillkit.registry.registry import Origin
+from distillkit.registry.registry import Origin, UnknownPartError
 from tests.distillkit.fakes import FakePool, Never, RandomRefresh
 
 MINE = Origin("mine", "distillkit-mine", "1.0")
@@ -51,13 +52,34 @@ def test_parts_are_registered_with_their_origin() -> None:
     assert found.registry.get("pool", "fake").origin is MINE
 
 
-def test_a_duplicate_breaks_the_second_and_names_both() -> None:
+def test_a_duplicate_breaks_the_second_names_both_and_can_not_be_used() -> None:
     found = registered(plugin(refreshes=[Never]), plugin(refreshes=[Never, RandomRefresh]))
     (broken,) = found.broken
     assert broken.origin.plugin == "plugin1"
     assert "plugin 'plugin0' (dist0 1.0) and by plugin 'plugin1' (dist1 1.0)" in broken.reason
-    assert found.registry.get("refresh", "never").origin.plugin == "plugin0"
+    with pytest.raises(UnknownPartError, match="'plugin0' .* and by plugin 'plugin1'"):
+        found.registry.get("refresh", "never")
     assert found.registry.get("refresh", "random").origin.plugin == "plugin1"
+
+
+class TheirHinge(LossConfig):
+    type: Literal["hinge"] = "hinge"
+
+    def build(self, teacher: Any, student: Any) -> Any: ...
+
+
+def test_no_alphabet_takes_a_built_in_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The entry point `broken` sorts before `nitrofusion`."""
+    monkeypatch.setitem(sys.modules, "dk_hinge", plugin(losses=[TheirHinge]))
+    points = [entry("broken", "dk_hinge"), *entry_points(group="distillkit")]
+    found = load(points)
+    assert found.registry.get("loss", "hinge").origin.plugin == "nitrofusion"
+    (broken,) = (each for each in found.broken if "'hinge'" in each.reason)
+    assert broken.origin.plugin == "broken"
+    assert "'nitrofusion' (distillkit " in broken.reason
+    assert "and by plugin 'broken'" in broken.reason
 
 
 class Nameless(RefreshConfig):
@@ -83,12 +105,30 @@ with warnings.catch_warnings():
 
         def build(self) -> Any: ...
 
+    class ShadowPool(PoolConfig):
+        type: Literal["shadow"] = "shadow"
+        draw_chance: float = 0.5  # type: ignore[assignment]
+
+        def build(self, channels: Any, seed: int) -> Any: ...
+
+
+class Blank(RefreshConfig):
+    type: Literal["at random"] = "at random"
+
+    def build(self) -> Any: ...
+
 
 class Moved(RefreshConfig):
     socket = "pool"
     type: Literal["moved"] = "moved"
 
     def build(self) -> Any: ...
+
+
+def test_a_field_can_not_hide_a_method_of_its_socket() -> None:
+    found = registered(plugin(pools=[ShadowPool]))
+    (broken,) = found.broken
+    assert "ShadowPool, which has a field `draw_chance`: that name is reserved" in broken.reason
 
 
 @pytest.mark.parametrize(
@@ -103,6 +143,7 @@ class Moved(RefreshConfig):
         ([RefreshConfig], "returned RefreshConfig, which is not a subclass of RefreshConfig"),
         ([Nameless], "Nameless, which has no name: it needs a field `type: Literal"),
         ([Renamed], "Renamed, which has no name"),
+        ([Blank], "Blank, whose name 'at random' has other characters than letters, digits and ."),
         ([Unbuildable], "Unbuildable, which has no `build` of its own"),
         ([Shadow], "Shadow, which has a field `name`: that name is reserved, choose another"),
         ([Moved], "Moved, whose socket was changed from 'refresh' to 'pool'"),
@@ -205,7 +246,7 @@ def test_a_plugin_that_cannot_be_imported_is_reported(
     assert "SyntaxError: invalid syntax" in reasons["dk_syntax"]
     assert reasons["dk_exits"] == "importing dk_exits failed: SystemExit: 3"
     names = [entry.name for entry in found.registry.entries()]
-    assert names == ["dataset", "jsonl", "list", "parquet", "text"]
+    assert names == ["dataset", "image-folder", "jsonl", "list", "parquet", "text"]
 
 
 def test_disabled_plugins_are_left_out_and_not_imported() -> None:

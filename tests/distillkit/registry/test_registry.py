@@ -8,16 +8,37 @@ from distillkit.registry.registry import DuplicatePartError, Origin, Registry, U
 from tests.distillkit.fakes import Never, fake_plugins
 
 
-def test_a_name_that_two_plugins_bring_names_both_and_stays_with_the_first() -> None:
+MINE = Origin("mine", "distillkit-mine", "1.0")
+YOURS = Origin("yours", "distillkit-yours", "2.1")
+
+
+def test_a_name_that_two_plugins_bring_belongs_to_neither() -> None:
     registry = Registry()
-    registry.add(Never, Origin("mine", "distillkit-mine", "1.0"))
+    registry.add(Never, MINE)
+    with pytest.raises(DuplicatePartError) as added:
+        registry.add(Never, YOURS)
+    with pytest.raises(UnknownPartError) as asked:
+        registry.get("refresh", "never")
+    for caught in (added, asked):
+        assert str(caught.value) == (
+            "refresh 'never' is brought by plugin 'mine' (distillkit-mine 1.0) and by plugin "
+            "'yours' (distillkit-yours 2.1). Uninstall one of them, or leave one out with "
+            "DISTILLKIT_DISABLED_PLUGINS"
+        )
+
+
+def test_a_built_in_name_stays_where_it_is() -> None:
+    registry = Registry()
+    registry.add(Never, Origin("nitrofusion", "distillkit", "0.1.0"))
     with pytest.raises(DuplicatePartError) as caught:
-        registry.add(Never, Origin("yours", "distillkit-yours", "2.1"))
-    assert str(caught.value).startswith(
-        "refresh 'never' is brought by plugin 'mine' (distillkit-mine 1.0) "
-        "and by plugin 'yours' (distillkit-yours 2.1); the first keeps the name"
+        registry.add(Never, MINE)
+    assert str(caught.value) == (
+        "refresh 'never' is brought by plugin 'nitrofusion' (distillkit 0.1.0) and by plugin "
+        "'mine' (distillkit-mine 1.0); a built-in name can't be replaced: choose another name for "
+        "yours"
     )
-    assert registry.get("refresh", "never").origin.plugin == "mine"
+    assert registry.get("refresh", "never").origin.is_built_in
+    assert registry.origin(Never) == Origin("nitrofusion", "distillkit", "0.1.0")
 
 
 def test_one_name_may_stand_in_several_sockets() -> None:

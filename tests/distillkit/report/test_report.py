@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from distillkit.evaluation.grids import save_image, square
+from distillkit.report.charts import by_view, phases_of
 from distillkit.report.curves import Phase
-from distillkit.report.report import accuracy_by_view, phases_of, write_report
+from distillkit.report.report import write_report
 from distillkit.runs.folder import RunFolder, read_log
 
 VOID = {"meta", "img", "br"}
@@ -59,7 +60,7 @@ def row(i: int, phase: str, **more: Any) -> dict[str, Any]:
 def run(tmp_path: Path) -> RunFolder:
     """A run of ten iterations: a student's warm-up, then both players."""
     folder = RunFolder(tmp_path / "my <run>")
-    folder.create("teacher: {type: world}  # <b>not bold</b>\n", {"mine": "dist 1.0"})
+    folder.create("teacher: {type: world}  # <b>not bold</b>\n", {"mine": "dist 1.0"}, 1)
     for i in range(4):
         folder.append_log(row(i, "student warm-up", student=5.0 - i))
     for i in range(4, 10):
@@ -172,14 +173,14 @@ def test_an_unfinished_run_and_one_without_a_log(run: RunFolder) -> None:
 
 def test_a_run_without_critics_has_loss_curves_only(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    folder.create("x: 1", {})
+    folder.create("x: 1", {}, 1)
     folder.append_log(row(0, "1-step", student=1.0))
     assert len(page(folder).of("svg")) == 1
     assert "Loss of the critics" not in page(folder).text
 
 
 def test_accuracy_is_averaged_over_a_views_noise_levels(run: RunFolder) -> None:
-    views = accuracy_by_view(read_log(run.log))
+    views = by_view(read_log(run.log), "accuracy")
     assert set(views) == {"global", "local"}
     assert views["global"][4] == pytest.approx(0.7)
     assert views["local"] == dict.fromkeys(range(4, 10), 0.6)

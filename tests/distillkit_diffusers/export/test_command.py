@@ -34,7 +34,7 @@ def student(teacher: Any) -> Any:
 def run(student: Any, tiny_sdxl: Path, tmp_path: Path) -> Path:
     """A run whose last snapshot is the student, and whose first is the teacher."""
     folder = RunFolder(tmp_path / "run")
-    folder.create(RECIPE.format(model=tiny_sdxl), {})
+    folder.create(RECIPE.format(model=tiny_sdxl), {}, 1)
     save_tensors(folder.snapshot("start"), dict(student.teacher.pipe.unet.named_parameters()))
     save_tensors(folder.snapshot("1-step"), dict(student.module.named_parameters()))
     return folder.path

@@ -1,0 +1,42 @@
+"""What a run's log says of its critics, in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import mean
+from typing import Any
+
+WON, BLIND = 0.95, 0.53
+"""Accuracy above which critics have won, and below which they are near chance."""
+NO_DIRECTION = 0.02
+"""Cosine with (teacher - student) below which a gradient points nowhere."""
+
+Log = Sequence[Mapping[str, Any]]
+
+
+def verdict(log: Log) -> str:
+    """Of the second half of the iterations in which both players trained; empty before those."""
+    joint = [row for row in log if row["student"] is not None and row["critic"] is not None]
+    rows = joint[len(joint) // 2 :]
+    if not rows:
+        return ""
+    accuracies = [mean(row["accuracy"].values()) for row in rows if row.get("accuracy")]
+    if not accuracies:
+        return "No critic judged the student: its losses did not ask for any."
+    right = mean(accuracies)
+    ratio, cosine = (_mean(rows, name) for name in ("ratio", "cosine"))
+    how = f"they were right {right:.1%} of the time"
+    if cosine is not None:
+        how += f", and their step at x_0 had cosine {cosine:+.3f} with (teacher - student)"
+    if ratio is not None:
+        how += f" and {ratio:.2f} of the other losses' gradient"
+    if right > WON:
+        return f"The critics won: {how}."
+    if right < BLIND and cosine is not None and abs(cosine) < NO_DIRECTION:
+        return f"The critics taught the student little: {how}."
+    return f"The critics were in the game: {how}."
+
+
+def _mean(rows: Log, name: str) -> float | None:
+    found = [row["adversarial"][name] for row in rows if name in row.get("adversarial", {})]
+    return mean(found) if found else None

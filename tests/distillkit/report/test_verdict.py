@@ -1,0 +1,39 @@
+"""One sentence about the critics, from the second half of the joint iterations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from distillkit.report.verdict import verdict
+
+
+def row(accuracy: float, cosine: float = 0.1, ratio: float = 0.5) -> dict[str, Any]:
+    told = {"accuracy": {"global t10": accuracy}, "adversarial": {"cosine": cosine, "ratio": ratio}}
+    return {"student": 1.0, "critic": 2.0} | told
+
+
+@pytest.mark.parametrize(
+    ("rows", "start"),
+    [
+        ([row(0.97)] * 4, "The critics won: they were right 97.0% of the time"),
+        ([row(0.51, cosine=-0.01)] * 4, "The critics taught the student little"),
+        ([row(0.51, cosine=0.2)] * 4, "The critics were in the game"),
+        ([row(0.6, cosine=0.0)] * 4, "The critics were in the game"),
+        ([row(0.97)] * 4 + [row(0.6)] * 4, "The critics were in the game"),
+        ([row(0.6) | {"student": None}] * 4, ""),
+        ([row(0.6) | {"accuracy": {}}] * 4, "No critic judged the student"),
+        ([], ""),
+    ],
+)
+def test_the_verdict(rows: list[dict[str, Any]], start: str) -> None:
+    assert verdict(rows).startswith(start)
+    assert bool(verdict(rows)) == bool(start)
+
+
+def test_it_states_what_was_measured() -> None:
+    said = verdict([row(0.6, cosine=0.125, ratio=0.5), row(0.58, cosine=0.125, ratio=0.25)])
+    assert "58.0%" in said
+    assert "+0.125" in said
+    assert "0.25 of the other losses' gradient" in said
