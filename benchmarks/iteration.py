@@ -29,9 +29,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from distillkit.recipe.load import load_recipe
 from distillkit.runs.folder import RunFolder
 from distillkit.training.build import build_parts
+from distillkit.training.callbacks import Callback
 from distillkit.training.schedule import IterationSpec
 from distillkit.training.step import train_step
-from distillkit.training.trainer import Callback, Trainer
+from distillkit.training.trainer import Trainer
 
 
 def counted(call: Callable[[], Any]) -> int:
@@ -84,32 +85,41 @@ def tapped(trainer: Trainer) -> Tap:
     """Measure the calls of networks, the backward passes and the optimizers."""
     tap, state = Tap(), trainer.state
     tap.wrap(state.student.network.module, "forward", "student forward")
-    tap.wrap(state.critics.backbone, "features", "backbone forward")
-    for head in state.critics.pool.heads:
-        tap.wrap(head, "forward", "heads forward")
+    for critic in state.critics:
+        tap.wrap(critic.backbone, "features", "backbone forward")
+        for head in critic.pool.heads:
+            tap.wrap(head, "forward", "heads forward")
     tap.wrap(trainer.parts.teacher, "encode", "text encoders")
-    tap.wrap(state, "backward", "backward")
+    tap.wrap(state, "backward_critics", "backward of critics")
+    # Each loss's gradient at x_0-hat, then one pass of their sum through the student.
+    tap.wrap(state, "grad", "backward to x_0-hat")
+    tap.wrap(state, "backward_student", STUDENT)
     tap.wrap(state.student_optimizer, "step", "optimizers")
     tap.wrap(state.critic_optimizer, "step", "optimizers")
-    if state.average is not None:
-        tap.wrap(state.average, "update", "running average")
+    if state.ema is not None:
+        tap.wrap(state.ema, "update", "EMA")
     return tap
 
 
-NETWORK = ("student forward", "backbone forward", "heads forward", "text encoders", "backward")
+STUDENT = "backward of student"
+NETWORK = (
+    *("student forward", "backbone forward", "heads forward", "text encoders"),
+    *("backward of critics", "backward to x_0-hat", STUDENT),
+)
 
 
-def needed(parts: dict[str, int], accumulate: int) -> dict[str, int]:
+def needed(parts: dict[str, int], alternates: bool) -> dict[str, int]:
     """The sum that the method needs, from measured forward passes.
 
     A backward pass costs twice its forward where weights learn, once where only the input's
     gradient is asked for. The heads run forward on real and fake for the critic, backward through
-    both, and once more forward and input-backward on the fake for the student.
+    both, and once more forward and input-backward on the fake for the student. With `alternates`
+    they were measured on the real once more, with their new weights.
     """
     student, both_backbones, heads = (
         parts[name] for name in ("student forward", "backbone forward", "heads forward")
     )
-    one_backbone, one_head_pass = both_backbones // 2, heads // 3
+    one_backbone, one_head_pass = both_backbones // 2, heads // (4 if alternates else 3)
     return {
         "student: forward, backward": 3 * student,
         "backbone on real: forward": one_backbone,
@@ -127,7 +137,7 @@ def first_one_step_iteration(trainer: Trainer) -> tuple[int, IterationSpec]:
     for i in range(trainer.schedule.start, len(trainer.schedule)):
         spec = trainer.schedule.spec(i)
         if spec.trains_student and spec.trains_critic and spec.steps == 1:
-            return i, replace(spec, fresh=False)
+            return i, replace(spec, resets_optimizer=False)
     raise SystemExit("this recipe has no iteration in which both players train on one step")
 
 
@@ -169,7 +179,9 @@ def measure(trainer: Trainer, repeats: int) -> dict[str, Any]:
         train_step(i, spec, state)
     wall = (time.perf_counter() - began) / repeats
     seconds = {name: value / repeats for name, value in tap.seconds.items()}
-    need = needed(tap.flops, trainer.recipe.run.accumulate)
+    for measured in (seconds, tap.flops):  # the one lies within the other
+        measured[STUDENT] -= measured["backward to x_0-hat"]
+    need = needed(tap.flops, spec.alternates)
     return {
         "flops": total,
         "flops_by_call": dict(tap.flops),
@@ -177,7 +189,7 @@ def measure(trainer: Trainer, repeats: int) -> dict[str, Any]:
         "flops_ratio": total / sum(need.values()),
         "seconds": wall,
         "seconds_by_call": seconds,
-        "outside_share": 1 - sum(seconds[name] for name in NETWORK) / wall,
+        "outside_share": 1 - sum(seconds.get(name, 0.0) for name in NETWORK) / wall,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
@@ -186,16 +198,18 @@ def measure(trainer: Trainer, repeats: int) -> dict[str, Any]:
 def show(result: dict[str, Any]) -> None:
     """Two tables and two sentences."""
     console = Console()
+    counted = {name: f"{value / 1e9:.2f}" for name, value in result["flops_by_call"].items()}
     flops = Table("part", "GFLOP", title="What the method needs")
     for name, value in result["flops_needed"].items():
         flops.add_row(name, f"{value / 1e9:.2f}")
     flops.add_row("sum", f"{sum(result['flops_needed'].values()) / 1e9:.2f}")
     flops.add_row("counted in one iteration", f"{result['flops'] / 1e9:.2f}")
     console.print(flops)
-    times = Table("part", "ms", "share", title="Where the time goes")
+    times = Table("part", "GFLOP", "ms", "share", title="Where the time goes")
     for name, value in result["seconds_by_call"].items():
-        times.add_row(name, f"{value * 1e3:.1f}", f"{value / result['seconds']:.1%}")
-    times.add_row("whole iteration", f"{result['seconds'] * 1e3:.1f}", "100 %")
+        share = f"{value / result['seconds']:.1%}"
+        times.add_row(name, counted.get(name, ""), f"{value * 1e3:.1f}", share)
+    times.add_row("whole iteration", "", f"{result['seconds'] * 1e3:.1f}", "100 %")
     console.print(times)
     console.print(f"Counted FLOPs are {result['flops_ratio']:.3f} x what the method needs.")
     console.print(f"Outside of network calls: {result['outside_share']:.1%} of the iteration.")

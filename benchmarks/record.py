@@ -6,7 +6,8 @@
 Each recipe of the shapes world runs 30 iterations (6 of the student's warm-up, 6 of the critics',
 18 of both) on one thread. What is recorded: every line of the log but its seconds, and a digest of
 every tensor in the checkpoint (weights, heads, moments, ages, running average) and in the published
-student. Tensors are told apart by their bytes, so a file may be named otherwise.
+student. Tensors are told apart by their bytes, so a file may be named otherwise. Compared is what
+the earlier record has: the new code may log and save more.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -58,18 +60,45 @@ def digests(folder: Path) -> list[str]:
         with safe_open(path, framework="np") as file:
             for key in file.keys():  # noqa: SIM118
                 tensor = file.get_tensor(key)
-                text = f"{tensor.dtype} {tensor.shape} ".encode()
-                found.append(hashlib.sha256(text + tensor.tobytes()).hexdigest()[:16])
+                # The monitor's values one by one, since others may be added behind them.
+                single = key == "monitor"
+                for part in [tensor[n : n + 1] for n in range(len(tensor))] if single else [tensor]:
+                    text = f"{part.dtype} {part.shape} ".encode()
+                    found.append(hashlib.sha256(text + part.tobytes()).hexdigest()[:16])
     return sorted(found)
 
 
 def compare(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What differs, in lines."""
+    """What an earlier record has and the new one has otherwise, in lines."""
+    differences = []
+    for name, runs in before.items():
+        if name not in now:
+            differences.append(f"{name}: was not run")
+            continue
+        differences += [f"{name}: {line}" for line in _log(runs["log"], now[name]["log"])]
+        for part in ("checkpoint", "student"):
+            missing = Counter(runs[part]) - Counter(now[name][part])
+            if missing:
+                total = len(runs[part])
+                differences.append(f"{name}: {part}: {missing.total()} of {total} tensors differ")
+    return differences
+
+
+def _log(before: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]) -> list[str]:
+    """The first line of the log that differs, by its keys, and how many do."""
+    if len(before) != len(now):
+        return [f"log: {len(now)} lines, not {len(before)}"]
+    rows = [
+        [key for key, value in old.items() if new.get(key, {} if value == {} else None) != value]
+        for old, new in zip(before, now, strict=True)
+    ]
+    changed = [n for n, keys in enumerate(rows) if keys]
+    if not changed:
+        return []
+    first = changed[0]
     return [
-        f"{name}: {part} differs"
-        for name, runs in before.items()
-        for part in runs
-        if runs[part] != now[name][part]
+        f"log: {len(changed)} of {len(before)} lines differ, from iteration {first}: "
+        + ", ".join(f"{k} {before[first][k]} -> {now[first].get(k)}" for k in rows[first])
     ]
 
 
@@ -85,8 +114,8 @@ def main(words: Sequence[str] | None = None) -> int:
         return 0
     before = json.loads(given.against.read_text(encoding="utf-8"))
     differences = compare(before, now)
-    tensors = sum(len(now[name]["checkpoint"]) + len(now[name]["student"]) for name in now)
-    rows = sum(len(now[name]["log"]) for name in now)
+    tensors = sum(len(run["checkpoint"]) + len(run["student"]) for run in before.values())
+    rows = sum(len(run["log"]) for run in before.values())
     print("\n".join(differences) or f"equal: {rows} lines of log, {tensors} tensors")
     return 1 if differences else 0
 

@@ -28,7 +28,16 @@ from distillkit.memory.plan import GIB, Plan, make_plan
 from distillkit.memory.tracker import MemoryTracker
 from distillkit.recipe.load import load_recipe
 from distillkit.recipe.schema import Recipe
-from distillkit.training.build import Parts, build_part, freeze, make_schedule, make_train_state
+from distillkit.training.build import (
+    CriticParts,
+    Parts,
+    build_part,
+    freeze,
+    make_schedule,
+    make_train_state,
+)
+from distillkit.training.guard import PartError
+from distillkit.training.schedule import WeightedLoss
 from distillkit.training.step import train_step
 from distillkit.training.train_state import TrainState
 
@@ -67,12 +76,15 @@ def random_parts(recipe: Recipe, device: str) -> Parts:
     freeze(teacher.modules())
     network = build_part(recipe.student, teacher, outline=True)
     parts = Parts(teacher, network, ["a lighthouse at dawn", "a red fox in the snow"])
-    assert recipe.backbone is not None
-    assert recipe.pool is not None
-    parts.backbone = build_part(recipe.backbone, teacher, outline=True)
-    parts.pool = build_part(recipe.pool, parts.backbone.channels, 0)
-    parts.refresh = build_part(recipe.refresh) if recipe.refresh else None
-    parts.losses = [(c.weight, build_part(c, teacher, network)) for c in recipe.losses]
+    for name, config in recipe.all_critics().items():
+        backbone = build_part(config.backbone, teacher, outline=True)
+        pool = build_part(config.pool, backbone.channels, 0)
+        refresh = build_part(config.refresh) if config.refresh else None
+        parts.critics.append(CriticParts(name, backbone, pool, refresh, {}))
+    parts.losses = [
+        WeightedLoss(c.name(), build_part(c, teacher, network), c.weight, c.weight)
+        for c in recipe.losses
+    ]
     return parts
 
 
@@ -106,14 +118,14 @@ class Memory:
 
 def _held(state: TrainState) -> list[torch.Tensor]:
     """What would be on a device between two iterations, that is without what waits."""
-    assert state.critics is not None
     teacher: Any = state.samples.teacher
     offloaded = list(teacher.offloaded())
     modules = [m for m in teacher.modules() if m not in offloaded]
-    modules += [state.student.network.module, *state.critics.backbone.modules()]
+    modules += [state.student.network.module]
+    modules += [m for critic in state.critics for m in critic.backbone.modules()]
     optimizers = [state.student_optimizer]
     if not state.offload_heads and state.critic_optimizer is not None:
-        modules.append(state.critics.pool.heads)
+        modules += [critic.pool.heads for critic in state.critics]
         optimizers.append(state.critic_optimizer)
     states = [t for o in optimizers for s in o.state.values() for t in s.values()]
     held = [t for m in modules for t in (*m.parameters(), *m.buffers())]
@@ -122,10 +134,10 @@ def _held(state: TrainState) -> list[torch.Tensor]:
 
 def settle(state: TrainState) -> None:
     """Moments for every head, as when each has been drawn once; a step without gradient."""
-    assert state.critics is not None
     assert state.critic_optimizer is not None
-    for p in state.critics.pool.heads.parameters():
-        p.grad = torch.zeros_like(p)
+    for critic in state.critics:
+        for p in critic.pool.heads.parameters():
+            p.grad = torch.zeros_like(p)
     state.critic_optimizer.step()
     state.critic_optimizer.zero_grad(set_to_none=True)
 
@@ -137,8 +149,8 @@ def measure(recipe: Recipe, device: str, compiled: bool, repeats: int) -> dict[s
     parts = random_parts(recipe, device)
     state = make_train_state(recipe, parts, accelerator)
     if compiled:
-        assert parts.backbone is not None
-        for module in (*parts.backbone.modules(), parts.teacher.denoiser.module):
+        backbones = [m for critic in parts.critics for m in critic.backbone.modules()]
+        for module in (*backbones, parts.teacher.denoiser.module):
             module.compile()
         parts.network.module.compile()
     schedule = make_schedule(recipe, parts)
@@ -235,7 +247,10 @@ def run(sets: Sequence[str], device: str, only: Sequence[str], repeats: int) -> 
         try:
             recipe = load_recipe(RECIPE, [*ITERATION, *sets, *more]).recipe
             result["variants"][variant] = measure(recipe, device, compiled, repeats)
-        except torch.OutOfMemoryError:
+        except (torch.OutOfMemoryError, PartError) as error:
+            # Within a part's own method it is told as that part's.
+            if not isinstance(error.__cause__ or error, torch.OutOfMemoryError):
+                raise
             result["variants"][variant] = {"error": "out of memory"}
         gc.collect()
         if device == "cuda":

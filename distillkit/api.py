@@ -9,16 +9,21 @@ images_B3HW = distillkit.sample(run.path, "a red fox", steps=2, seed=7)
 
 from __future__ import annotations
 
+import os
+import shlex
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from distillkit.atomic import appearing
+from distillkit.atomic import appearing, remove_unfinished
 from distillkit.errors import UserError
 from distillkit.evaluation.evaluate import evaluate
 from distillkit.evaluation.grids import make_previews, save_image
 from distillkit.evaluation.sampling import sample
-from distillkit.recipe.load import LoadedRecipe, compare_recipes, dump_recipe, load_recipe
+from distillkit.recipe.compare import changes
+from distillkit.recipe.load import LoadedRecipe, load_recipe
+from distillkit.recipe.preflight import preflight
 from distillkit.recipe.schema import Recipe
 from distillkit.report.report import write_report
 from distillkit.runs.folder import RunFolder
@@ -43,12 +48,19 @@ def train(
     for what the user can mend (`Diverged` for NaN and critics that have won; the last good
     checkpoint is kept), and `Stopped` after SIGTERM or Ctrl-C, once the state is saved.
     """
-    folder = check_folder(recipe, Path(out), resume)
-    trainer = prepare(recipe, folder.path, callback)
-    trainer.train(resume)
-    if trainer.accelerator.is_main_process:
-        _finish(trainer)
-    trainer.accelerator.end_training()
+    folder, callback = RunFolder(Path(out)), callback or Callback()
+    for note in preflight(recipe):
+        callback.on_message(f"Note    {note}")
+    check_folder(recipe, folder.path, resume)
+    main_process = os.environ.get("RANK", "0") == "0"  # known before a launch has connected
+    with folder.locked() if main_process else nullcontext():
+        check_folder(recipe, folder.path, resume)  # another run may just have begun there
+        trainer = prepare(recipe, folder.path, callback)
+        _clear_cache(trainer)
+        trainer.train(resume)
+        if trainer.accelerator.is_main_process:
+            _finish(trainer)
+        trainer.accelerator.end_training()
     return folder
 
 
@@ -96,15 +108,32 @@ def check_folder(recipe: Recipe | LoadedRecipe, out: Path, resume: bool) -> RunF
     if not folder.recipe.exists():
         raise UserError(f"{out} holds no run to resume; leave --resume out to start one there.")
     plain = recipe.recipe if isinstance(recipe, LoadedRecipe) else recipe
-    started = folder.recipe.read_text(encoding="utf-8")
-    if started != dump_recipe(plain):
+    if differences := changes(folder.recipe, plain):
         name = recipe.path if isinstance(recipe, LoadedRecipe) else "this recipe"
-        differences = compare_recipes(started, dump_recipe(plain))
         raise UserError(
             f"{out} was started with other numbers than {name} gives: {'; '.join(differences)}. To "
-            f"resume it as it began: distillkit run {folder.recipe} --out {out} --resume"
+            f"resume it as it began: {resume_command(folder)}"
         )
     return folder
+
+
+def resume_command(folder: RunFolder) -> str:
+    """The command line that resumes a run as it began, whatever was set when it was started."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    launcher = f"torchrun --nproc_per_node {world} -m " if world > 1 else ""
+    recipe, out = shlex.quote(str(folder.recipe)), shlex.quote(str(folder.path))
+    return f"{launcher}distillkit run {recipe} --out {out} --resume"
+
+
+def _clear_cache(trainer: Trainer) -> None:
+    """Remove what killed processes left half-written in the recipe's caches."""
+    samples = trainer.recipe.samples
+    caches = [c for c in (samples.cache, samples.real_cache) if c and not c.startswith("package:")]
+    if trainer.accelerator.is_main_process:
+        freed = sum(remove_unfinished(Path(cache)) for cache in caches)
+        if freed:
+            said = f"Removed {freed / 1e6:,.1f} MB of unfinished files in the samples' cache"
+            trainer.callback.on_message(said)
 
 
 def _finish(trainer: Trainer) -> None:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 if TYPE_CHECKING:
     from distillkit import contracts, exchange
@@ -256,3 +257,30 @@ def reserved_names(base: type[ComponentConfig]) -> set[str]:
     names = {name for owner in (ComponentConfig, base) for name in vars(owner)}
     fields = base.model_fields.keys()
     return {n for n in names - fields if not n.startswith(("_", "model_"))}
+
+
+def misfit(message: str, *loc: str) -> Exception:
+    """For validators of whole models: a ValueError whose problem is the field at `loc`.
+
+    raise misfit("needs a `pool` whose heads it could work on", "refresh")
+    """
+    return join_problems("misfit", make_problem(loc, message))
+
+
+def make_problem(loc: tuple[str, ...], message: str, kind: str = "part") -> dict[str, Any]:
+    """One of pydantic's problems, made by us."""
+    return {"type": kind, "loc": loc, "msg": message}
+
+
+def join_problems(what: str, *errors: Any, config: type[Config] | None = None) -> Exception:
+    """One error for pydantic that keeps all inner ones, with their places, in its context.
+
+    pydantic joins no ValidationErrors of nested calls; `recipe.problems` takes these apart again,
+    and finds the fields that there are in `config`.
+    """
+    lines = [": ".join(filter(None, (".".join(map(str, e["loc"])), e["msg"]))) for e in errors]
+    return PydanticCustomError(
+        "part",
+        "{what}: {summary}",
+        {"what": what, "summary": "; ".join(lines), "errors": errors, "config": config},
+    )

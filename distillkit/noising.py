@@ -33,10 +33,15 @@ class NoiseSchedule:
         table_T = self.alpha_bar_T.to(t_B.device)
         if not t_B.is_floating_point():
             return table_T[t_B].view(-1, 1, 1, 1)
-        logit_T = torch.logit(table_T.double())
+        # A schedule of zero terminal SNR ends at 0, whose logit is infinite.
+        logit_T = torch.logit(table_T.double(), eps=1e-12)
         low_B = t_B.floor().long().clamp(0, len(self) - 2)
         logit_B = torch.lerp(logit_T[low_B], logit_T[low_B + 1], t_B.double() - low_B)
         return torch.sigmoid(logit_B).to(table_T.dtype).view(-1, 1, 1, 1)
+
+    def defines_x_0(self, t: int, prediction: Prediction) -> bool:
+        """Whether x_0 can be told from the output at timestep t: not from epsilon in pure noise."""
+        return prediction != "epsilon" or float(self.alpha_bar_T[t]) > 0
 
     def add(self, x_0_BCHW: Tensor, eps_BCHW: Tensor, t_B: Tensor) -> Tensor:
         """x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) eps  (section 3, preliminaries)."""

@@ -33,8 +33,16 @@ class Condition:
         return Condition({name: tensor[list(rows)] for name, tensor in self.tensors.items()})
 
     def to(self, device: Any, dtype: Any = None) -> Condition:
-        """The tensors on `device`, and in `dtype` where one is given."""
-        return Condition({name: t.to(device, dtype) for name, t in self.tensors.items()})
+        """The tensors on `device`, and those of real numbers in `dtype` where one is given.
+
+        Masks and ids keep their own type: rounded to 16 bits they would be others.
+        """
+        return Condition(
+            {
+                name: t.to(device, dtype if t.is_floating_point() else None)
+                for name, t in self.tensors.items()
+            }
+        )
 
     @staticmethod
     def join(parts: Sequence[Condition]) -> Condition:
@@ -118,13 +126,11 @@ class JudgedView:
     rows: tuple[int, ...] | None = None
     """The pictures it judges, ascending, one an entry of t_B; None is all of them."""
 
-    def of(self, rows: slice) -> JudgedView | None:
-        """The view for some of the iteration's pictures; None where it judges none of them."""
+    def of(self, rows: slice) -> JudgedView:
+        """The view for some of the iteration's pictures, of which it may judge none."""
         if self.rows is None:
             return replace(self, t_B=self.t_B[rows])
         kept = [n for n, row in enumerate(self.rows) if rows.start <= row < rows.stop]
-        if not kept:
-            return None
         inside = tuple(self.rows[n] - rows.start for n in kept)
         return replace(self, t_B=self.t_B[kept], rows=inside)
 
@@ -141,9 +147,9 @@ class Panel:
         return sorted({drawn.head for judged in self.views for drawn in judged.heads})
 
     def of(self, rows: slice) -> Panel:
-        """The same heads for some of the iteration's pictures."""
-        views = (judged.of(rows) for judged in self.views)
-        return Panel(tuple(judged for judged in views if judged is not None))
+        """The same for some of the iteration's pictures. Every view keeps its place, which its
+        random draws are keyed by."""
+        return Panel(tuple(judged.of(rows) for judged in self.views))
 
 
 @dataclass(frozen=True, kw_only=True)

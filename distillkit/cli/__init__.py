@@ -13,7 +13,6 @@ from typing import Annotated
 
 import typer
 
-from distillkit import __version__
 from distillkit.errors import UserError
 
 
@@ -63,7 +62,9 @@ def build() -> typer.Typer:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"distillkit {__version__}")
+        from importlib.metadata import version
+
+        print(f"distillkit {version('distillkit')}")
         raise typer.Exit
 
 

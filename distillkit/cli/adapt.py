@@ -17,7 +17,8 @@ def adapt(
     out: Annotated[Path, typer.Option(help="The .safetensors file; with --sweep, the PNG.")],
     strength: Annotated[float, typer.Option(help="Share of the difference that is added.")] = 1.0,
     shift: Annotated[
-        int | None, typer.Option(help="The student's shift, where its file does not state it.")
+        int | None,
+        typer.Option(help="The student's shift, where neither its file nor its run states it."),
     ] = None,
     sweep: Annotated[
         str | None, typer.Option(metavar="0.4,0.6,...", help="Draw these strengths, to choose.")
@@ -39,7 +40,7 @@ def adapt(
     from distillkit.errors import UserError
     from distillkit.registry.entry_points import installed
     from distillkit.registry.layouts import installed_layouts
-    from distillkit.transfer.transfer import transfer
+    from distillkit.transfer.transfer import learnt_shift, opened, transfer
 
     suffix = ".safetensors" if sweep is None else ".png"
     if out.is_dir() or out.suffix != suffix:
@@ -49,7 +50,7 @@ def adapt(
     layouts = list(installed_layouts(installed().registry).values())
     if sweep is None:
         found = transfer(student, base, onto, out, strength, layouts, shift)
-        said = "the student's file states no timestep shift; --shift puts one into the metadata"
+        said = "nothing states the student's timestep shift; --shift puts one into the metadata"
         said = said if found is None else f"timestep shift {found}"
         console().print(f"{out}\n  strength {strength:g}, {said}")
         return
@@ -58,6 +59,14 @@ def adapt(
     if model is None or not prompt:
         raise UserError("--sweep draws pictures: give --model MODEL and at least one --prompt")
     strengths = read_strengths(sweep)
+    with opened(student, "--student", layouts):
+        shift = learnt_shift(student, shift, layouts)
+    if shift is None:
+        raise UserError(
+            f"--student {student}: neither the file nor a folder around it states its timestep "
+            "shift, without which it can't be drawn with; give the one that it was published with, "
+            "or --shift 1000 for none"
+        )
 
     def write(path: Path, value: float) -> None:
         transfer(student, base, onto, path, value, layouts, shift)

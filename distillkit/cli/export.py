@@ -37,8 +37,10 @@ def export(
     from distillkit.cli.terminal.console import console
     from distillkit.errors import UserError
     from distillkit.evaluation.sampling import load_student
+    from distillkit.training.build import build_part, part_label
+    from distillkit.training.guard import Guard
 
-    exporter = config.build()
+    exporter, guard = build_part(config), Guard(part_label(config))
     if out is None:
         out = run / "exports" / f"{snapshot or 'student'}-{to}{exporter.suffix}"
     if exporter.suffix and out.is_dir():
@@ -46,9 +48,27 @@ def export(
         raise UserError(f"--out {out} is a folder; name a file in it, such as {example}")
     if exporter.suffix and out.suffix != exporter.suffix:
         raise UserError(f"--out {out}: the file's name must end in {exporter.suffix}")
-    _, _, student = load_student(run, snapshot)
-    notes = exporter.export(student.network, student.timestep_shift, out)
+    _, _, student = load_student(run, snapshot, console().print)
+    before = _stamps(out)
+    with guard("export()"):
+        notes = exporter.export(student.network, student.timestep_shift, out)
+    guard.check("export()", lambda: _flaw(out, before, notes))
     console().print("\n".join([str(out), *(f"  {note}" for note in notes)]))
+
+
+def _stamps(path: Path) -> dict[Path, tuple[int, int]]:
+    """The files at the path, or in the folder there, each with what changes when it is written."""
+    files = [file for file in (path, *path.rglob("*")) if file.is_file()]
+    return {file: (file.stat().st_ino, file.stat().st_mtime_ns) for file in files}
+
+
+def _flaw(path: Path, before: dict[Path, tuple[int, int]], notes: object) -> str | None:
+    """What is wrong with what an exporter wrote and said, if anything."""
+    if _stamps(path) == before:
+        return f"wrote nothing to {path}"
+    if not isinstance(notes, list | tuple) or not all(isinstance(note, str) for note in notes):
+        return f"wrote {path} and returned {notes!r}, not a list of lines"
+    return None
 
 
 def configure_exporter(name: str, settings: Sequence[str]) -> ExporterConfig:

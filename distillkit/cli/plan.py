@@ -29,17 +29,22 @@ def plan(
     """Parameters, memory and FLOPs by part, without weights; which cards hold it, and with what."""
     from distillkit.cli.terminal.console import console
     from distillkit.recipe.load import load_recipe
+    from distillkit.recipe.preflight import preflight
 
     given = list(set_ or ())
     loaded = load_recipe(recipe, given)
+    notes = preflight(loaded, leave_out=("prompts", "samples", "metrics", "optim"))
 
     from distillkit.memory.fit import find_fits
     from distillkit.memory.plan import CARDS, make_plan
 
     made = make_plan(loaded.recipe)
     out = console()
-    for table in (parts_table(made), peak_table(made), flops_table(made)):
+    tables = (parts_table(made), peak_table(made), flops_table(made), disk_table(made))
+    for table in tables:
         out.print(table, "")
+    for line in (*describe_lives(made), *(f"note: {note}" for note in notes)):
+        out.print(line, soft_wrap=True)
     cards = (gpu_memory,) if gpu_memory is not None else CARDS
     for card, fit in find_fits(
         lambda sets: load_recipe(recipe, given + list(sets)).recipe, cards, made
@@ -85,11 +90,33 @@ def peak_table(made: Plan) -> Table:
 def flops_table(made: Plan) -> Table:
     """What an iteration computes."""
     whole = sum(made.flops.values())
-    rows = [(name, f"{f / 1e12:,.3f}  {f / whole:6.1%}") for name, f in made.flops.items()]
-    rows.append(("iteration with a one-step roll-out", f"{whole / 1e12:,.3f}  100.0%"))
+    unit, size = ("TFLOP", 1e12) if whole >= 1e12 else ("GFLOP", 1e9)
+    rows = [(name, f"{f / size:,.3f}  {f / whole:6.1%}") for name, f in made.flops.items()]
+    rows.append(("iteration with a one-step roll-out", f"{whole / size:,.3f}  100.0%"))
     if made.rollout:
-        rows.append(("longer roll-outs, mean of the run", f"{made.rollout / 1e12:+,.3f}        "))
-    return _two_columns("An iteration, TFLOP", rows)
+        rows.append(("longer roll-outs, mean of the run", f"{made.rollout / size:+,.3f}        "))
+    return _two_columns(f"An iteration, {unit}", rows)
+
+
+def disk_table(made: Plan) -> Table:
+    """What the run's folder and its cache take."""
+    from distillkit.memory.disk import disk_of
+
+    sizes = disk_of(made.recipe, made.dry)
+    rows = [(name, f"{size / 2**30:,.3f}") for name, size in sizes.items() if size]
+    return _two_columns("Disk, GiB", rows)
+
+
+def describe_lives(made: Plan) -> Sequence[str]:
+    """How often the heads of each critic are trained before they are reset."""
+    from distillkit.memory.head_life import count_lives
+
+    state = made.dry.state
+    return [
+        f"Heads{f' of {critic.name}' if critic.name else ''}: "
+        f"{count_lives(critic, state.slices.total)}"
+        for critic in state.critics
+    ]
 
 
 def _two_columns(title: str, rows: Sequence[tuple[str, str]]) -> Table:

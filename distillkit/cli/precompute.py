@@ -25,14 +25,25 @@ def precompute(
             "samples.cache=DIR --set samples.count=N"
         )
 
+    from distillkit.recipe.preflight import preflight
+
+    notes = preflight(loaded, leave_out=("student", "backbone", "pool", "critics", "losses"))
+
+    from distillkit.atomic import remove_unfinished
     from distillkit.cli.terminal.progress import ProgressCallback
     from distillkit.evaluation.precompute import caches_of
-    from distillkit.training.processes import make_accelerator
+    from distillkit.training.processes import make_accelerator, set_threads
     from distillkit.training.trainer import fill_together
 
     accelerator = make_accelerator(loaded.recipe, loaded.path.parent)
     terminal = ProgressCallback.for_process()
+    for note in notes:
+        terminal.on_message(f"Note    {note}")
+    threads = set_threads(loaded.recipe.run.threads, accelerator)
+    terminal.on_message(f"Device  {accelerator.device}{threads}")
     with terminal.bar:
         for what, cache, samples in caches_of(loaded.recipe, accelerator.device):
+            if accelerator.is_main_process and (freed := remove_unfinished(cache.folder)):
+                terminal.on_message(f"Removed {freed / 1e6:,.1f} MB of unfinished files")
             terminal.on_message(f"{what}: {cache.gigabytes(samples):.3f} GB in {cache.folder}")
             fill_together(cache, samples, accelerator, partial(terminal.on_progress, what))

@@ -23,11 +23,13 @@ def run(
         Path | None, typer.Option(help="Folder of the run.", show_default="runs/RECIPE-TIME")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the run in --out, or the newest one.")
+        bool,
+        typer.Option("--resume", help="Continue the run in --out, or this recipe's newest one."),
     ] = False,
 ) -> None:
     """Distil: train the student, publish it, evaluate it, and write the report."""
     from distillkit.recipe.load import load_recipe
+    from distillkit.recipe.preflight import brought_by
 
     loaded = load_recipe(recipe, set_ or ())
     folder = out or (newest_run(loaded) if resume else new_run(loaded))
@@ -35,15 +37,17 @@ def run(
     from distillkit import api
     from distillkit.cli.terminal.progress import ProgressCallback
 
-    api.check_folder(loaded, folder, resume)
+    run_folder = api.check_folder(loaded, folder, resume)
     terminal = ProgressCallback.for_process()
     terminal.on_message(f"Recipe  {loaded.path}\nRun     {folder}")
+    for package, parts in brought_by(loaded.recipe).items():
+        terminal.on_message(f"Parts   {package}: {', '.join(parts)}")
     try:
         with terminal.bar:
             finished = api.train(loaded, folder, resume, terminal)
     except api.Stopped as stopped:
         terminal.on_message(f"\nStopped; saved after iteration {stopped.iteration}. Continue with")
-        terminal.on_message(f"  distillkit run {recipe} --out {folder} --resume")
+        terminal.on_message(f"  {api.resume_command(run_folder)}")
         raise typer.Exit(130) from None
     summary(finished, terminal)
 
@@ -54,14 +58,21 @@ def new_run(loaded: LoadedRecipe) -> Path:
 
 
 def newest_run(loaded: LoadedRecipe) -> Path:
-    """The newest folder under `runs/` that is named after the recipe. Raises `UserError`."""
+    """The run under `runs/` of exactly this recipe that was begun last, whatever its folder is
+    called. Raises `UserError`, which says how the run that is nearest to it differs."""
     from distillkit.errors import UserError
+    from distillkit.recipe.compare import changes
 
-    name = loaded.path.stem
-    runs = sorted(p for p in Path("runs").glob(f"{name}-*") if (p / "recipe.yaml").exists())
-    if not runs:
-        raise UserError(f"There is no run of {name} under runs/ to resume.")
-    return runs[-1]
+    begun = sorted(Path("runs").glob("*/recipe.yaml"), key=lambda file: file.stat().st_mtime_ns)
+    differences = {file: changes(file, loaded.recipe) for file in reversed(begun)}
+    for file, different in differences.items():
+        if not different:
+            return file.parent
+    said = f"There is no run of {loaded.path} under runs/ to resume"
+    if differences:
+        nearest = min(differences, key=lambda file: len(differences[file]))
+        said += f"; the nearest is {nearest.parent}, with {'; '.join(differences[nearest])}"
+    raise UserError(f"{said}.")
 
 
 def summary(folder: RunFolder, terminal: ProgressCallback) -> None:

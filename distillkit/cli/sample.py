@@ -16,7 +16,10 @@ def sample(
     prompt: Annotated[str, typer.Argument(help="What to draw.")],
     out: Annotated[Path, typer.Option(help="The PNG to write.")],
     steps: Annotated[int, typer.Option(help="1, 2, 3 or 4 steps.")] = 1,
-    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(help="Seed of the noise; diffusers draws other noise from the same number."),
+    ] = 0,
     count: Annotated[int, typer.Option(help="Pictures; more than one make a grid.")] = 1,
     snapshot: Annotated[
         str | None, typer.Option(help="The student of an earlier moment, such as start.")
@@ -30,6 +33,10 @@ def sample(
     family: Annotated[
         str | None, typer.Option(help="The model's family, where its files do not tell.")
     ] = None,
+    noise: Annotated[
+        Path | None,
+        typer.Option(help="Save the noise as safetensors: `x_T` is diffusers' `latents`."),
+    ] = None,
 ) -> None:
     """Draw a prompt in one to four steps, with a run's student or published weights."""
     from distillkit.cli.terminal.console import console
@@ -39,6 +46,8 @@ def sample(
         raise UserError(f"--out {out}: the picture is a PNG; let the name end in .png")
     if out.is_dir():
         raise UserError(f"--out {out} is a folder; name a file in it, such as {out / 'a.png'}")
+    if noise is not None and noise.suffix != ".safetensors":
+        raise UserError(f"--noise {noise}: let the name end in .safetensors")
     if in_the_way := next((place for place in out.parents if place.is_file()), None):
         raise UserError(f"--out {out}: {in_the_way} is a file, not a folder")
 
@@ -55,6 +64,8 @@ def sample(
         weights=weights,
         shift=shift,
         family=family,
+        save_noise=noise,
+        tell=console().print,
     )
     save_image(square(images_B3HW, cell=1), out)
     noun = "picture" if count == 1 else "pictures"

@@ -5,29 +5,36 @@ Legend: B batch, C latent channels, H, W latent cells.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
 
+from distillkit.atomic import save_tensors
 from distillkit.contracts import Refinement, Teacher
 from distillkit.errors import UserError, did_you_mean
 from distillkit.exchange import agreed_shift, shift_of
 from distillkit.randomness import noise
-from distillkit.recipe.load import load_recipe
-from distillkit.recipe.schema import Recipe
+from distillkit.recipe.load import load_models
+from distillkit.recipe.schema import ModelRecipe
 from distillkit.registry.entry_points import installed
 from distillkit.registry.layouts import choose_layout, installed_layouts
+from distillkit.runs.checkpoint import Checkpoints
 from distillkit.runs.folder import RunFolder
 from distillkit.samples.order import SampleOrder
 from distillkit.samples.pairs import TeacherSamples
-from distillkit.training.build import Parts, build_models, build_part, freeze
+from distillkit.training.build import Parts, build_part, freeze
 from distillkit.training.models.student import MAX_STEPS, Student
+from distillkit.training.schedule import CRITIC_WARMUP, STUDENT_WARMUP
 
 if TYPE_CHECKING:
     from distillkit.contracts import StudentNetwork
+
+Tell = Callable[[str], None]
+"""Gets a message to the user."""
 
 
 @torch.no_grad()
@@ -36,12 +43,20 @@ def generate(student: Student, samples: TeacherSamples, ids: Sequence[int], step
 
     A picture depends on its prompt, its number and `samples.order.seed`: batches do not change it.
     """
+    x_T_BCHW, renoise_SBCHW = draw_noise(samples, ids, steps)
+    return student.rollout(x_T_BCHW, samples.conditions(ids), steps, renoise_SBCHW)
+
+
+def draw_noise(samples: TeacherSamples, ids: Sequence[int], steps: int) -> tuple[Tensor, Tensor]:
+    """x_T (B, C, H, W) of samples `ids`, and the noise of their re-noisings (S, B, C, H, W).
+
+    Every number is keyed by the seed and the picture's number (`distillkit.randomness`): a seed
+    gives another picture than the same seed of a `torch.Generator`, as diffusers uses it.
+    """
     x_T_BCHW = samples.x_T(ids)
     shape = (steps - 1, *x_T_BCHW.shape[1:])
     renoise_SBCHW = noise(shape, samples.order.seed, "renoise", ids).transpose(0, 1)
-    return student.rollout(
-        x_T_BCHW, samples.conditions(ids), steps, renoise_SBCHW.to(samples.device)
-    )
+    return x_T_BCHW, renoise_SBCHW.to(samples.device)
 
 
 @torch.no_grad()
@@ -55,11 +70,14 @@ def batches(count: int, batch: int) -> list[range]:
     return [range(first, min(first + batch, count)) for first in range(0, count, batch)]
 
 
-def load_student(run: Path, snapshot: str | None = None) -> tuple[Recipe, Parts, Student]:
-    """The recipe, teacher and student of a run folder, with the weights of a snapshot.
+def load_student(
+    run: Path, snapshot: str | None = None, tell: Tell = lambda _: None
+) -> tuple[ModelRecipe, Parts, Student]:
+    """Teacher and student of a run folder, with the weights of a snapshot, or the newest there are.
 
-    Without a name: the latest snapshot. Critics and prompts are not built. Raises `UserError` where
-    there is no run, or no such snapshot.
+    Of the recipe, teacher, student and loop alone are read: what trained the student may have left
+    this machine. `tell` gets a sentence where the weights are not a finished run's. Raises
+    `UserError` where there is no run, or no weights.
     """
     folder = RunFolder(run)
     if not folder.recipe.is_file():
@@ -67,12 +85,14 @@ def load_student(run: Path, snapshot: str | None = None) -> tuple[Recipe, Parts,
             f"{run} is not a run folder: it has no recipe.yaml. Name the folder that "
             "`distillkit run` printed, or make one with it."
         )
-    recipe = load_recipe(folder.recipe).recipe
-    name = _choose(folder, stage_names(build_part(recipe.refinement)), snapshot)
-    parts = build_models(recipe)
+    recipe = load_models(folder.recipe)
+    file = _weights(folder, snapshot, tell)
+    teacher = build_part(recipe.teacher)
+    freeze(teacher.modules())
+    parts = Parts(teacher, build_part(recipe.student, teacher))
     parts.network.module.requires_grad_(False).eval()
     student = Student(parts.network, parts.teacher.schedule, recipe.student.timestep_shift)
-    student.load_snapshot(folder.snapshot(name))
+    student.load_snapshot(file)
     return recipe, parts, student
 
 
@@ -81,23 +101,45 @@ def stage_names(refinement: Refinement) -> list[str]:
     return list(dict.fromkeys(refinement.stage(i) for i in range(refinement.iterations)))
 
 
-def _choose(folder: RunFolder, stages: Sequence[str], wanted: str | None) -> str:
-    """The snapshot of that name, or the latest. Stages tell the order (a copy has other dates)."""
+def _weights(folder: RunFolder, wanted: str | None, tell: Tell) -> Path:
+    """The file of the snapshot of that name; without a name that of the newest weights: the latest
+    snapshot, or a later checkpoint of a run that is not finished."""
     there = folder.snapshots()
-    if not there:
-        raise UserError(
-            f"{folder.path} has no snapshot of the student yet: the first is written after the "
-            "warm-up, before critics and student train together. Let the run continue "
-            "(`distillkit run ... --resume`)."
-        )
-    if wanted is None:
-        return next((name for name in reversed(stages) if name in there), there[-1])
-    if wanted not in there:
+    if wanted is not None and wanted not in there:
         raise UserError(
             f"{folder.path} has no snapshot '{wanted}';{did_you_mean(wanted, there)} "
-            f"snapshots: {', '.join(there)}"
+            f"snapshots: {', '.join(there) or 'none'}"
         )
-    return wanted
+    if wanted is not None:
+        return folder.snapshot(wanted)
+    newest, age = _newest_snapshot(folder)
+    if folder.student.is_dir() and newest is not None:
+        return folder.snapshot(newest)
+    saved = Checkpoints(folder.checkpoints, 1, tell).latest_weights()
+    if saved is not None and saved[0] > age:
+        tell(f"{folder.path} is not finished: these are its weights after iteration {saved[0]}")
+        return saved[1]
+    if newest is None:
+        raise UserError(
+            f"{folder.path} has no weights of the student yet: the first are saved with the first "
+            "checkpoint, or when its warm-up ends. Let the run continue (`distillkit run ... "
+            "--resume`)."
+        )
+    tell(f"{folder.path} is not finished: this is its snapshot '{newest}'")
+    return folder.snapshot(newest)
+
+
+def _newest_snapshot(folder: RunFolder) -> tuple[str | None, float]:
+    """The latest snapshot's name, and the iterations that were done when it was written."""
+    there, ends = folder.snapshots(), folder.phase_ends()
+    if not there:
+        return None, -1
+    # "start" is written between the warm-ups and the first joint iteration.
+    ends["start"] = max(ends.pop(STUDENT_WARMUP, 0), ends.pop(CRITIC_WARMUP, 0))
+    if any(name not in ends for name in there):
+        return there[-1], math.inf  # the log does not go as far, or was not copied along
+    newest = max(there, key=ends.__getitem__)
+    return newest, ends[newest]
 
 
 def sample(
@@ -111,11 +153,15 @@ def sample(
     weights: str | None = None,
     shift: int | None = None,
     family: str | None = None,
+    save_noise: Path | None = None,
+    tell: Tell = lambda _: None,
 ) -> Tensor:
     """`count` pictures (B, 3, height, width) in [0, 1] of a prompt, in 1 to 4 steps.
 
     `source`: a run folder, of which `snapshot` names an earlier student; or a model that is no run,
-    for which see `open_model` (`weights`, `shift`, `family`). Raises `UserError`.
+    for which see `open_model` (`weights`, `shift`, `family`). `save_noise`: a safetensors file to
+    write the noise to: `x_T`, and with several steps `renoise`, as `draw_noise` gives them. `tell`
+    gets a message where a run is not finished. Raises `UserError`.
     """
     if not 1 <= steps <= MAX_STEPS:
         raise UserError(f"--steps {steps}: a student draws in 1 to {MAX_STEPS} steps")
@@ -124,11 +170,15 @@ def sample(
     if is_model(source, weights, shift):
         (teacher, student), batch = open_model(str(source), weights, shift, family), 1
     else:
-        recipe, parts, student = load_student(Path(source), snapshot)
+        recipe, parts, student = load_student(Path(source), snapshot, tell)
         teacher, batch = parts.teacher, recipe.run.batch
         student.network.module.to(_device())
     teacher.to(_device())
     samples = TeacherSamples(teacher, SampleOrder([prompt], seed), _device())
+    if save_noise is not None:
+        x_T_BCHW, renoise_SBCHW = draw_noise(samples, range(count), steps)
+        drawn = {"x_T": x_T_BCHW} | ({"renoise": renoise_SBCHW} if steps > 1 else {})
+        save_tensors(save_noise, drawn, {"seed": str(seed)})
     return torch.cat(
         [decode(teacher, generate(student, samples, ids, steps)) for ids in batches(count, batch)]
     )

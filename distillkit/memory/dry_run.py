@@ -6,25 +6,34 @@ the same functions as in a run (`make_batch`, `critic_gradients`, `student_gradi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from distillkit.memory.fakes import META, CountOnce, FakeAccelerator, FakeCache, FakePictures
 from distillkit.memory.simulated_cuda import SimulatedCUDA
 from distillkit.memory.tracker import MemoryTracker
 from distillkit.recipe.schema import Recipe
-from distillkit.training.build import Parts, build_parts, make_schedule, make_train_state
+from distillkit.training.build import (
+    Parts,
+    build_parts,
+    make_schedule,
+    make_train_state,
+    part_label,
+)
+from distillkit.training.guard import Guard, PartError
 from distillkit.training.metrics import StepMetrics
 from distillkit.training.schedule import IterationSpec, TrainSchedule
 from distillkit.training.step import critic_gradients, make_batch, student_gradients
 from distillkit.training.train_state import Panels, TrainState
-from distillkit.values import Condition
 
-META = torch.device("meta")
+NO_VALUES = (
+    "Plans run parts on the meta device, where tensors have no values: no `.item()`, `.tolist()`, "
+    "`float()` or `if tensor` in what runs on the device"
+)
+"""The rule that a part breaks whose values can't be read here."""
 
 
 @dataclass
@@ -46,71 +55,23 @@ class DryRun:
     """FLOPs by part of the iteration's work, of one micro-batch."""
 
 
-@dataclass
-class FakeAccelerator:
-    """What a train state asks of an accelerator, for one process on the meta device."""
-
-    cuda: SimulatedCUDA
-    precision: str
-    device: Any = META
-    process_index: int = 0
-    num_processes: int = 1
-
-    def prepare(self, module: nn.Module) -> nn.Module:
-        """The module as it is: one process needs no wrapper."""
-        return module
-
-    @contextmanager
-    def autocast(self) -> Iterator[None]:
-        """Mixed precision."""
-        with self.cuda.autocast(self.precision):
-            yield
-
-    def backward(self, loss: Tensor, gradient: Tensor | None = None) -> None:
-        """Gradients."""
-        self.cuda.backward(loss, gradient)
-
-
-@dataclass
-class FakeCache:
-    """Stands in for a cache of samples that is filled."""
-
-    shape: tuple[int, int, int]
-    condition: Condition | None
-
-    def x_0(self, ids: Sequence[int]) -> Tensor:
-        """Samples of no values."""
-        return torch.empty(len(ids), *self.shape, device=META)
-
-    def conditions(self, ids: Sequence[int]) -> Condition | None:
-        """Conditions, where the cache keeps them."""
-        return self.condition
-
-
-class CountOnce:
-    """A denoiser whose calls after the first are not worked out: they cost what the first did."""
-
-    def __init__(self, denoiser: Any, tracker: MemoryTracker, label: str) -> None:
-        self.denoiser, self.tracker, self.label = denoiser, tracker, label
-        self.module, self.prediction = denoiser.module, denoiser.prediction
-        self._costs: dict[torch.Size, int] = {}
-
-    def __call__(self, x_t_BCHW: Tensor, t_B: Tensor, cond: Condition) -> Tensor:
-        """The first of each shape goes through the network."""
-        cost = self._costs.get(x_t_BCHW.shape)
-        if cost is not None and not torch.is_grad_enabled():
-            self.tracker.flops[self.label] += cost
-            return torch.empty_like(x_t_BCHW)
-        before = self.tracker.flops[self.label]
-        with self.tracker.label(self.label):
-            output: Tensor = self.denoiser(x_t_BCHW, t_B, cond)
-        self._costs[x_t_BCHW.shape] = self.tracker.flops[self.label] - before
-        return output
-
-
 def dry_run(recipe: Recipe) -> DryRun:
-    """One micro-batch of the recipe's first joint iteration, and the previews' decoding."""
+    """One micro-batch of the recipe's first joint iteration, and the previews' decoding.
+
+    Raises `PartError`, which names the part, where one fails or reads a tensor's values.
+    """
+    try:
+        return _dry_run(recipe)
+    except PartError as error:
+        if "meta" not in str(error.__cause__):
+            raise
+        raise PartError(f"{error}. {NO_VALUES}") from error.__cause__
+
+
+def _dry_run(recipe: Recipe) -> DryRun:
     parts = build_parts(recipe, outline=True)
+    if recipe.samples.real == "pictures":
+        parts.prompts = FakePictures(parts.prompts)
     tracker = MemoryTracker()
     device = SimulatedCUDA(on_copy=lambda copy: tracker.own("16-bit copies", [copy]))
     accelerator = FakeAccelerator(device, recipe.run.precision)
@@ -122,18 +83,22 @@ def dry_run(recipe: Recipe) -> DryRun:
     panels = state.draw_panels(i) if spec.trains_critic else []
     dry = DryRun(parts, state, schedule, panels)
     _allocate(recipe, dry, tracker)
-    teacher = parts.teacher
+    teacher, guard = parts.teacher, Guard(part_label(recipe.teacher))
     if recipe.samples.cache is not None:
         embeds = recipe.samples.cache_prompt_embeds
-        cond = teacher.null(recipe.run.batch).to(META) if embeds else None
+        with guard("null()"):
+            cond = teacher.null(recipe.run.batch).to(META) if embeds else None
         cache: Any = FakeCache(teacher.latent_shape, cond)
         state.samples = replace(state.samples, cache=cache)
+    if recipe.samples.real_cache is not None and state.pictures is not None:
+        pictures: Any = FakeCache(teacher.latent_shape, None)
+        state.pictures = replace(state.pictures, cache=pictures)
     with tracker, device:
         _micro_batch(dry, tracker, spec)
         dry.peak, dry.flops = dict(tracker.peak), dict(tracker.flops)
         before = tracker.total
         tracker.restart()
-        with torch.no_grad():
+        with torch.no_grad(), guard("decode()"):
             teacher.decode(torch.empty(recipe.run.previews, *teacher.latent_shape, device=META))
         dry.decoding = sum(tracker.peak.values()) - before
     return dry
@@ -206,13 +171,18 @@ def _tensors(module: nn.Module) -> list[Tensor]:
 
 
 def _micro_batch(dry: DryRun, tracker: MemoryTracker, spec: IterationSpec) -> None:
-    state, metrics = dry.state, StepMetrics(spec)
+    state, metrics, recipe = dry.state, StepMetrics(spec), dry.schedule.recipe
+    teacher, student = (Guard(part_label(part)) for part in (recipe.teacher, recipe.student))
     _label_calls(dry, tracker)
     with state.micro_batch(last=True):
         before = tracker.total
-        batch = make_batch(state, spec, 0, 0, dry.panels)
-        batch.real_BCHW  # noqa: B018  # made here, so that it counts under its own label
-        batch.rollout_BCHW  # noqa: B018
+        with teacher("encode() or null()"):
+            batch = make_batch(state, spec, 0, 0, dry.panels)
+        # Made here, so that they count under their own label.
+        with teacher("sample() or encode_images()"):
+            batch.real_BCHW  # noqa: B018
+        with student("its roll-out"):
+            batch.rollout_BCHW  # noqa: B018
         dry.student_graph = tracker.total - before
         with tracker.label("critics"):
             if spec.trains_critic:
@@ -227,6 +197,8 @@ def _label_calls(dry: DryRun, tracker: MemoryTracker) -> None:
     parts, state = dry.parts, dry.state
     parts.teacher.denoiser = CountOnce(parts.teacher.denoiser, tracker, "teacher: sampling")
     _label(tracker, parts.teacher, "encode", "text encoders")
+    if state.pictures is not None:
+        _label(tracker, parts.teacher, "encode_images", "encoding of pictures")
     _label(tracker, state.student.network.module, "forward", "student: forward")
     for each in parts.critics:
         _label(tracker, each.backbone, "features", "backbone: forward")

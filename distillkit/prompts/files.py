@@ -6,14 +6,15 @@ A source is any sequence of strings; order, sharding and resuming belong to `sam
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
-from distillkit.configs import PromptsConfig
+from distillkit.configs import PromptsConfig, Remark
 from distillkit.errors import UserError
-from distillkit.prompts.filter import FilteredPrompts
+from distillkit.prompts.filter import FilteredPrompts, missing_path
 
 if TYPE_CHECKING:
     from distillkit.contracts import PromptSource
@@ -39,6 +40,9 @@ class TextPrompts(FilteredPrompts):
     path: str = Field(examples=["prompts.txt"])
     """The file, UTF-8; relative to the working directory. Blank lines are skipped."""
 
+    def preflight(self, recipe: Any) -> Iterable[Remark]:
+        return missing_path(self.path)
+
     def build(self) -> PromptSource:
         return self.filter((line for _, line in _lines(self.path)), self.path)
 
@@ -51,6 +55,9 @@ class JsonlPrompts(FilteredPrompts):
     """The file, UTF-8; relative to the working directory. Blank lines are skipped."""
     field: str = "prompt"
     """The field that holds the prompt."""
+
+    def preflight(self, recipe: Any) -> Iterable[Remark]:
+        return missing_path(self.path)
 
     def build(self) -> PromptSource:
         prompts = (self._prompt(number, line) for number, line in _lines(self.path))

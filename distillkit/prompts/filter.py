@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from distillkit.configs import PromptsConfig
+from distillkit.configs import PromptsConfig, Remark
 from distillkit.errors import UserError
 
 
@@ -22,6 +23,12 @@ def _compiles(pattern: str) -> str:
 
 Pattern = Annotated[str, AfterValidator(_compiles)]
 """A regular expression, as Python's `re` reads it."""
+
+
+def missing_path(path: str, field: str = "path") -> Iterable[Remark]:
+    """For `preflight`: a file or folder that is not there."""
+    if not Path(path).exists():
+        yield Remark(f"there is no {path} here (the working directory is {Path.cwd()})", field)
 
 
 class FilteredPrompts(PromptsConfig):

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from pydantic import Field
 
-from distillkit.configs import PromptsConfig
+from distillkit.configs import PromptsConfig, Remark
 from distillkit.errors import UserError
+from distillkit.prompts.filter import missing_path
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,6 +63,9 @@ class ImageFolderPrompts(PromptsConfig):
     path: str = Field(examples=["pictures"])
     """The folder, with its subfolders. A picture's caption is in a text file of the same name, or
     in the folder's metadata.jsonl (`file_name` and `text`, as Hugging Face's image folders)."""
+
+    def preflight(self, recipe: Any) -> Iterable[Remark]:
+        return missing_path(self.path)
 
     def build(self) -> ImageFolder:
         folder = Path(self.path)

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from distillkit.configs import Remark
 from distillkit.errors import UserError, did_you_mean
-from distillkit.prompts.filter import FilteredPrompts
+from distillkit.prompts.filter import FilteredPrompts, missing_path
 
 if TYPE_CHECKING:
     from distillkit.contracts import PromptSource
@@ -28,6 +30,10 @@ class ParquetPrompts(FilteredPrompts):
     working directory. Rows without text are skipped."""
     column: str = "prompt"
     """The column that holds the prompts."""
+
+    def preflight(self, recipe: Any) -> Iterable[Remark]:
+        yield from missing_path(self.path)
+        yield from _missing_package("pyarrow", "parquet")
 
     def build(self) -> PromptSource:
         _needed("pyarrow", "parquet")
@@ -64,6 +70,11 @@ class DatasetPrompts(FilteredPrompts):
     column: str = "prompt"
     """The column that holds the prompts. Rows without text are skipped."""
 
+    def preflight(self, recipe: Any) -> Iterable[Remark]:
+        if self.source.startswith((".", "/")):
+            yield from missing_path(self.source, "source")
+        yield from _missing_package("datasets", "dataset")
+
     def build(self) -> PromptSource:
         rows = self._rows(_needed("datasets", "dataset"))
         _check_column(self.source, self.column, rows.column_names)
@@ -90,6 +101,15 @@ class DatasetPrompts(FilteredPrompts):
         return saved[self.split]
 
 
+def _missing_package(package: str, source: str) -> Iterable[Remark]:
+    if find_spec(package) is None:
+        yield Remark(_needs(package, source))
+
+
+def _needs(package: str, source: str) -> str:
+    return f"'{source}' needs {package}, which is not installed: pip install {package}"
+
+
 def _needed(package: str, source: str) -> Any:
     """The package, imported."""
     try:
@@ -97,9 +117,7 @@ def _needed(package: str, source: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name != package:
             raise
-        raise UserError(
-            f"prompts: '{source}' needs {package}, which is not installed: pip install {package}"
-        ) from None
+        raise UserError(f"prompts: {_needs(package, source)}") from None
 
 
 def _check_column(where: object, column: str, columns: list[str]) -> None:

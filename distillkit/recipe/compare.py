@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,8 @@ def changes(started: Path, recipe: Recipe) -> list[str]:
     text, now = started.read_text(encoding="utf-8"), dump_recipe(recipe)
     if text == now:
         return []
-    try:
+    with suppress(RecipeError):  # where a part has left, its fields are compared as written
         text = dump_recipe(load_recipe(started).recipe)
-    except RecipeError:
-        pass  # a part has left, or is not installed: its fields are compared as they are written
     return compare_recipes(text, now)
 
 

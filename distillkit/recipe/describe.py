@@ -15,7 +15,7 @@ from distillkit.configs import ComponentConfig
 from distillkit.errors import UserError, did_you_mean
 from distillkit.recipe.schema import Recipe
 from distillkit.recipe.yaml12 import RecipeDumper
-from distillkit.registry.registry import Entry, Registry
+from distillkit.registry.registry import Entry, Registry, UnknownPartError
 
 WIDTH = 96
 """Longest line of a snippet that stays one line."""
@@ -53,7 +53,10 @@ def find_part(registry: Registry, name: str, socket: str | None = None) -> Entry
     if len(found) > 1:
         choices = " or ".join(f"--socket {entry.socket}" for entry in found)
         raise UserError(f"'{name}' names {len(found)} parts; say which: {choices}")
-    return found[0]
+    try:
+        return registry.get(found[0].socket, name)
+    except UnknownPartError as error:  # two plugins bring it
+        raise UserError(str(error)) from None
 
 
 def fields(config: type[ComponentConfig]) -> list[FieldCard]:

@@ -24,7 +24,6 @@ from distillkit.recipe.schema import ModelRecipe, Recipe
 from distillkit.recipe.yaml12 import Document, YamlError
 from distillkit.registry.entry_points import Installed, installed
 
-
 M = TypeVar("M", bound=BaseModel)
 
 

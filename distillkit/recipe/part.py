@@ -17,7 +17,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import GetCoreSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from distillkit.configs import ComponentConfig
+from distillkit.configs import ComponentConfig, join_problems, make_problem
 from distillkit.errors import UserError
 from distillkit.registry import entry_points as plugins
 from distillkit.registry.registry import Origin, Registry, UnknownPartError
@@ -69,14 +69,6 @@ Part = Annotated[T, _PartField()]
 """`Part[TeacherConfig]`: the installed teacher that the recipe's `type` names."""
 
 
-def misfit(message: str, *loc: str) -> Exception:
-    """For validators of whole models: a ValueError whose problem is the field at `loc`.
-
-    raise misfit("needs a `pool` whose heads it could work on", "refresh")
-    """
-    return _problems("misfit", _problem(loc, message))
-
-
 def _to_part(base: type[ComponentConfig], value: Any, context: Any) -> ComponentConfig:
     """The part that `value` describes. `context["registry"]` replaces the installed plugins."""
     if isinstance(value, base):
@@ -84,27 +76,31 @@ def _to_part(base: type[ComponentConfig], value: Any, context: Any) -> Component
     registry = _registry(context)
     installed = registry.what_is_installed(base.socket)
     if not isinstance(value, Mapping):
-        raise _problems(base.socket, _problem((), _not_a_mapping(base.socket, value, installed)))
+        raise join_problems(
+            base.socket, make_problem((), _not_a_mapping(base.socket, value, installed))
+        )
     if "type" not in value:
         message = f"a {base.socket} needs a `type`; {installed}"
-        raise _problems(base.socket, _problem((), message))
+        raise join_problems(base.socket, make_problem((), message))
     name = value["type"]
     if not isinstance(name, str):
         message = f"`type` should be a name, not {name!r}; if it is one, put quotes around it"
-        raise _problems(base.socket, _problem(("type",), f"{message}; {installed}"))
+        raise join_problems(base.socket, make_problem(("type",), f"{message}; {installed}"))
     try:
         config = registry.get(base.socket, name).config
     except UnknownPartError as error:
-        raise _problems(base.socket, _problem(("type",), str(error), "unknown_part")) from None
+        raise join_problems(
+            base.socket, make_problem(("type",), str(error), "unknown_part")
+        ) from None
     try:
         return config.model_validate(value, context=context)
     except ValidationError as error:
         errors = error.errors(include_url=False)
-        raise _problems(f"{base.socket} '{name}'", *errors, config=config) from None
+        raise join_problems(f"{base.socket} '{name}'", *errors, config=config) from None
     except Exception as error:  # a validator's own mistake: pydantic lets it pass
         message = _validator_failed(error, registry.origin(config))
-        problem = _problem(_failing_field(config, value, context), message)
-        raise _problems(f"{base.socket} '{name}'", problem, config=config) from error
+        problem = make_problem(_failing_field(config, value, context), message)
+        raise join_problems(f"{base.socket} '{name}'", problem, config=config) from error
 
 
 def _validator_failed(error: Exception, origin: Origin | None) -> str:
@@ -152,7 +148,7 @@ def _to_parts(base: type[ComponentConfig], value: Any, context: Any) -> tuple[Co
             wrong = {"type": "part", "loc": (index,), "msg": error.message()}
             errors.append(wrong | {"ctx": error.context})
     if errors:
-        raise _problems(base.socket, *errors)
+        raise join_problems(base.socket, *errors)
     return tuple(parts)
 
 
@@ -165,21 +161,3 @@ def _registry(context: Any) -> Registry:
 
 def _not_a_mapping(socket: str, value: Any, installed: str) -> str:
     return f"a {socket} is a mapping like {{type: NAME}}, not {value!r}; {installed}"
-
-
-def _problem(loc: tuple[str, ...], message: str, kind: str = "part") -> dict[str, Any]:
-    return {"type": kind, "loc": loc, "msg": message}
-
-
-def _problems(what: str, *errors: Any, config: type[ComponentConfig] | None = None) -> Exception:
-    """One error for pydantic that keeps all inner ones, with their places, in its context.
-
-    pydantic joins no ValidationErrors of nested calls; `recipe_problems` takes these apart again,
-    and finds the fields that there are in `config`.
-    """
-    lines = [": ".join(filter(None, (".".join(map(str, e["loc"])), e["msg"]))) for e in errors]
-    return PydanticCustomError(
-        "part",
-        "{what}: {summary}",
-        {"what": what, "summary": "; ".join(lines), "errors": errors, "config": config},
-    )

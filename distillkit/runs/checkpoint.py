@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,14 +62,36 @@ class Checkpoints:
             self.warn(f"Checkpoint {path} is damaged ({fault}); trying the one before it.")
         return None
 
+    def latest_weights(self) -> tuple[int, Path] | None:
+        """The newest checkpoint's iteration, and the file of the weights that would be published:
+        the EMA's, or the student's own. Nothing else of the checkpoint is read."""
+        for iteration in reversed(self.iterations()):
+            path = self.folder / f"{iteration:08d}"
+            name = "ema.safetensors" if "ema.safetensors" in _sums(path) else "student.safetensors"
+            fault = find_fault(path, [name])
+            if fault is None:
+                return iteration, path / name
+            self.warn(f"Checkpoint {path} is damaged ({fault}); trying the one before it.")
+        return None
 
-def find_fault(path: Path) -> str | None:
-    """What is wrong with a checkpoint folder, or None."""
+
+def _sums(path: Path) -> dict[str, str]:
+    """Checksums of a checkpoint's files by name, or nothing where they can't be read."""
+    try:
+        found: dict[str, str] = json.loads((path / "manifest.json").read_text())["sha256"]
+    except (OSError, ValueError, KeyError):
+        return {}
+    return found
+
+
+def find_fault(path: Path, names: Collection[str] | None = None) -> str | None:
+    """What is wrong with a checkpoint folder, or with its files `names`; None if nothing is."""
     try:
         sums = json.loads((path / "manifest.json").read_text())["sha256"]
     except (OSError, ValueError, KeyError) as error:
         return f"manifest.json can't be read: {error}"
-    for name, expected in sums.items():
+    for name in sums if names is None else names:
+        expected = sums.get(name)
         if not (path / name).is_file():
             return f"{name} is missing"
         if sha256(path / name) != expected:

@@ -70,29 +70,36 @@ class RunFolder:
         return self.path / "snapshots" / f"{name}.safetensors"
 
     def snapshots(self) -> list[str]:
-        """Names of the snapshots, oldest first."""
+        """Names of the snapshots, oldest file first."""
         files = (self.path / "snapshots").glob("*.safetensors")
         return [f.stem for f in sorted(files, key=lambda f: f.stat().st_mtime_ns)]
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Inside, no other process of this machine can run in the folder. Raises `UserError`."""
+        """Inside, no other process can run in the folder; it may be entered again by this one.
+
+        Raises `UserError`.
+        """
         from filelock import FileLock, Timeout
 
-        self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / ".lock")
         try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path.resolve() / ".lock", is_singleton=True)
             lock.acquire(timeout=0)
         except Timeout:
             raise UserError(
                 f"{self.path} is in use by another run; wait for it, stop it, or name another --out"
             ) from None
+        except OSError as error:
+            raise UserError(f"Could not write to {self.path}: {error.strerror or error}") from None
         try:
             yield
         finally:
             lock.release()
 
-    def create(self, recipe_text: str, plugins: Mapping[str, str], threads: int) -> None:
+    def create(
+        self, recipe_text: str, plugins: Mapping[str, str], threads: int | None = None
+    ) -> None:
         """Start a run here: its recipe, and what made it."""
         write_text(self.recipe, recipe_text)
         about: dict[str, Any] = {"command": sys.argv, "python": platform.python_version()}
@@ -118,6 +125,12 @@ class RunFolder:
             for name in sorted(before.keys() | now.keys())
             if before.get(name) != now.get(name)
         ]
+
+    def phase_ends(self) -> dict[str, int]:
+        """Phases in the order of training -> iterations that were done when each ended, or by now;
+        a snapshot has the name of the phase that it ends."""
+        rows = read_log(self.log) if self.log.is_file() else []
+        return {row["phase"]: row["iteration"] + 1 for row in rows}
 
     def rewind_log(self, iteration: int) -> None:
         """Forget what was logged of iterations that will be done again."""

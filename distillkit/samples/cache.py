@@ -143,7 +143,7 @@ def pictures_cache(recipe: Recipe, pictures: PictureLatents) -> SampleCache | No
     if config.real_cache is None:
         return None
     which = {
-        "teacher": recipe.teacher.model_dump(mode="json", include={"type", "model", "vae"}),
+        "teacher": _teacher_fields(recipe),
         "weights": weights_digest(pictures.teacher),
         "pictures": pictures.source.digest(),
         "dtype": config.dtype,
@@ -173,13 +173,19 @@ def evaluation_cache(recipe: Recipe, samples: TeacherSamples, count: int) -> Sam
 def identity(recipe: Recipe, samples: TeacherSamples) -> dict[str, Any]:
     """What samples depend on: teacher and weights, prompts and seed; and the cache's format."""
     return {
-        "teacher": recipe.teacher.model_dump(mode="json", exclude=set(recipe.teacher.same_result)),
+        "teacher": _teacher_fields(recipe),
         "weights": weights_digest(samples.teacher),
         "prompts": prompts_digest(samples.order.prompts),
         "seed": samples.order.seed,
         "dtype": recipe.samples.dtype,
         "conditions": recipe.samples.cache_prompt_embeds,
     }
+
+
+def _teacher_fields(recipe: Recipe) -> dict[str, Any]:
+    """The teacher's fields that its samples depend on."""
+    fields = recipe.teacher.model_dump(mode="json", exclude=set(recipe.teacher.same_result))
+    return dict(fields)
 
 
 def weights_digest(teacher: Teacher) -> str:

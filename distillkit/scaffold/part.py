@@ -60,8 +60,9 @@ class NewPart:
         `old`: the part or the list of parts that it replaces. Fields that every part of the socket
         has, such as a student's `timestep_shift`, keep their values.
         """
-        shared = [field for field in BASES[self.socket].model_fields if hasattr(old, field)]
-        kept = {field: getattr(old, field) for field in shared if field != "type"}
+        one = old[0] if isinstance(old, tuple) and old else old  # of several metrics
+        shared = [field for field in BASES[self.socket].model_fields if hasattr(one, field)]
+        kept = {field: getattr(one, field) for field in shared if field != "type"}
         new = self._example.model_validate(kept).model_dump() | {"type": self.name}
         return f"{self.field}: {inline([new] if isinstance(old, list) else new)}"
 

@@ -17,7 +17,8 @@ dtypes, determinism from a generator, frozen stays frozen, where gradients go, s
 at once, in an AssertionError. The other parts are `distillkit.examples`, unless you name your own.
 """
 
-from distillkit.testing.parts import check, check_plugin
+from distillkit.testing.parts import check
+from distillkit.testing.plugins import check_plugin
 from distillkit.testing.runs import check_run, recipe
 
 __all__ = ["check", "check_plugin", "check_run", "recipe"]

@@ -1,15 +1,24 @@
-"""What the checks share: sentences about what is wrong, and small looks at tensors and weights."""
+"""What the checks share: findings, the part under test, and small looks at tensors and weights.
+
+A finding is a sentence that names the call and the rule. What a part raises becomes one too, with
+the line that raised it.
+"""
 
 from __future__ import annotations
 
+import inspect
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from distillkit.errors import UserError
 from distillkit.randomness import generator
-from distillkit.values import Condition, Window
+from distillkit.values import Window
 
 Findings = Iterator[str]
 """What is wrong, a sentence each; nothing where all is well."""
@@ -17,11 +26,79 @@ Findings = Iterator[str]
 PROMPTS = ("a red ring", "a blue star", "two green squares")
 
 
+class Raised(Exception):
+    """A call of the part under test failed; the message is the finding."""
+
+
 def fail_with(what: str, findings: Iterable[str]) -> None:
-    """Raise AssertionError with every finding, if there is one."""
-    lines = list(findings)
+    """Raise AssertionError with every finding, each once, if there is one."""
+    lines = list(dict.fromkeys(findings))
     if lines:
         raise AssertionError("\n  ".join([f"{what} breaks its contract:", *lines]))
+
+
+def each(*sections: Findings) -> Findings:
+    """The findings of every section. One that is cut short by an exception ends with its sentence,
+    and the others are looked at all the same."""
+    for section in sections:
+        try:
+            yield from section
+        except (Raised, UserError) as raised:
+            yield str(raised)
+        except Exception as error:
+            yield f"what it gave can't be used: {told(error)}"
+
+
+@contextmanager
+def calling(call: str) -> Iterator[None]:
+    """Inside, an exception becomes the finding `draw() raised KeyError: 'x' (pool.py:12)`."""
+    try:
+        yield
+    except Raised:
+        raise
+    except Exception as error:
+        raise Raised(f"{call} raised {told(error)}") from error
+
+
+def told(error: Exception) -> str:
+    """`KeyError: 'x' (pool.py:12)`: the first line of the error, and the part's line it is from."""
+    first = next(iter(str(error).splitlines()), "")
+    return f"{type(error).__name__}: {first} ({_place(error)})"
+
+
+def _place(error: Exception) -> str:
+    """The innermost line in the folder of the part, whose call is the first that is neither in the
+    core (of which `distillkit.examples` are parts) nor in torch."""
+    core, torchs = Path(__file__).parents[1], Path(torch.__file__).parent
+    frames = traceback.extract_tb(error.__traceback__)
+    folders = [Path(frame.filename).parent for frame in frames]
+    own = [
+        folder
+        for folder in folders
+        if folder == core / "examples" or not {core, torchs} & {folder, *folder.parents}
+    ]
+    parts = [f for f, folder in zip(frames, folders, strict=True) if own and folder == own[0]]
+    frame = parts[-1] if parts else frames[-1]
+    return f"{frame.filename}:{frame.lineno}"
+
+
+class Watched:
+    """The part under test: what its methods raise is a finding that names the method."""
+
+    def __init__(self, part: Any) -> None:
+        self.part = part
+
+    def __getattr__(self, name: str) -> Any:
+        with calling(name):
+            value = getattr(self.part, name)
+        if not inspect.isroutine(value):
+            return value
+
+        def call(*args: Any) -> Any:
+            with calling(f"{name}()"):
+                return value(*args)
+
+        return call
 
 
 def noise(shape: Sequence[int], key: str) -> Tensor:
@@ -50,8 +127,10 @@ def weights_of(modules: Iterable[nn.Module]) -> list[Tensor]:
 
 
 def same(one: Sequence[Tensor], other: Sequence[Tensor]) -> bool:
-    """Bit for bit."""
-    return len(one) == len(other) and all(map(torch.equal, one, other))
+    """Bit for bit, and of the same number formats."""
+    return len(one) == len(other) and all(
+        a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(one, other, strict=True)
+    )
 
 
 def trained(modules: Iterable[nn.Module]) -> list[nn.Parameter]:
@@ -64,12 +143,77 @@ def moved_by_gradient(parameters: Iterable[Tensor]) -> bool:
     return any(p.grad is not None and bool(p.grad.any()) for p in parameters)
 
 
+def leaves(value: Tensor) -> list[Tensor]:
+    """The leaves that a backward pass from `value` gives a gradient to."""
+    found: dict[int, Tensor] = {}
+    nodes, seen = [value.grad_fn], set()
+    while nodes:
+        node: Any = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            found[id(node.variable)] = node.variable
+        nodes += [following for following, _ in node.next_functions]
+    return list(found.values())
+
+
+def strangers(value: Tensor, known: Iterable[Tensor]) -> int:
+    """How many leaves of `value` are none of the `known` tensors."""
+    ids = {id(t) for t in known}
+    return sum(id(leaf) not in ids for leaf in leaves(value))
+
+
+def networks_of(part: Any) -> dict[str, nn.Module]:
+    """Networks in the part's attributes, and in lists and mappings there, by attribute."""
+    found = {}
+    for name, value in vars(part).items() if hasattr(part, "__dict__") else ():
+        inner = value.values() if isinstance(value, dict) else value
+        for each_value in inner if isinstance(inner, Iterable) else [inner]:
+            if isinstance(each_value, nn.Module):
+                found[name] = each_value
+        if isinstance(value, nn.Module):
+            found[name] = value
+    return found
+
+
+def unlisted(part: Any, listed: Iterable[nn.Module]) -> Iterator[str]:
+    """Networks in the part's attributes that are in none of the `listed` ones."""
+    known = {id(t) for m in listed for t in (*m.parameters(), *m.buffers())}
+    for name, network in networks_of(part).items():
+        if any(id(t) not in known for t in (*network.parameters(), *network.buffers())):
+            yield (
+                f"modules(): the network in `{name}` is missing, so that nobody would move it to "
+                "the device"
+            )
+
+
+class Snapshot:
+    """Networks that should stay as they are: weights, buffers, modes, who asks for gradients."""
+
+    def __init__(self, modules: Iterable[nn.Module]) -> None:
+        self.modules = list(modules)
+        self.weights, self.modes = weights_of(self.modules), self._modes()
+
+    def changes(self) -> Iterator[str]:
+        """What is different now, as the end of a sentence."""
+        if not same(self.weights, weights_of(self.modules)):
+            yield "weights moved while it was used: frozen should stay frozen"
+        for (asks, trains), (asked, trained) in zip(self._modes(), self.modes, strict=True):
+            if trains and not trained:
+                yield "network was put into train mode"
+            if asks != asked:
+                yield "parameters ask for gradients" if asks else "parameters lost their gradients"
+
+    def _modes(self) -> list[tuple[bool, bool]]:
+        """Of each: whether a parameter asks for gradients, and whether one is in train mode."""
+        return [
+            (any(p.requires_grad for p in m.parameters()), any(s.training for s in m.modules()))
+            for m in self.modules
+        ]
+
+
 def whole(count: int, height: int, width: int) -> Window:
     """The window that is the whole picture."""
     corner_B = torch.zeros(count, dtype=torch.int64)
     return Window(corner_B, corner_B, height, width, height, width)
-
-
-def rows(cond: Condition, count: int) -> Condition:
-    """The first rows."""
-    return cond[slice(0, count)]

@@ -8,15 +8,17 @@ from typing import Any
 from torch import nn
 
 from distillkit.configs import ComponentConfig
-from distillkit.testing.findings import Findings
+from distillkit.testing.findings import Findings, calling
 
 
 def outline(config: ComponentConfig, *args: Any) -> Findings:
     """Parameter by parameter: name, shape, number format; and whether it trains."""
     if type(config).outline is ComponentConfig.outline:
         return  # `build` itself
-    built = _sizes(config.build(*args), config.socket)  # type: ignore[attr-defined]
-    outlined = _sizes(config.outline(*args), config.socket)
+    with calling("build()"):
+        built = _sizes(config.build(*args), config.socket)  # type: ignore[attr-defined]
+    with calling("outline()"):
+        outlined = _sizes(config.outline(*args), config.socket)
     if missing := sorted(built.keys() - outlined.keys()):
         yield f"outline(): {missing[0]} is missing (and {len(missing) - 1} more)"
     if more := sorted(outlined.keys() - built.keys()):
@@ -31,7 +33,11 @@ def outline(config: ComponentConfig, *args: Any) -> Findings:
 
 
 def _sizes(part: Any, socket: str) -> dict[str, tuple[Any, ...]]:
-    modules: Sequence[nn.Module] = [part.module] if socket == "student" else part.modules()
+    modules: Sequence[nn.Module]
+    if socket == "pool":
+        modules = list(part.heads)
+    else:
+        modules = [part.module] if socket == "student" else part.modules()
     # A teacher is frozen only after it was built.
     trains = socket != "teacher"
     return {

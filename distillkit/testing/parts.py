@@ -1,90 +1,113 @@
-"""`check`: a part and its contract. `check_plugin`: a plugin's module and its hooks."""
+"""`check`: a part and its contract."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from importlib import import_module
-from importlib.metadata import entry_points
+import copy
+from collections.abc import Callable
+from typing import Literal
 
 from distillkit import contracts
-from distillkit.configs import ComponentConfig
-from distillkit.errors import UserError
+from distillkit.configs import ComponentConfig, TeacherConfig
+from distillkit.examples.loss import ExampleLossConfig
 from distillkit.examples.teacher import ExampleTeacherConfig
 from distillkit.recipe import yaml12
-from distillkit.recipe.load import load_recipe
-from distillkit.registry.entry_points import GROUP, Installed, load, register
-from distillkit.registry.registry import Entry, Origin
-from distillkit.testing import critics, families, files, schedules
-from distillkit.testing.findings import Findings, fail_with
+from distillkit.testing.findings import Findings, each, fail_with
 from distillkit.testing.outlines import outline
+from distillkit.testing.plans import plan_findings
+from distillkit.testing.runs import recipe
+from distillkit.testing.sockets.backbone import backbone_findings
+from distillkit.testing.sockets.exporter import exporter_findings
+from distillkit.testing.sockets.layout import layout_findings
+from distillkit.testing.sockets.loss import loss_findings
+from distillkit.testing.sockets.metrics import metrics_findings
+from distillkit.testing.sockets.pool import pool_findings
+from distillkit.testing.sockets.prompts import prompts_findings
+from distillkit.testing.sockets.refinement import refinement_findings
+from distillkit.testing.sockets.refresh import refresh_findings
+from distillkit.testing.sockets.student import student_findings
+from distillkit.testing.sockets.teacher import teacher_findings
+from distillkit.training.build import freeze
 
-HEAVY = ("torch", "numpy", "diffusers", "transformers", "accelerate", "PIL")
-"""What a plugin's module must not import before a part is built."""
+CHANNELS = (8, 12, 16)
+"""Levels that a pool is checked with, no two alike: a head on another's fails."""
+SIZE = (64, 64)
+"""Height and width of pictures, where no teacher tells them."""
 
 
 def check(
     config: ComponentConfig,
     *,
     teacher: contracts.Teacher | None = None,
-    channels: tuple[int, ...] = (8, 8),
+    student: contracts.StudentNetwork | None = None,
+    channels: tuple[int, ...] = CHANNELS,
 ) -> None:
     """Hold the part that `config` builds to the contract of its socket.
 
-    `teacher` is for students, backbones and losses that need one of their own family; `channels`
-    are the backbone levels that a pool gets. Raises AssertionError with every finding.
+    `teacher` is for students, backbones and losses that need one of their own family, and tells
+    metrics and prompts the size of its pictures; `student` is for exporters of one family. Both
+    are built parts. `channels` are the backbone levels that a pool gets. Raises AssertionError with
+    every finding.
     """
+    own = teacher or ExampleTeacherConfig().build()
+    freeze(own.modules())  # as a run does before it builds the other parts
+    size = teacher.image_size if teacher is not None else SIZE
     checks: dict[str, Callable[[], Findings]] = {
-        "teacher": lambda: families.teacher(config),
-        "student": lambda: families.student(config, taught_by()),
-        "backbone": lambda: families.backbone(config, taught_by()),
-        "pool": lambda: critics.pool(config, channels),
-        "refresh": lambda: critics.refresh(config),
-        "loss": lambda: critics.loss(config, taught_by()),
-        "refinement": lambda: schedules.refinement(config),
-        "prompts": lambda: schedules.prompts(config),
-        "metrics": lambda: schedules.metrics(config),
-        "exporter": lambda: files.exporter(config, taught_by()),
-        "layout": lambda: files.layout(config),
+        "teacher": lambda: teacher_findings(config),
+        "student": lambda: student_findings(config, own),
+        "backbone": lambda: backbone_findings(config, own),
+        "pool": lambda: pool_findings(config, channels),
+        "refresh": lambda: refresh_findings(config),
+        "loss": lambda: loss_findings(config, own),
+        "refinement": lambda: refinement_findings(config),
+        "prompts": lambda: prompts_findings(config, size),
+        "metrics": lambda: metrics_findings(config, size),
+        "exporter": lambda: exporter_findings(config, own, student),
+        "layout": lambda: layout_findings(config),
     }
-
-    def taught_by() -> contracts.Teacher:
-        return teacher or ExampleTeacherConfig().build()
-
-    def findings() -> Findings:
-        yield from written_and_read(config)
-        if config.socket not in checks:
-            yield f"there are no checks for {config.socket}s; sockets: {', '.join(checks)}"
-        else:
-            yield from checks[config.socket]()
-        if config.socket in ("teacher", "student", "backbone"):
-            yield from outline(config, *([] if config.socket == "teacher" else [taught_by()]))
-
-    fail_with(f"{config.socket} '{config.name()}'", findings())
+    if config.socket not in checks:
+        said = f"there are no checks for {config.socket}s; sockets: {', '.join(checks)}"
+        fail_with(_name(config), [said])
+    found = [*each(written_and_read(config), checks[config.socket]())]
+    # In a part that is broken already the same flaws would come again.
+    if not found:
+        found += each(_outline(config, own, channels), _plan(config, teacher))
+    fail_with(_name(config), found)
 
 
-def check_plugin(module: str) -> None:
-    """Hold a plugin's module to what distillkit asks of it.
+def _name(config: ComponentConfig) -> str:
+    return f"{config.socket} '{config.name()}'"
 
-    Its hooks are heard, what they return is in order, every field is documented, its recipes are
-    valid beside what is installed, and importing it loads nothing heavy (in a process of its own).
-    Raises AssertionError with every finding.
-    """
 
-    def findings() -> Findings:
-        yield from _heavy_imports(module)
-        found = Installed()
-        register(found, import_module(module), Origin(module))
-        yield from (broken.reason for broken in found.broken)
-        if not found.broken and not found.registry.entries() and not found.recipes:
-            yield "its hooks return nothing"
-        for entry in found.registry.entries():
-            yield from _undocumented(entry)
-        yield from _recipes(module, found)
+def _outline(
+    config: ComponentConfig, teacher: contracts.Teacher, channels: tuple[int, ...]
+) -> Findings:
+    arguments = {"teacher": (), "student": (teacher,), "backbone": (teacher,)}
+    arguments["pool"] = (channels, 0)  # type: ignore[assignment]
+    if config.socket in arguments:
+        yield from outline(config, *arguments[config.socket])
 
-    fail_with(f"plugin {module}", findings())
+
+def _plan(config: ComponentConfig, teacher: contracts.Teacher | None) -> Findings:
+    """What a dry run finds in parts that run on the device; heads have a check of their own."""
+    if config.socket in ("teacher", "student", "backbone", "loss"):
+        family = [_given(teacher)] if teacher is not None and config.socket != "teacher" else []
+        # Beside a loss that has a term for both players.
+        more = [ExampleLossConfig()] if config.socket == "loss" else []
+        yield from plan_findings(recipe(config, *more, *family))
+
+
+def _given(teacher: contracts.Teacher) -> TeacherConfig:
+    """The config of a teacher that was built before; every plan gets a copy."""
+
+    class Given(TeacherConfig):
+        """A teacher of the tested part's own family."""
+
+        type: Literal["given"] = "given"
+
+        def build(self) -> contracts.Teacher:
+            return copy.deepcopy(teacher)
+
+    return Given()
 
 
 def written_and_read(config: ComponentConfig) -> Findings:
@@ -97,39 +120,3 @@ def written_and_read(config: ComponentConfig) -> Findings:
         return
     if again != config:
         yield f"its config comes back from YAML as {again!r}, not {config!r}"
-
-
-def _recipes(module: str, found: Installed) -> Findings:
-    others = [point for point in entry_points(group=GROUP) if point.value != module]
-    together = load(others)
-    register(together, import_module(module), Origin(module))
-    for recipe in found.recipes.values():
-        try:
-            load_recipe(recipe.path, plugins=together)
-        except UserError as error:
-            yield from str(error).splitlines()
-
-
-def _heavy_imports(module: str) -> Iterator[str]:
-    code = f"import sys, {module}; print(*({set(HEAVY)} & set(sys.modules)))"
-    path = os.pathsep.join(filter(None, sys.path))
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path},
-        check=False,
-    )
-    if done.returncode:
-        yield f"importing it fails: {done.stderr.strip().splitlines()[-1]}"
-    for name in sorted(done.stdout.split()):
-        yield f"importing it loads {name}: import that in `build`, so that commands stay quick"
-
-
-def _undocumented(entry: Entry) -> Iterator[str]:
-    what = f"{entry.socket} '{entry.name}'"
-    if not vars(entry.config).get("__doc__"):
-        yield f"{what} has no docstring: its first line is what `plugins list` shows"
-    for name, field in entry.config.model_fields.items():
-        if name != "type" and not field.description:
-            yield f"{what}: the field `{name}` has no docstring under it"

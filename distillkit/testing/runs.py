@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -21,14 +22,17 @@ from distillkit.examples.teacher import ExampleTeacherConfig
 from distillkit.recipe import yaml12
 from distillkit.recipe.schema import AdamWConfig, OptimConfig, Recipe, RunConfig, StudentAdamWConfig
 from distillkit.registry.registry import Origin, Registry
-from distillkit.testing.findings import Findings, fail_with, same, weights_of
-from distillkit.training.build import Parts
+from distillkit.testing.findings import Findings, each, fail_with, same, weights_of
+from distillkit.testing.plans import plan_findings
+from distillkit.training.build import Parts, build_part
 from distillkit.training.divergence import DivergenceMonitor
 from distillkit.training.state import StateTensors, load_state, state_tensors
 from distillkit.training.train_state import TrainState
 from distillkit.training.trainer import Trainer
 
 ITERATIONS = 6
+MOST_PROMPTS = 100_000
+"""Training's prompts that metrics' are compared with."""
 
 
 def recipe(*parts: ComponentConfig, **fields: Any) -> Recipe:
@@ -57,20 +61,26 @@ def recipe(*parts: ComponentConfig, **fields: Any) -> Recipe:
 def check_run(*parts: ComponentConfig, **fields: Any) -> None:
     """Train a few iterations with `parts` among the examples; `fields` are the recipe's others.
 
-    The recipe is written and read again; heads that were not drawn do not change; what is frozen
-    stays frozen; student or heads learn; and a run that was saved half way resumes bit for bit.
-    Parts of one family go together: a student that needs its own teacher is checked with it.
+    The recipe is written and read again; its plan is made; prompts of metrics are held out;
+    micro-batches add up to one larger batch; heads that were not drawn do not change; what is
+    frozen stays frozen; student or heads learn; and a run that was saved half way resumes bit for
+    bit. Parts of one family go together: a student that needs its own teacher is checked with it.
     Raises AssertionError with every finding.
     """
     tried = recipe(*parts, **fields)
     what = ", ".join(f"{part.socket} '{part.name()}'" for part in parts) or "the examples"
-    fail_with(f"a run with {what}", (*_reads_back(tried), *_trains(tried)))
+    sections = (_reads_back(tried), _held_out(tried), _adds_up(tried), _trains(tried))
+    found = list(each(*sections))
+    # In a run that is broken already the same flaws would come again.
+    fail_with(f"a run with {what}", found or plan_findings(tried))
 
 
 def _reads_back(tried: Recipe) -> Findings:
     registry = Registry()
     everyone = [getattr(tried, name) for name in type(tried).model_fields]
-    everyone += [*tried.losses, *tried.warmup.losses]
+    everyone += [*tried.losses, *tried.warmup.losses, *tried.metrics]
+    for critic in tried.critics.values():
+        everyone += [critic.backbone, critic.pool, critic.refresh]
     kinds = {type(part) for part in everyone if isinstance(part, ComponentConfig)}
     for kind in kinds:
         registry.add(kind, Origin("testing"))
@@ -78,6 +88,47 @@ def _reads_back(tried: Recipe) -> Findings:
     value = yaml12.parse(text).value
     if Recipe.model_validate(value, context={"registry": registry}) != tried:
         yield "its recipe is another one after it was written as YAML and read again"
+
+
+def _held_out(tried: Recipe) -> Findings:
+    """Metrics ask for pictures of prompts that training never sees."""
+    source = build_part(tried.prompts)
+    seen = {source[i] for i in range(min(len(source), MOST_PROMPTS))}
+    for config in tried.metrics:
+        asked = build_part(config).prompts(min(config.num_images, 64), config.seed)
+        if known := [prompt for prompt in asked if prompt in seen]:
+            yield (
+                f"metrics '{config.name()}': prompts() gave {len(known)} of {len(asked)} that are "
+                f"training's own, such as {known[0]!r}"
+            )
+
+
+def _adds_up(tried: Recipe) -> Findings:
+    """Two micro-batches give the losses and gradients of one batch of their pictures."""
+    if tried.optim.updates == "alternating":
+        return  # it has one micro-batch always
+    measured: list[dict[str, float | None]] = []
+    for batch, accumulate in ((4, 1), (2, 2)):
+        split = {"batch": batch, "accumulate": accumulate}
+        trainer = _trainer(tried.model_copy(update={"run": tried.run.model_copy(update=split)}))
+        metrics = trainer.step(trainer.schedule.first_joint_iteration())
+        measured.append(
+            {
+                "critic's loss": metrics.critic,
+                "student's loss": metrics.student,
+                "critic's gradient": metrics.norm("critic"),
+                "student's gradient": metrics.norm("student"),
+            }
+        )
+    for (name, one), other in zip(measured[0].items(), measured[1].values(), strict=True):
+        if not math.isclose(one or 0, other or 0, rel_tol=1e-3, abs_tol=1e-5):
+            yield (
+                f"micro-batches do not add up to one larger batch: the {name} is {one or 0:.5g} of "
+                f"4 pictures and {other or 0:.5g} of 2 + 2. Losses are means over the batch, draw "
+                "from `batch.noise` and `batch.timesteps`, and no picture's logits depend on the "
+                "other pictures"
+            )
+            return
 
 
 def _trains(tried: Recipe) -> Findings:
@@ -137,7 +188,7 @@ def _frozen(parts: Parts) -> list[Tensor]:
     backbones = [m for each in parts.critics for m in each.backbone.modules()]
     modules = [*parts.teacher.modules(), *backbones]
     still = [p for m in modules for p in m.parameters() if not p.requires_grad]
-    return [p.detach().clone() for p in still]
+    return [t.detach().clone() for t in (*still, *(b for m in modules for b in m.buffers()))]
 
 
 def _copied(state: TrainState) -> StateTensors:

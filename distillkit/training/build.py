@@ -184,6 +184,7 @@ def make_train_state(recipe: Recipe, parts: Parts, accelerator: Any) -> TrainSta
         accelerator=accelerator,
         aux_networks=aux_networks,
         pictures=_pictures(recipe, parts, device),
+        guards={p.socket: Guard(part_label(p)) for p in (recipe.teacher, recipe.student)},
         offload_heads=run.offload_heads,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -9,7 +10,12 @@ from torch import Tensor
 
 from distillkit.errors import UserError
 from distillkit.training.metrics import StepMetrics
-from distillkit.training.schedule import CRITIC_WARMUP, IterationSpec, WeightedLoss
+from distillkit.training.schedule import (
+    CRITIC_WARMUP,
+    STUDENT_WARMUP,
+    IterationSpec,
+    WeightedLoss,
+)
 
 TURNS = 20
 """Updates of a player that may have no gradient at all: heads may start silent."""
@@ -23,14 +29,17 @@ class CannotLearnError(UserError):
 
 @dataclass
 class LearningCheck:
-    """Looks at each player's first updates; costs nothing once a gradient has been seen."""
+    """Looks at each player's first updates, in a warm-up and in the game that follows, which may
+    have other losses; costs nothing once a gradient has been seen."""
 
-    silent: dict[str, int] = field(default_factory=lambda: {"critic": 0, "student": 0})
-    """Updates so far without any gradient; a player that has had one is removed."""
+    learns: set[tuple[str, str]] = field(default_factory=set)
+    """The players that have had a gradient, each with its warm-up or with ""."""
+    silent: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Updates of the others so far."""
 
-    def student_terms(self, terms: Terms) -> None:
+    def student_terms(self, terms: Terms, spec: IterationSpec) -> None:
         """Refuse an iteration in which no loss says anything about the student."""
-        if "student" not in self.silent:
+        if _key("student", spec) in self.learns:
             return
         values = [(loss, term) for loss, term in terms if term is not None]
         if not values:
@@ -56,15 +65,15 @@ class LearningCheck:
 
     def gradients(self, metrics: StepMetrics) -> None:
         """Stop a run whose player has had no gradient in all of its first updates."""
-        for player in list(self.silent):
-            norm = metrics.norm(player)
-            if norm is None:
+        for player in ("critic", "student"):
+            norm, key = metrics.norm(player), _key(player, metrics.spec)
+            if norm is None or key in self.learns:
                 continue
             if norm > 0:
-                del self.silent[player]
+                self.learns.add(key)
                 continue
-            self.silent[player] += 1
-            if self.silent[player] >= TURNS:
+            self.silent[key] += 1
+            if self.silent[key] >= TURNS:
                 what = "the drawn heads" if player == "critic" else "the student's weights"
                 raise CannotLearnError(
                     f"No gradient has reached {what} in {TURNS} updates. Look at "
@@ -72,6 +81,20 @@ class LearningCheck:
                     f"`batch.{player}_logits()`, and pool, backbone and heads must not detach "
                     "what they are given."
                 )
+
+
+def not_of_the_sample(loss: WeightedLoss) -> CannotLearnError:
+    """For a student's term whose gradient goes elsewhere than through x_0-hat: it would be lost."""
+    return CannotLearnError(
+        f"The term of {loss.guard.label} for the student does not depend on the student's sample: "
+        "it should be computed from `batch.fake_BCHW` or `batch.student_logits()`. A gradient that "
+        "reaches networks by another way is not passed on."
+    )
+
+
+def _key(player: str, spec: IterationSpec) -> tuple[str, str]:
+    """The player, with the warm-up that it is in; all stages of the game are one."""
+    return player, spec.phase if spec.phase in (STUDENT_WARMUP, CRITIC_WARMUP) else ""
 
 
 def _labels(losses: Iterable[WeightedLoss]) -> str:

@@ -73,6 +73,8 @@ def check_panel(panel: Any, pool: Pool, backbone: Backbone, batch: int) -> str |
         return "returned a panel without heads, so that no critic trains"
     for judged in panel.views:
         rows = len(judged.rows) if judged.rows is not None else batch
+        if judged.rows is not None and not _ascending(judged.rows, batch):
+            return f"returned rows {judged.rows[:8]}, not ascending pictures from 0 to {batch - 1}"
         if not isinstance(judged.t_B, Tensor) or tuple(judged.t_B.shape) != (rows,):
             return f"returned t_B {_what(judged.t_B)}, not one timestep for each of {rows} pictures"
         if judged.t_B.device.type != "cpu":
@@ -89,6 +91,11 @@ def check_panel(panel: Any, pool: Pool, backbone: Backbone, batch: int) -> str |
             if not 0 <= drawn.head < len(pool.heads):
                 return f"returned {drawn}; the pool has heads 0 to {len(pool.heads) - 1}"
     return None
+
+
+def _ascending(rows: Sequence[int], batch: int) -> bool:
+    """Whether these are some of the pictures, each once and in order."""
+    return bool(rows) and list(rows) == sorted({*rows} & {*range(batch)})
 
 
 def check_picked(picked: Sequence[Any], heads: int) -> str | None:

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from distillkit.training.models.batch import LazyTrainBatch
 
 
+MIXED = "mixed t"
+"""Stands for the timestep of a view whose pictures have several."""
+
+
 class Diverged(UserError):
     """Training went wrong; the last good checkpoint is kept."""
 
@@ -75,7 +79,7 @@ class StepMetrics:
             gap_B = (logits.real_BK - logits.fake_BK).detach().mean(1)
             # How often the head ranks real above fake; a tie counts half.
             wins = ((gap_B.sign() + 1) / 2).sum()
-            key = f"{_prefix(logits.critic)}{logits.view} {_level(logits.t_B)}"
+            key = self._key(logits)
             self._sums[f"accuracy/{key}"] += wins / len(gap_B)
             self._sums[f"margin/{key}"] += gap_B.mean()
             self._sums[f"spread/{key}"] += logits.real_BK.detach().std(1, correction=0).mean()
@@ -192,6 +196,15 @@ class StepMetrics:
         seen, wins = self._named(f"seen/{critic}"), self._named(f"wins/{critic}")
         return {int(head): (wins[head], count) for head, count in seen.items()}
 
+    def _key(self, logits: HeadLogits) -> str:
+        """The key of the logits' view, as `expect` has it for the whole iteration.
+
+        A micro-batch of a view with mixed timesteps may have one of them alone.
+        """
+        view = f"{_prefix(logits.critic)}{logits.view}"
+        key, mixed = f"{view} {_level(logits.t_B)}", f"{view} {MIXED}"
+        return mixed if f"count/{mixed}" in self._sums and f"count/{key}" not in self._sums else key
+
     def _by_view(self, what: str) -> dict[str, float]:
         counts = self._named("count")
         return {k: value / counts[k] for k, value in self._named(what).items() if counts[k]}
@@ -217,4 +230,4 @@ def _prefix(critic: str) -> str:
 def _level(t_B: Tensor) -> str:
     # Fractional timesteps hardly ever come twice: one key serves them all.
     one = not t_B.is_floating_point() and bool((t_B == t_B[0]).all())
-    return f"t{int(t_B[0])}" if one else "mixed t"
+    return f"t{int(t_B[0])}" if one else MIXED

@@ -5,7 +5,6 @@ Legend: B batch, C channels, H, W latent cells, S re-noisings of a roll-out (ste
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from functools import partial
 
 import torch
@@ -69,7 +68,7 @@ def make_batch(
     positions = slices.positions(i, micro)
     ids = [samples.order.sample_id(p) for p in positions]
     cond, x_T_BCHW = samples.conditions(ids), samples.x_T(ids)
-    make_real = partial(samples.x_0, ids, x_T_BCHW, cond)
+    make_real = partial(state.teacher_samples, ids, x_T_BCHW, cond)
     if spec.real_pictures and state.pictures is not None:
         make_real = partial(state.pictures.of, samples.order, ids)
     if spec.fresh_noise:
@@ -81,8 +80,9 @@ def make_batch(
         # x_0-hat after k steps, re-noised between them (section 3.5).
         shape = (spec.steps - 1, *x_T_BCHW.shape[1:])
         renoise_SBCHW = noise(shape, state.seed, "renoise", positions).transpose(0, 1)
-        with nullcontext() if spec.trains_student else torch.no_grad():
-            return state.student.rollout(
+        # Whatever mode a loss asks for it in: the same sample serves all of them.
+        with torch.set_grad_enabled(spec.trains_student):
+            return state.student_samples(
                 x_T_BCHW, cond, spec.steps, renoise_SBCHW.to(x_T_BCHW.device)
             )
 
@@ -119,4 +119,4 @@ def student_gradients(
         terms.append((loss, loss.student_term(batch)))
         if batch.student_reads > reads:
             metrics.adversarial.add(loss.name)
-    metrics.add_student(*state.backward_student(terms, batch))
+    metrics.add_student(*state.backward_student(terms, spec, batch))

@@ -7,7 +7,7 @@ Legend: B batch, C channels, H, W latent cells.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +21,8 @@ from distillkit.recipe.schema import AdamWConfig
 from distillkit.samples.order import BatchSlices
 from distillkit.samples.pairs import TeacherSamples
 from distillkit.samples.pictures import PictureLatents
-from distillkit.training.checks import LearningCheck, Terms
+from distillkit.training.checks import LearningCheck, Terms, not_of_the_sample
+from distillkit.training.guard import Guard, check_samples
 from distillkit.training.metrics import Pull, StepMetrics
 from distillkit.training.models.batch import LazyTrainBatch
 from distillkit.training.models.critic import Critic
@@ -30,7 +31,7 @@ from distillkit.training.models.optimizers import hyperparameters
 from distillkit.training.models.student import EMA, Student
 from distillkit.training.processes import check_agreement, digest_of
 from distillkit.training.schedule import IterationSpec
-from distillkit.values import Panel
+from distillkit.values import Condition, Panel
 
 Panels = Sequence[tuple[Critic, Panel]]
 """The drawn heads of an iteration, critic by critic."""
@@ -58,8 +59,32 @@ class TrainState:
     """Real pictures in the place of the teacher's samples."""
     offload_heads: bool = False
     """Whether heads that are not drawn stay in main memory."""
+    guards: Mapping[str, Guard] = field(default_factory=dict)
+    """Who to name when teacher or student break their contract, by socket."""
     learning: LearningCheck = field(default_factory=LearningCheck)
     grad: Callable[..., Sequence[Tensor | None]] = torch.autograd.grad
+
+    def guard(self, socket: str) -> Guard:
+        """The guard of the teacher or the student."""
+        return self.guards.get(socket) or Guard(f"the {socket}")
+
+    def teacher_samples(self, ids: Sequence[int], x_T_BCHW: Tensor, cond: Condition) -> Tensor:
+        """x_0, the teacher's samples (B, C, H, W). Raises `PartError` for anything else."""
+        guard = self.guard("teacher")
+        with guard("sample()"):
+            x_0_BCHW = self.samples.x_0(ids, x_T_BCHW, cond)
+        guard.once("sample()", lambda: check_samples(x_0_BCHW, x_T_BCHW.shape))
+        return x_0_BCHW
+
+    def student_samples(
+        self, x_T_BCHW: Tensor, cond: Condition, steps: int, renoise_SBCHW: Tensor
+    ) -> Tensor:
+        """x_0-hat, the student's samples (B, C, H, W). Raises `PartError` for anything else."""
+        guard = self.guard("student")
+        with guard("a call of the network"):
+            x_0_BCHW = self.student.rollout(x_T_BCHW, cond, steps, renoise_SBCHW)
+        guard.once("the network", lambda: check_samples(x_0_BCHW, x_T_BCHW.shape))
+        return x_0_BCHW
 
     def draw_panels(self, i: int, metrics: StepMetrics | None = None) -> Panels:
         """The heads of iteration `i`, critic by critic; every process draws the same."""
@@ -97,14 +122,16 @@ class TrainState:
             self.accelerator.backward(share)
         return share.detach()
 
-    def backward_student(self, terms: Terms, batch: LazyTrainBatch) -> tuple[Tensor, list[Pull]]:
+    def backward_student(
+        self, terms: Terms, spec: IterationSpec, batch: LazyTrainBatch
+    ) -> tuple[Tensor, list[Pull]]:
         """Add a micro-batch's share of the student's gradient; returns its share of the loss, and
         each loss's own gradient at x_0-hat.
 
         Taking them one by one costs nothing more, since the losses' graphs meet at x_0-hat alone.
         Their sum is then passed through the student once.
         """
-        self.learning.student_terms(terms)
+        self.learning.student_terms(terms, spec)
         weighted = [(loss, loss.student_weight * t) for loss, t in terms if t is not None]
         shares = [(loss, t / self.slices.accumulate) for loss, t in weighted if t.requires_grad]
         pulls: list[Pull] = []
@@ -112,8 +139,9 @@ class TrainState:
             keep = n + 1 < len(shares)  # two losses may share the graph of the backbone
             leaf = [batch.fake_BCHW]
             [grad_BCHW] = self.grad(share, leaf, retain_graph=keep, allow_unused=True)
-            if grad_BCHW is not None:
-                pulls.append(Pull.of(loss.name, grad_BCHW, batch))
+            if grad_BCHW is None:
+                raise not_of_the_sample(loss)
+            pulls.append(Pull.of(loss.name, grad_BCHW, batch))
         if pulls:
             total_BCHW = sum((pull.grad_BCHW for pull in pulls[1:]), pulls[0].grad_BCHW)
             self.accelerator.backward(batch.rollout_BCHW, gradient=total_BCHW)
@@ -129,20 +157,32 @@ class TrainState:
         gradient in its first updates; nothing has been stepped then.
         """
         if "critic" in players and self.critic_optimizer is not None:
-            for parameters, _ in self._critic_groups(panels):
-                # The pool stays outside the data-parallel wrapper, since most heads have no
-                # gradient: those of the drawn heads are averaged over processes here.
-                if self.accelerator.num_processes > 1:
-                    for p in parameters:
-                        if p.grad is not None:
-                            p.grad = self.accelerator.reduce(p.grad, "mean")
             groups = [p for parameters, _ in self._critic_groups(panels) for p in parameters]
+            if self.accelerator.num_processes > 1:
+                self._average(groups, panels)
             metrics.add_norm("critic", _norm(groups))
         if "student" in players:
             metrics.add_norm("student", _norm(self.student_optimizer.param_groups[0]["params"]))
         metrics.read(self.accelerator)
         metrics.check_finite()
         self.learning.gradients(metrics)
+
+    def _average(self, parameters: Sequence[nn.Parameter], panels: Panels) -> None:
+        """Average the gradients of heads and auxiliary networks over processes.
+
+        The pool stays outside the data-parallel wrapper, since most heads have no gradient.
+        """
+        reduce = self.accelerator.reduce
+        if any(judged.rows is not None for _, panel in panels for judged in panel.views):
+            # A head of some pictures may have none of them here: then its gradient is zero.
+            here = [float(p.grad is not None) for p in parameters]
+            has = reduce(torch.tensor(here, device=self.accelerator.device), "sum")
+            for p, count in zip(parameters, has.tolist(), strict=True):
+                if count and p.grad is None:
+                    p.grad = torch.zeros_like(p)
+        for p in parameters:
+            if p.grad is not None:
+                p.grad = reduce(p.grad, "mean")
 
     def step_critics(self, panels: Panels, spec: IterationSpec) -> None:
         """Step the drawn heads and the auxiliary networks; nothing else has a gradient."""

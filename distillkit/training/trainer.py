@@ -27,6 +27,7 @@ from distillkit.training.divergence import DivergenceMonitor
 from distillkit.training.metrics import StepMetrics
 from distillkit.training.models.distributed import is_sharded, unwrap
 from distillkit.training.models.student import Student
+from distillkit.training.processes import check_agreement, digest_of
 from distillkit.training.schedule import TrainSchedule
 from distillkit.training.state import load_state, published_weights, state_tensors
 from distillkit.training.step import train_step
@@ -127,6 +128,10 @@ class Trainer:
             save_tensors(self.folder.snapshot(name), weights)
 
     def _checkpoint(self, iteration: int) -> None:
+        if self.accelerator.num_processes > 1:
+            # Heads are whole on every process, and must be the same ones.
+            weights = (p for critic in self.state.critics for p in critic.pool.heads.parameters())
+            check_agreement(self.accelerator, "the heads' weights", digest_of(*weights))
         tensors = state_tensors(self.state, self.monitor)
         if self.accelerator.is_main_process:
             self.checkpoints.save(iteration, tensors)

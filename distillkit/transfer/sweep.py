@@ -32,13 +32,13 @@ def sweep_strengths(
     prompts: Sequence[str],
     steps: int,
     seed: int,
-    shift: int | None,
+    shift: int,
     family: str | None = None,
 ) -> None:
     """A row a strength, a column a prompt, the same noise in every row.
 
     `write(file, strength)` makes the weights; they lie beside `out` while they are drawn with, one
-    file at a time.
+    file at a time. Raises `UserError`, in which such a file is "the weights".
     """
     if not 1 <= steps <= MAX_STEPS:
         raise UserError(f"--steps {steps}: a student draws in 1 to {MAX_STEPS} steps")
@@ -48,7 +48,14 @@ def sweep_strengths(
         for strength in strengths:
             file = Path(folder) / "weights.safetensors"
             write(file, strength)
-            teacher, student = open_model(model, str(file), shift, family)
+            try:
+                teacher, student = open_model(model, str(file), shift, family)
+            except UserError as error:
+                said = str(error).replace(str(file), "the weights")
+                raise UserError(
+                    f"--model {model}, with the weights of --onto for its own, can't be drawn "
+                    f"with: {said}"
+                ) from None
             teacher.to(device)
             samples = [
                 TeacherSamples(teacher, SampleOrder([prompt], seed), device) for prompt in prompts

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from distillkit.atomic import appearing
 from distillkit.errors import UserError
-from distillkit.exchange import SHIFT_KEY, Layout, agreed_shift
+from distillkit.exchange import SHIFT_KEY, Layout, agreed_shift, shift_of
+from distillkit.recipe.load import load_models
+from distillkit.runs.folder import RunFolder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,8 +63,8 @@ def transfer(
     """Write `out`: the file `onto` with the student's difference to `base` added.
 
     Everything else of `onto`, number formats and metadata too, stays as it is. Returns the
-    student's timestep shift, which also goes into the metadata; `shift` gives it where the
-    student's file states none. Raises `UserError`.
+    student's timestep shift, which also goes into the metadata; for `shift` see `learnt_shift`.
+    Raises `UserError`.
     """
     with (
         opened(student, "--student", layouts) as learnt,
@@ -71,7 +73,7 @@ def transfer(
     ):
         _compare(custom, learnt)
         _compare(custom, start)
-        shift = agreed_shift(student, shift, layouts)
+        shift = learnt_shift(student, shift, layouts)
         metadata = dict(custom.metadata) | ({} if shift is None else {SHIFT_KEY: str(shift)})
         shared = {key: name for name, key in custom.names.items()}
         with appearing(out) as temporary, temporary.open("wb") as target:
@@ -84,6 +86,26 @@ def transfer(
                     tensor = tensor.float().add(change, alpha=strength).to(tensor.dtype)
                 target.write(_bytes(tensor))
     return shift
+
+
+def learnt_shift(student: Path, given: int | None, layouts: Sequence[Layout]) -> int | None:
+    """The timestep shift of the student's weights, as stated by their file, or by the published
+    folder or the run that it lies in; or else `given`. Raises `UserError` where the two differ.
+    """
+    around = list(student.resolve().parents[:3])
+    for place in (student, *around):
+        if shift_of(place, layouts) is not None:
+            return agreed_shift(place, given, layouts)
+    recipe = next((r for up in around if (r := RunFolder(up).recipe).is_file()), None)
+    if recipe is None:
+        return given
+    stated = load_models(recipe).student.timestep_shift
+    if given not in (None, stated):
+        raise UserError(
+            f"--shift {given}: {recipe} states that its student goes with timestep shift {stated}; "
+            "leave --shift out"
+        )
+    return stated
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from distillkit.errors import UserError
 from distillkit_diffusers.denoiser import window_ids
+from distillkit_diffusers.io.model_configs import level_channels
 
 if TYPE_CHECKING:
     from distillkit.values import Condition, Window
@@ -102,18 +103,6 @@ class UNetEncoder:
     def modules(self) -> Sequence[nn.Module]:
         """The encoder alone."""
         return [self.encoder]
-
-
-def level_channels(config: Any) -> tuple[int, ...]:
-    """Channels of each map: SDXL has 320 x4, 640 x3, 1280 x3."""
-    widths = config.block_out_channels
-    layers = config.layers_per_block
-    per_block = [layers] * len(widths) if isinstance(layers, int) else layers
-    channels = [widths[0]]
-    for i, (width, count) in enumerate(zip(widths, per_block, strict=True)):
-        downsamplers = 1 if i < len(widths) - 1 else 0
-        channels += [width] * (count + downsamplers)
-    return (*channels, widths[-1])
 
 
 def _maps(block: Any) -> int:

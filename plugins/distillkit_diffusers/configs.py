@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from distillkit.configs import BackboneConfig, StudentConfig, TeacherConfig
+from distillkit.configs import BackboneConfig, Remark, StudentConfig, TeacherConfig
 from distillkit.errors import did_you_mean
 from distillkit_diffusers.choices import DType, OffloadName, PredictionType, SolverName, Spacing
+from distillkit_diffusers.io.hub import Asset, teacher_assets
+from distillkit_diffusers.io.model_configs import (
+    assumed_sizes,
+    level_channels,
+    missing_files,
+    missing_peft,
+    missing_variant,
+    read_unet_config,
+)
 from distillkit_diffusers.presets import PRESETS, with_preset
 
 if TYPE_CHECKING:
@@ -93,6 +103,21 @@ class SDXLTeacherConfig(TeacherConfig):
             raise ValueError(f"`timesteps` should descend, like {descending or [999, 499]}")
         return self
 
+    def unet_config(self) -> dict[str, Any] | None:
+        """The config of the UNet, where it can be read without loading the model."""
+        return read_unet_config(self.model, self.config)
+
+    def preflight(self, recipe: Any) -> Iterable[Remark]:
+        yield from missing_files(
+            teacher_assets(
+                self.model, unet=self.unet, lora=self.lora, vae=self.vae, config=self.config
+            )
+        )
+        if flaw := missing_variant(Path(self.model).expanduser(), self.variant):
+            yield Remark(flaw, "variant")
+        yield from assumed_sizes(self.model, self.config)
+        yield from missing_peft("lora") if self.lora else ()
+
     def build(self) -> contracts.Teacher:
         from distillkit_diffusers.teacher import load_teacher
         from distillkit_diffusers.teacher_options import TeacherOptions
@@ -147,6 +172,22 @@ class UNetEncoderConfig(BackboneConfig):
         if (self.of == "base") != (self.model is not None):
             raise ValueError("`of: base` and `model` go together: give both or neither")
         return self
+
+    def level_channels(self, teacher: TeacherConfig) -> tuple[int, ...] | None:
+        found = self._all_channels(teacher)
+        return found[: self.levels] if found is not None else None
+
+    def _all_channels(self, teacher: TeacherConfig) -> tuple[int, ...] | None:
+        """Of teachers of this family, which have the sizes of a UNet in `model` too."""
+        config = teacher.unet_config() if hasattr(teacher, "unet_config") else None
+        return level_channels(config) if config is not None else None
+
+    def preflight(self, recipe: Any) -> Iterable[Remark]:
+        if self.model is not None:
+            yield from missing_files([Asset("backbone.model", self.model, "file")])
+        there = self._all_channels(recipe.teacher)
+        if there is not None and self.levels is not None and self.levels > len(there):
+            yield Remark(f"{self.levels}, but the UNet has {len(there)}", "levels")
 
     def build(self, teacher: contracts.Teacher) -> contracts.Backbone:
         from distillkit_diffusers.io.loading import load_unet
@@ -203,6 +244,16 @@ class UNetStudentConfig(StudentConfig):
     @property
     def can_shard(self) -> bool:
         return self.train == "full"
+
+    def preflight(self, recipe: Any) -> Iterable[Remark]:
+        if self.start != "teacher":
+            yield from missing_files([Asset("student.start", self.start, "file")])
+        elif not recipe.warmup.student:
+            said = (
+                "the teacher's weights need many steps, and there is no warm-up to one step: "
+                "without `warmup.student` and `warmup.losses` the critics win from the start"
+            )
+            yield Remark(said, "start", is_error=False)
 
     def build(self, teacher: contracts.Teacher) -> contracts.StudentNetwork:
         from distillkit_diffusers.io.loading import load_start

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from distillkit_diffusers.io.model_configs import folder_of_configs
 from distillkit_diffusers.io.sdxl_files import SDXL_FILES, tokenizers
 from distillkit_diffusers.io.weights import convert
 from distillkit_diffusers.teacher import SDXLTeacher
@@ -40,15 +41,6 @@ def meta_teacher(
     if vae and (Path(vae) / "config.json").is_file():
         pipe.register_modules(vae=_network("vae", Path(vae), pipe.vae.dtype, device))
     return SDXLTeacher(pipe, options)
-
-
-def folder_of_configs(model: str | Path, config: str | None = None) -> Path:
-    """The pipeline folder whose configs have the sizes of `model`."""
-    for named in (model, config):
-        folder = Path(named).expanduser() if named else None
-        if folder is not None and (folder / "unet" / "config.json").is_file():
-            return folder
-    return SDXL_FILES
 
 
 def _pipeline(folder: Path, dtype: Any, device: str) -> Any:

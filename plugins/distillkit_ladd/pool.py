@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from distillkit.configs import PoolConfig
+from distillkit.configs import PoolConfig, PoolSize
 from distillkit.randomness import generator as keyed_generator
 from distillkit.values import DrawnHead, JudgedView, Panel, View
 
@@ -58,6 +58,15 @@ class ContinuousPoolConfig(PoolConfig):
     """Standard deviation of that logit."""
     width: int = Field(64, ge=16, multiple_of=8)
     """Channels inside a head."""
+
+    def draw_chance(self) -> float:
+        """Every head judges in every iteration."""
+        return 1.0
+
+    def pool_size(self, channels: tuple[int, ...]) -> PoolSize:
+        """Heads of `heads.CellHead`, one a level."""
+        inner = 9 * self.width**2 + 5 * self.width + 1
+        return PoolSize(len(channels), sum(c * self.width + inner for c in channels))
 
     def build(self, channels: tuple[int, ...], seed: int) -> ContinuousPool:
         return ContinuousPool(

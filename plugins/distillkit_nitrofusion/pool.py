@@ -5,13 +5,13 @@ Legend: B batch, V views, T timesteps t* of this iteration, L feature levels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from distillkit.configs import PoolConfig
+from distillkit.configs import PoolConfig, PoolSize, Remark
 from distillkit.errors import UserError
 from distillkit.randomness import generator as keyed_generator
 from distillkit.values import DrawnHead, JudgedView, Panel, View
@@ -172,6 +172,19 @@ class CompartmentPoolConfig(PoolConfig):
         times = len(self.timesteps) if self.draw == "one" else 1
         return 1 / (times * (1 if self.whole_slots else self.slot_size))
 
+    def preflight(self, recipe: Any) -> Iterable[Remark]:
+        channels = recipe.critic_of(self).backbone.level_channels(recipe.teacher)
+        if channels is not None and (flaw := self._missing_level(channels)):
+            yield Remark(flaw, "levels")
+
+    def pool_size(self, channels: tuple[int, ...]) -> PoolSize:
+        """Heads of `heads.PatchHead`: convolutions, norms and the projection."""
+        there = range(len(channels)) if self.levels is None else self.levels
+        slots = len(self.views) * len(self.timesteps) * self.slot_size
+        inner = (self.depth - 1) * 16 * self.width**2 + (2 * self.depth + 1) * self.width + 1
+        of_level = [16 * channels[level] * self.width + inner for level in there]
+        return PoolSize(slots * len(of_level), slots * sum(of_level))
+
     def build(self, channels: tuple[int, ...], seed: int) -> CompartmentPool:
         from distillkit_nitrofusion.heads import make_head
 
@@ -192,15 +205,19 @@ class CompartmentPoolConfig(PoolConfig):
             lambda level, _: meta_head(channels[level], self.width, self.depth, self.zero_init),
         )
 
+    def _missing_level(self, channels: tuple[int, ...]) -> str | None:
+        """What is wrong with `levels` on a backbone of these channels, if anything."""
+        missing = [level for level in self.levels or () if level >= len(channels)]
+        if not missing:
+            return None
+        return f"there is no level {missing[0]}; the backbone's levels are 0 to {len(channels) - 1}"
+
     def _pool(
         self, channels: tuple[int, ...], seed: int, make_head: Callable[[int, Generator], PatchHead]
     ) -> CompartmentPool:
         levels = range(len(channels)) if self.levels is None else self.levels
-        if missing := [level for level in levels if level >= len(channels)]:
-            raise UserError(
-                f"pool.levels: there is no level {missing[0]}; "
-                f"the backbone's levels are 0 to {len(channels) - 1}"
-            )
+        if flaw := self._missing_level(channels):
+            raise UserError(f"pool.levels: {flaw}")
         return CompartmentPool(
             views=[make_view(name, self.crop) for name in self.views],
             timesteps=self.timesteps,

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
-from distillkit.configs import RefreshConfig
-from distillkit.recipe.part import misfit
+from distillkit.configs import RefreshConfig, misfit
 
 if TYPE_CHECKING:
     from torch import Generator

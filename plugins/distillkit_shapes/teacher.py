@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -28,6 +28,12 @@ class ShapesTeacherConfig(TeacherConfig):
     guidance: float = Field(2.0, ge=0)
     """Classifier-free guidance; up to 1 the null condition is never run. Without guidance the
     captions are followed far less well."""
+
+    def unet_config(self) -> dict[str, Any] | None:
+        """The config of the UNet, for the family's backbone."""
+        from distillkit_diffusers.io.model_configs import read_unet_config
+
+        return read_unet_config(TEACHER)
 
     def build(self) -> contracts.Teacher:
         from distillkit_diffusers.teacher import load_teacher

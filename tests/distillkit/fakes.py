@@ -19,7 +19,7 @@ from distillkit.examples.student import ExampleStudentConfig
 from distillkit.examples.teacher import ExampleTeacherConfig
 from distillkit.prompts.files import JsonlPrompts, ListPrompts, TextPrompts
 from distillkit.recipe.load import RecipeError, load_recipe
-from distillkit.recipe.part import misfit
+from distillkit.configs import misfit
 from distillkit.recipe.schema import Recipe
 from distillkit.registry.entry_points import Installed
 from distillkit.registry.registry import Origin

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from distillkit import atomic
 from distillkit.atomic import appearing, save_tensors, write_tensors
 
 
@@ -32,3 +36,107 @@ def test_a_file_system_without_modes_takes_files(
     monkeypatch.setattr(Path, "chmod", refuse)
     save_tensors(tmp_path / "one.safetensors", {"weight": torch.zeros(2)})
     assert [path.name for path in tmp_path.iterdir()] == ["one.safetensors"]
+
+
+def folder_of(path: Path, text: str) -> None:
+    with appearing(path) as temporary:
+        temporary.mkdir()
+        (temporary / "file").write_text(text)
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def killed(*_: object) -> None:
+    raise Killed
+
+
+def dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on this process counts as one that has ended."""
+    monkeypatch.setattr(atomic, "_is_alive", lambda pid: False)
+
+
+def test_a_published_folder_is_there_at_every_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old one until the new one is whole; they change places in one step."""
+    place, seen = tmp_path / "student", []
+    folder_of(place, "old")
+    exchange = atomic._exchange
+
+    def watched(one: Path, other: Path) -> bool:
+        seen.append([(path / "file").read_text() for path in (one, other)])
+        return exchange(one, other)
+
+    monkeypatch.setattr(atomic, "_exchange", watched)
+    monkeypatch.setattr("os.rename", killed)  # which would leave a gap
+    folder_of(place, "new")
+    assert seen == [["new", "old"]]
+    assert (place / "file").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["student"]
+
+
+def test_a_kill_before_the_swap_leaves_the_old_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder_of(tmp_path / "student", "old")
+    monkeypatch.setattr(atomic, "_put", killed)
+    monkeypatch.setattr(atomic, "_remove", lambda path: None)  # a kill runs no clean-up
+    with pytest.raises(Killed):
+        folder_of(tmp_path / "student", "new!")
+    assert (tmp_path / "student" / "file").read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 2
+    monkeypatch.undo()
+    assert atomic.remove_unfinished(tmp_path) == 0  # its process is alive: it is this one
+    assert len(list(tmp_path.iterdir())) == 2
+    dead(monkeypatch)
+    assert atomic.remove_unfinished(tmp_path) == len("new!")
+    assert [path.name for path in tmp_path.iterdir()] == ["student"]
+
+
+def test_without_an_atomic_swap_a_kill_in_between_loses_neither(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some file systems can't exchange two names: the old folder gets its own back at a start."""
+    folder_of(tmp_path / "student", "old")
+    monkeypatch.setattr(atomic, "_exchange", lambda one, other: False)
+    folder_of(tmp_path / "student", "newer")
+    assert (tmp_path / "student" / "file").read_text() == "newer"
+    rename, calls = os.rename, []
+
+    def once(one: Path, other: Path) -> None:
+        calls.append(one)
+        if len(calls) == 2:
+            raise Killed
+        rename(one, other)
+
+    monkeypatch.setattr("os.rename", once)
+    monkeypatch.setattr(atomic, "_remove", lambda path: None)
+    with pytest.raises(Killed):
+        folder_of(tmp_path / "student", "newest")
+    assert not (tmp_path / "student").exists()
+    monkeypatch.undo()
+    dead(monkeypatch)
+    assert atomic.remove_unfinished(tmp_path) == len("newest")
+    assert (tmp_path / "student" / "file").read_text() == "newer"
+    assert [path.name for path in tmp_path.iterdir()] == ["student"]
+
+
+def test_only_what_dead_processes_of_this_machine_left_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in" / "ner").mkdir(parents=True)
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    host = atomic._host()
+    torn = tmp_path / "in" / "ner" / f".a.safetensors.{host}.{process.pid}.part"
+    torn.write_bytes(bytes(7))
+    stay = [f".a.{host}.{os.getpid()}.part", f".a.elsewhere-{host}.{process.pid}.part", ".a.part"]
+    stay += [f".a.{host}.{process.pid}.parts", "a.part", ".lock"]
+    for name in stay:
+        (tmp_path / name).write_text("x")
+    assert atomic.remove_unfinished(tmp_path) == 7
+    assert {path.name for path in tmp_path.iterdir()} == {*stay, "in"}
+    assert not torn.exists()
+    assert atomic.remove_unfinished(tmp_path / "nowhere") == 0

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from distillkit.noising import NoiseSchedule
 from tests.distillkit.world import world_schedule
 
 
@@ -41,3 +42,14 @@ def test_fractional_timesteps_lie_between_whole_ones() -> None:
     assert whole[1] < middle < whole[0]
     same = schedule.alpha_bar(torch.tensor([400.0, 401.0])).flatten()
     torch.testing.assert_close(same, whole)
+
+
+def test_a_schedule_without_terminal_signal_gives_no_nan_and_refuses_epsilon() -> None:
+    """alpha_bar 1, 0.5, 0: at the last level x_0 is told by v (x_0 = -v), and not by epsilon."""
+    schedule = NoiseSchedule(torch.tensor([1.0, 0.5, 0.0]))
+    assert bool(schedule.alpha_bar(torch.tensor([1.5, 2.0])).isfinite().all())
+    assert schedule.defines_x_0(2, "v_prediction")
+    assert schedule.defines_x_0(1, "epsilon")
+    assert not schedule.defines_x_0(2, "epsilon")
+    x_t, v = torch.ones(1, 1, 1, 1), torch.full((1, 1, 1, 1), 3.0)
+    assert float(schedule.to_x_0(v, x_t, torch.tensor([2]), "v_prediction")) == -3.0

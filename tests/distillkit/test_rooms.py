@@ -131,3 +131,26 @@ def test_arrows_and_floors_by_hand(tmp_path: Path) -> None:
     assert floors_of(arrows) == {"cellar": 1, "hall": 2, "attic": 3}
     (tmp_path / "world" / "cellar.py").write_text("import world.attic\n")
     assert circle_in(arrows_of(tmp_path / "world")) == ["attic", "hall", "cellar", "attic"]
+
+
+def test_plugins_import_the_root_alone() -> None:
+    """The root of `distillkit/` is what a plugin may import; rooms may change between versions."""
+    plugins = PACKAGE.parent / "plugins"
+    wrong = [
+        f"{file.relative_to(plugins)}: {module}"
+        for file in sorted(plugins.rglob("*.py"))
+        if "tests" not in file.parts
+        for module in imports_of_core(file)
+        if not (PACKAGE / f"{room_of(module)}.py").is_file()
+    ]
+    assert not wrong
+
+
+def imports_of_core(file: Path) -> Iterator[str]:
+    """Modules of the core that a plugin's file imports."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("distillkit."):
+            yield str(node.module)
+        elif isinstance(node, ast.Import):
+            names = (alias.name for alias in node.names)
+            yield from (name for name in names if name.startswith("distillkit."))

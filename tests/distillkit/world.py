@@ -7,22 +7,31 @@ from NitroFusion: several views and noise levels, heads that rest, refreshes at 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+import pytest
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
 from distillkit import api, testing
-from distillkit.configs import LossConfig
+from distillkit.configs import ComponentConfig, LossConfig
 from distillkit.examples.teacher import ExampleTeacher, ExampleTeacherConfig
 from distillkit.noising import NoiseSchedule
 from distillkit.recipe.schema import AdamWConfig, OptimConfig, Recipe, RunConfig, StudentAdamWConfig
+from distillkit.registry.entry_points import Installed
+from distillkit.registry.registry import Origin
 from distillkit.training.callbacks import Callback
 from distillkit.training.metrics import StepMetrics
+from distillkit.training.schedule import IterationSpec
 from distillkit.training.state import state_tensors
 from distillkit.training.trainer import Trainer
+from distillkit.values import HeadLogits
+
+Term = Callable[[Any], Any]
+"""A loss's term for one player: batch -> scalar, or whatever a wrong part returns."""
 
 STAGES = {1: 8, 2: 6, 4: 6}
 """Iterations by length of the roll-out: 20 in all."""
@@ -59,6 +68,35 @@ def world_schedule() -> NoiseSchedule:
 def trainer(recipe: Recipe, folder: Path, callback: Callback | None = None) -> Trainer:
     """A trainer of this recipe on the CPU, as `distillkit.train` makes one."""
     return api.prepare(recipe, folder, callback, accelerator=Accelerator(cpu=True))
+
+
+def iteration_spec(**changes: Any) -> IterationSpec:
+    """A joint iteration of one step, with no loss."""
+    fields: dict[str, Any] = {
+        "phase": "1-step",
+        "losses": [],
+        "trains_student": True,
+        "trains_critic": True,
+        "steps": 1,
+        "optim": StudentAdamWConfig(lr=1e-3),
+        "resets_optimizer": False,
+        "ends_stage": False,
+    }
+    return IterationSpec(**fields | changes)
+
+
+def head_logits(view: str, t: int, *, wins: int, head: int = 0, critic: str = "") -> HeadLogits:
+    """Logits of ten pictures, of which the head ranks real above fake in the first `wins`."""
+    gap_B = torch.tensor([1.0] * wins + [-1.0] * (10 - wins))
+    return HeadLogits(
+        view=view,
+        level=0,
+        head=head,
+        t_B=torch.full((10,), t),
+        critic=critic,
+        real_BK=gap_B[:, None],
+        fake_BK=torch.zeros(10, 1),
+    )
 
 
 def everything(of: Trainer) -> dict[str, Tensor]:
@@ -114,3 +152,44 @@ class MeanGuessConfig(LossConfig):
 
     def build(self, teacher: Any, student: Any) -> Any:
         return MeanGuess()
+
+
+class MadeUpLoss:
+    """Two functions of the batch; a player without one has no term."""
+
+    def __init__(self, critic: Term, student: Term) -> None:
+        self.critic, self.student = critic, student
+
+    def after_critic_step(self, heads: Any) -> None:
+        pass
+
+    def modules(self) -> list[torch.nn.Module]:
+        return []
+
+
+class MadeUpLossConfig(LossConfig):
+    """For tests of what the core does with a loss's terms."""
+
+    type: Literal["made-up"] = "made-up"
+
+
+def made_up_loss(critic: Term = lambda _: None, student: Term = lambda _: None) -> LossConfig:
+    """The config of a loss that is these two functions."""
+
+    class Config(MadeUpLossConfig):
+        def build(self, teacher: Any, network: Any) -> Any:
+            return MadeUpLoss(critic, student)
+
+    return Config()
+
+
+THEIRS = "of plugin 'theirs' (distillkit-theirs 2.1)"
+"""How a sentence names the plugin of `brought_by_theirs`."""
+
+
+def brought_by_theirs(monkeypatch: pytest.MonkeyPatch, *parts: ComponentConfig) -> None:
+    """Let the parts be those of another package's plugin, for sentences that name it."""
+    found = Installed()
+    for config in {type(part) for part in parts}:
+        found.registry.add(config, Origin("theirs", "distillkit-theirs", "2.1"))
+    monkeypatch.setattr("distillkit.training.build.installed", lambda: found)

@@ -162,6 +162,32 @@ def test_a_sweep_draws_a_row_a_strength(tiny_sdxl: Path, nitro: Path, tmp_path: 
             assert cell.tobytes() == to_image(picture).tobytes()
 
 
+def test_a_sweep_needs_the_shift_and_takes_it_from_the_run(
+    tiny_sdxl: Path, nitro: Path, tmp_path: Path, capsys: Any
+) -> None:
+    """Its messages name the user's files and options, and no file or option of its own."""
+    base, out = tiny_sdxl / UNET_FILE, tmp_path / "grid.png"
+    words = ["adapt", "--base", base, "--onto", base, "--out", out, "--sweep", "1"]
+    words += ["--prompt", PROMPT, "--model"]
+    assert command(*words, tiny_sdxl, "--student", nitro) == 2
+    err = capsys.readouterr().err
+    said = f"--student {nitro}: neither the file nor a folder around it states its timestep shift"
+    assert err.startswith(said)
+    assert "or --shift 1000 for none" in err
+    run = RunFolder(tmp_path / "run")
+    run.create(RECIPE.format(model=tiny_sdxl), {})
+    save_tensors(run.snapshot("1-step"), load_file(nitro))
+    assert command("export", run.path, "--to", "diffusers", "--out", run.student) == 0
+    published = run.student / UNET_FILE
+    assert command(*words, tiny_sdxl, "--student", published) == 0
+    assert out.is_file()
+    assert command(*words, tmp_path / "gone", "--student", published) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"--model {tmp_path / 'gone'}, with the weights of --onto for its own, ")
+    assert "distillkit-sweep" not in err
+    assert [path.name for path in tmp_path.glob("distillkit-sweep*")] == []
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from distillkit import api, testing
 from distillkit.examples.refinement import ExampleRefinementConfig
 from distillkit.examples.teacher import ExampleTeacherConfig
-from distillkit.recipe.schema import AdamWConfig, OptimConfig, StudentAdamWConfig
+from distillkit.recipe.schema import AdamWConfig, OptimConfig, RunConfig, StudentAdamWConfig
 from distillkit.runs.folder import read_log
 from distillkit.training.models.batch import LazyTrainBatch
 from distillkit.training.state import state_tensors
@@ -51,16 +51,18 @@ def loss_with(denoiser: Any, guidance: float) -> DistributionMatching:
     return loss
 
 
-def batch_of(fake_BCHW: Tensor, cond: float = 0.0) -> LazyTrainBatch:
+def batch_of(fake_BCHW: Tensor, cond: float = 0.0, first: int = 0) -> LazyTrainBatch:
+    """The pictures from number `first` on; the gradient stays in `batch.fake_BCHW.grad`."""
     count = len(fake_BCHW)
     return LazyTrainBatch(
+        iteration=0,
         x_T_BCHW=fake_BCHW,
         cond=Condition({"told": torch.full((count, 2), cond)}),
         null=Condition({"told": torch.zeros(count, 2)}),
-        real_BCHW=fake_BCHW,
-        fake_BCHW=fake_BCHW,
+        make_real=lambda: fake_BCHW,
+        make_fake=lambda: fake_BCHW,
         steps=1,
-        positions=range(count),
+        positions=range(first, first + count),
         seed=0,
     )
 
@@ -72,29 +74,75 @@ def test_student_moves_from_its_own_score_to_the_teachers() -> None:
     """
     loss = loss_with(Constant(1.0), guidance=1.0)
     x = torch.full((2, 4, 8, 8), 3.0, requires_grad=True)
-    value = loss.student(batch_of(x))
+    batch = batch_of(x)
+    value = loss.student(batch)
     value.backward()
     assert abs(float(value.detach()) - 0.125) < 1e-6
-    torch.testing.assert_close(x.grad, torch.full_like(x, 0.5 / x.numel()))
+    torch.testing.assert_close(batch.fake_BCHW.grad, torch.full_like(x, 0.5 / x.numel()))
 
 
 def test_guidance_extrapolates_the_teachers_score() -> None:
     """Told 1, null 0, guidance 3: real = 0 + 3 * (1 - 0) = 3; fake 2, x = 4: g = (2 - 3) / 1."""
     loss = loss_with(MeanOfCondition(0.0), guidance=3.0)
     x = torch.full((1, 4, 8, 8), 4.0, requires_grad=True)
-    loss.student(batch_of(x, cond=1.0)).backward()
-    assert x.grad is not None
-    torch.testing.assert_close(x.grad, torch.full_like(x, -1.0 / x.numel()))
+    batch = batch_of(x, cond=1.0)
+    loss.student(batch).backward()
+    assert batch.fake_BCHW.grad is not None
+    torch.testing.assert_close(batch.fake_BCHW.grad, torch.full_like(x, -1.0 / x.numel()))
 
 
 def test_fake_score_learns_and_student_gets_no_gradient_from_that() -> None:
     teacher = ExampleTeacherConfig().build()
     loss = DistributionMatching(teacher, low=20, high=980, guidance=1.0)
     x = torch.randn(2, 4, 8, 8, requires_grad=True)
-    loss.critic(batch_of(x)).backward()
+    batch = batch_of(x)
+    loss.critic(batch).backward()
+    assert batch.fake_BCHW.grad is None
     assert x.grad is None
     assert all(p.grad is not None for p in loss.fake_score.module.parameters())
     assert all(p.grad is None for p in teacher.denoiser.module.parameters())
+
+
+def test_draws_do_not_depend_on_the_split_into_micro_batches() -> None:
+    """Six pictures in one batch, and in batches of one, two and three: the mean of the terms.
+
+    Both players' terms are means over pictures, so those of the parts add up by their size.
+    """
+    teacher = ExampleTeacherConfig().build()
+    loss = DistributionMatching(teacher, low=20, high=980, guidance=1.0)
+    for p in loss.fake_score.module.parameters():  # not the teacher's: else g is zero
+        p.data.mul_(0.5)
+    x_BCHW = torch.randn(6, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    x_BCHW.requires_grad_()
+    for player in (loss.critic, loss.student):
+        whole = player(batch_of(x_BCHW, first=12))
+        parts = [
+            len(rows) / 6 * player(batch_of(x_BCHW[rows.start : rows.stop], first=12 + rows.start))
+            for rows in (range(1), range(1, 3), range(3, 6))
+        ]
+        torch.testing.assert_close(torch.stack(parts).sum(), whole, rtol=1e-5, atol=1e-7)
+        other = player(batch_of(x_BCHW, first=13))
+        assert abs(float((other - whole).detach())) > 1e-4 * abs(float(whole.detach()))
+
+
+def test_micro_batches_of_a_run_equal_one_batch(tmp_path: Path) -> None:
+    """First moments, (1 - 0.9) * gradient, of student, heads and fake score."""
+    adam = {"betas": (0.9, 0.99)}
+    optim = OptimConfig(
+        student=StudentAdamWConfig(lr=1e-3, **adam), critic=AdamWConfig(lr=1e-2, **adam)
+    )
+    moments = []
+    for run in (RunConfig(batch=6), RunConfig(batch=2, accumulate=3)):
+        losses = (DistributionMatchingConfig(), HingeConfig(weight=0.1))
+        recipe = testing.recipe(*losses, optim=optim, run=run)
+        made = api.prepare(recipe, tmp_path, accelerator=Accelerator(cpu=True))
+        made.step(0)
+        saved = everything(made)
+        moments.append({k: v for k, v in saved.items() if k.endswith("exp_avg")})
+    whole, parts = moments
+    assert whole.keys() == parts.keys()
+    for name, moment in whole.items():
+        torch.testing.assert_close(parts[name], moment, rtol=1e-3, atol=1e-7)
 
 
 def everything(run: Trainer) -> dict[str, Tensor]:

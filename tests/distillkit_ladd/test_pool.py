@@ -31,7 +31,8 @@ def test_a_run_trains_every_head(tmp_path: Path) -> None:
         ContinuousPoolConfig(width=16), ExampleRefinementConfig(iterations=20), refresh=None
     )
     run = api.prepare(recipe, tmp_path, accelerator=Accelerator(cpu=True))
-    heads: nn.ModuleList = run.state.critics.pool.heads
+    [critic] = run.state.critics
+    heads: nn.ModuleList = critic.pool.heads
     before = {name: p.detach().clone() for name, p in heads.named_parameters()}
     run.train()
     weights = [name for name in before if name.endswith("weight")]

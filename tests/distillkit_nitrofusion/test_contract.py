@@ -14,6 +14,7 @@ from distillkit_nitrofusion.plugin import distillkit_register_losses
 from distillkit_nitrofusion.pool import DynamicPoolConfig, StaticPoolConfig
 from distillkit_nitrofusion.refinement import BottomUpConfig, FixedConfig
 from distillkit_nitrofusion.refresh import (
+    AccuracyRefreshConfig,
     NeverRefreshConfig,
     OldestRefreshConfig,
     RandomRefreshConfig,
@@ -22,9 +23,13 @@ from distillkit_nitrofusion.refresh import (
 PARTS: list[ComponentConfig] = [
     DynamicPoolConfig(width=16, depth=1, timesteps=[10, 500]),
     DynamicPoolConfig(width=16, draw="all", levels=[1], zero_init=False),
+    DynamicPoolConfig(width=16, depth=1, timesteps=[10, 500], draw="per-picture"),
+    DynamicPoolConfig(width=16, depth=1, timesteps=[10, 500], draw_heads="all"),
     StaticPoolConfig(width=16),
     RandomRefreshConfig(fraction=0.1),
+    RandomRefreshConfig(updates_per_life=5),
     OldestRefreshConfig(every=2),
+    AccuracyRefreshConfig(fraction=0.1),
     NeverRefreshConfig(),
     BottomUpConfig(stages={1: 30, 2: 20, 4: 20}),
     FixedConfig(steps=2, iterations=5),
@@ -52,12 +57,22 @@ def test_part(config: ComponentConfig) -> None:
         ),
         (StaticPoolConfig(width=16, depth=1), OldestRefreshConfig(), WassersteinConfig()),
         (
+            DynamicPoolConfig(width=16, depth=1, timesteps=[10, 500], draw="per-picture"),
+            RandomRefreshConfig(updates_per_life=2),
+            HingeConfig(r1=ApproximateR1Config(), r2=ApproximateR1Config()),
+        ),
+        (
+            DynamicPoolConfig(width=16, depth=1, timesteps=[10, 500], draw_heads="all"),
+            AccuracyRefreshConfig(fraction=0.2, min_updates=1),
+            HingeConfig(ramp=3),
+        ),
+        (
             BottomUpConfig(stages={1: 2, 2: 2, 4: 2}),
             HingeConfig(),
             RegressionConfig(norm="pseudo-huber"),
         ),
     ],
-    ids=["dynamic", "static", "bottom-up"],
+    ids=["dynamic", "static", "per-picture", "whole slots", "bottom-up"],
 )
 def test_a_run(parts: tuple[ComponentConfig, ...]) -> None:
     testing.check_run(*parts)

@@ -50,6 +50,10 @@ class MadeUpBatch:
         self.asked.append(sigma)
         return [torch.tensor([[1.5, 1.0]], requires_grad=True), torch.full((1, 1), 2.0)]
 
+    def perturbed_fake_logits(self, sigma: float) -> list[Tensor]:
+        self.asked.append(-sigma)
+        return [torch.tensor([[0.0, -1.0]], requires_grad=True), torch.zeros(1, 1)]
+
 
 def build(config: object) -> object:
     return config.build(teacher=None, student=None)
@@ -87,6 +91,34 @@ def test_approximate_r1() -> None:
     assert loss.critic(batch).item() == 5.375
     assert batch.asked == ["critic", 0.25]
     assert loss.student(batch).item() == 1.25
+
+
+def test_approximate_r2_is_that_of_the_fakes() -> None:
+    """Squares: first head 0 and 4, mean 2; second 1. Mean over heads 1.5, times 4: 6.
+
+    Added to the hinge's 0.75: 6.75; with R1 of 2 * 2.3125 too, 11.375.
+    """
+    batch = MadeUpBatch()
+    assert build(HingeConfig(r2={"weight": 4, "sigma": 0.5})).critic(batch).item() == 6.75
+    assert batch.asked == ["critic", -0.5]
+    both = HingeConfig(r1={"weight": 2, "sigma": 0.25}, r2={"weight": 4, "sigma": 0.5})
+    assert build(both).critic(batch).item() == 11.375
+
+
+def test_heads_count_by_the_pictures_that_they_judge() -> None:
+    """One picture with logit 0: critic 2. Three with real 1, fake 0: critic 1. Mean of four: 1.25.
+
+    The student's: 0 and -0; with fakes of -1 for the three it is 3/4. R1: (4 + 3 * 0) / 4 * 2 = 2.
+    """
+    batch = MadeUpBatch()
+    batch.real, batch.fake = [torch.zeros(1, 2), torch.ones(3, 2)], [torch.zeros(1, 2)] * 2
+    batch.fake[1] = torch.zeros(3, 2)
+    assert build(HingeConfig()).critic(batch).item() == 1.25
+    batch.fake[1] = -torch.ones(3, 2)
+    assert build(HingeConfig()).student(batch).item() == 0.75
+    batch.perturbed_real_logits = lambda sigma: [torch.full((1, 2), 2.0), torch.ones(3, 2)]
+    batch.fake[1] = torch.zeros(3, 2)
+    assert build(HingeConfig(r1={"weight": 2})).critic(batch).item() == 1.25 + 2
 
 
 def test_approximate_r1_moves_both_sides() -> None:

@@ -73,6 +73,60 @@ def test_a_panel_of_all_timesteps() -> None:
     assert len(panel.head_ids) == 120
 
 
+@pytest.mark.parametrize("draw", ["one", "all", "per-picture"])
+def test_whole_slots_are_drawn_where_asked(draw: str) -> None:
+    """Four heads of each slot: 40 a view and t*, numbered slot by slot."""
+    fields = {"width": 16, "depth": 1, "draw": draw}
+    whole = DynamicPoolConfig(draw_heads="all", **fields).build(TEN, seed=0).draw(5, seeded(3))
+    single = DynamicPoolConfig(**fields).build(TEN, seed=0).draw(5, seeded(3))
+    assert len(whole.views) == len(single.views)
+    for judged, one in zip(whole.views, single.views, strict=True):
+        assert (judged.view, judged.rows) == (one.view, one.rows)
+        assert torch.equal(judged.t_B, one.t_B)
+        slots = [drawn.head // 4 for drawn in one.heads]
+        assert [drawn.head for drawn in judged.heads] == [
+            4 * s + k for s in slots for k in range(4)
+        ]
+        assert [drawn.level for drawn in judged.heads] == [i for i in range(10) for _ in range(4)]
+
+
+def test_a_panel_per_picture_shares_the_pictures_among_the_timesteps() -> None:
+    """Each picture has one t*; its heads are of that t*'s slots; each view has all pictures."""
+    pool = DynamicPoolConfig(width=16, depth=1, draw="per-picture").build(TEN, seed=0)
+    panel = pool.draw(9, seeded(0))
+    for v, name in enumerate(VIEWS):
+        mine = [judged for judged in panel.views if judged.view.name == name]
+        assert sorted(row for judged in mine for row in judged.rows) == list(range(9))
+        for judged in mine:
+            [t] = {*judged.t_B.tolist()}
+            assert len(judged.t_B) == len(judged.rows)
+            assert list(judged.rows) == sorted(judged.rows)
+            assert [drawn.head // 4 for drawn in judged.heads] == [
+                (v * 4 + TIMES.index(t)) * 10 + i for i in range(10)
+            ]
+    rows = {(judged.view.name, int(judged.t_B[0])): judged.rows for judged in panel.views}
+    assert all(rows[name, t] == rows[VIEWS[0], t] for name, t in rows)
+
+
+def test_timesteps_per_picture_are_even() -> None:
+    """4,000 pictures: each t* 1,000 times, std 27."""
+    pool = DynamicPoolConfig(width=16, depth=1, views=["global-cond"], draw="per-picture")
+    panel = pool.build((8,), seed=0).draw(4000, seeded(0))
+    counts = {int(judged.t_B[0]): len(judged.t_B) for judged in panel.views}
+    assert set(counts) == set(TIMES)
+    assert all(abs(count - 1000) < 4 * 27 for count in counts.values())
+
+
+def test_a_draw_of_one_timestep_is_the_one_that_published_runs_had(paper: Pool) -> None:
+    """The generator's first number is t*, the next ones the heads, view by view."""
+    rng = seeded(11)
+    t = int(torch.randint(4, (), generator=rng))
+    picks = torch.randint(4, (3, 1, 10), generator=rng).flatten().tolist()
+    panel = paper.draw(2, seeded(11))
+    assert {int(judged.t_B[0]) for judged in panel.views} == {TIMES[t]}
+    assert [drawn.head % 4 for judged in panel.views for drawn in judged.heads] == picks
+
+
 def test_draws_are_even(paper: Pool) -> None:
     """4,000 panels: each t* 1,000 times (std 27), each head 4,000 / 4 / 4 = 250 times (std 15)."""
     times: Counter[int] = Counter()

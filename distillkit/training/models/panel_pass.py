@@ -44,23 +44,25 @@ class PanelPass:
 
     @cached_property
     def critic_logits(self) -> list[HeadLogits]:
-        """Logits whose gradients reach the drawn heads and nothing else."""
+        """Logits whose gradients reach the drawn heads and a backbone that trains, no more."""
         # The fake is detached: this loss must not reach the student.
-        return [
-            self._logits(
-                judged,
-                drawn,
-                real_BK=self._run(head, self._real_maps[v][drawn.level]),
-                fake_BK=self._run(head, self._fake_maps[v][drawn.level].detach()),
-            )
-            for v, judged, drawn, head in self._drawn_heads()
-        ]
+        with torch.enable_grad():
+            return [
+                self._logits(
+                    judged,
+                    drawn,
+                    real_BK=self._run(head, self._real_maps[v][drawn.level]),
+                    fake_BK=self._run(head, self._detached_fake_maps[v][drawn.level]),
+                )
+                for v, judged, drawn, head in self._drawn_heads()
+            ]
 
     @property
     def is_judged(self) -> bool:
         """Whether a loss has asked for the critic's logits."""
         return "critic_logits" in self.__dict__
 
+    @torch.enable_grad()
     def student_logits(self, fresh: bool) -> list[HeadLogits]:
         """Logits whose gradients reach the student through `fake_BK` and nothing else.
 
@@ -68,6 +70,9 @@ class PanelPass:
         computed again; otherwise they still hold.
         """
         logits = []
+        if fresh and self._backbone_trains:
+            for name in ("_real_maps", "_fake_maps"):  # of weights that are no longer there
+                self.__dict__.pop(name, None)
         before = [None] * sum(1 for _ in self._drawn_heads()) if fresh else self.critic_logits
         for (v, judged, drawn, head), seen in zip(self._drawn_heads(), before, strict=True):
             # With detached weights the gradient passes through the head and stays out of it.
@@ -86,8 +91,8 @@ class PanelPass:
 
     def perturbed(self, which: str, sigma: float) -> list[Tensor]:
         """Logits of the real or fake pictures, perturbed after noising to t*: a backbone pass."""
-        with torch.no_grad():
-            x_0_BCHW = self.real() if which == "real" else self.fake()
+        x_0_BCHW = (self.real() if which == "real" else self.fake()).detach()
+        with torch.set_grad_enabled(self._backbone_trains):
             maps = self._maps(x_0_BCHW, sigma)
         return [
             self._run(head, maps[v][drawn.level]).float()
@@ -116,25 +121,42 @@ class PanelPass:
         )
 
     def _drawn_heads(self) -> Iterator[tuple[int, JudgedView, DrawnHead, nn.Module]]:
-        """Every drawn head with the index of its view in the panel."""
+        """Every drawn head that judges a picture, with the index of its view in the panel."""
         for v, judged in enumerate(self.panel.views):
-            for drawn in judged.heads:
+            for drawn in judged.heads if judged.rows != () else ():
                 yield v, judged, drawn, self.critic.pool.heads[drawn.head]
 
     @cached_property
+    def _backbone_trains(self) -> bool:
+        modules = self.critic.backbone.modules()
+        return any(p.requires_grad for module in modules for p in module.parameters())
+
+    @cached_property
     def _real_maps(self) -> Maps:
-        with torch.no_grad():
+        with torch.set_grad_enabled(self._backbone_trains):
             return self._maps(self.real())
 
     @cached_property
     def _fake_maps(self) -> Maps:
-        return self._maps(self.fake())
+        with torch.enable_grad():
+            return self._maps(self.fake())
 
     @cached_property
-    def _windows(self) -> list[tuple[Window, Tensor]]:
-        """Each view's crop and noise. Real and fake share them: they are paired by x_T."""
-        shape = self.real().shape[1:]
-        return [self._window(v, judged, shape) for v, judged in enumerate(self.panel.views)]
+    def _detached_fake_maps(self) -> Maps:
+        """What the heads learn on. A backbone that trains is run for it once more: its gradients
+        here are the critics', and those through `_fake_maps` the student's."""
+        if self._backbone_trains:
+            return self._maps(self.fake().detach())
+        return [[level_map.detach() for level_map in levels] for levels in self._fake_maps]
+
+    @cached_property
+    def _windows(self) -> dict[int, tuple[Window, Tensor]]:
+        """Crop and noise of each view that judges a picture, by the view's index in the panel.
+
+        Real and fake share them: they are paired by x_T.
+        """
+        views, shape = enumerate(self.panel.views), self.real().shape[1:]
+        return {v: self._window(v, judged, shape) for v, judged in views if judged.rows != ()}
 
     def _window(self, v: int, judged: JudgedView, shape: Sequence[int]) -> tuple[Window, Tensor]:
         generators = [self._generator("look", p, v) for p in self._positions(judged)]
@@ -146,9 +168,9 @@ class PanelPass:
     def _maps(self, x_0_BCHW: Tensor, sigma: float = 0.0) -> Maps:
         """Feature maps. Views of one size pass through the backbone together."""
         sizes: dict[tuple[int, int], list[int]] = {}
-        for v, (window, _) in enumerate(self._windows):
+        for v, (window, _) in self._windows.items():
             sizes.setdefault((window.height, window.width), []).append(v)
-        maps: Maps = [[] for _ in self._windows]
+        maps: Maps = [[] for _ in self.panel.views]
         for together in sizes.values():
             counts = [len(self._windows[v][1]) for v in together]
             for level_map in self._backbone_pass(x_0_BCHW, together, sigma):

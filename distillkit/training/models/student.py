@@ -48,6 +48,15 @@ class Student:
     schedule: NoiseSchedule
     timestep_shift: int
 
+    def __post_init__(self) -> None:
+        first = shifted(noise_grid(1, len(self.schedule))[0], self.timestep_shift)
+        if not self.schedule.defines_x_0(first, self.network.prediction):
+            raise UserError(
+                f"student.timestep_shift: {self.timestep_shift} runs the network at timestep "
+                f"{first}, where this schedule leaves no signal (zero terminal SNR) and a network "
+                "that predicts epsilon says nothing of x_0; take a smaller shift"
+            )
+
     def x_0(self, x_t_BCHW: Tensor, t: int, cond: Condition) -> Tensor:
         """The network's prediction of x_0 from x_t: it is run, and its output converted, at the
         shifted timestep."""

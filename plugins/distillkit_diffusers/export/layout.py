@@ -53,8 +53,18 @@ class SDXLLayout:
         """The pipeline, with `weights` for its UNet's."""
         from distillkit_diffusers.configs import SDXLTeacherConfig
 
-        fields = {"model": model, "unet": weights, "dtype": dtype}
+        fields = {"model": model, "unet": weights, "dtype": dtype, "config": _configs_beside(model)}
         return SDXLTeacherConfig.model_validate(fields).build()
+
+
+def _configs_beside(model: str) -> str | None:
+    """For a single-file checkpoint in a run's folder: the run's published pipeline, which has the
+    configs that the file lacks."""
+    file = Path(model).expanduser()
+    if not file.is_file():
+        return None
+    places = [place for up in file.resolve().parents[:3] for place in (up, up / "student")]
+    return next((str(p) for p in places if (p / "model_index.json").is_file()), None)
 
 
 def _read_json(path: Path) -> dict[str, object]:

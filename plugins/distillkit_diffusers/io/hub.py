@@ -63,6 +63,25 @@ class Asset:
         return named and (len(parts) > 2 if self.kind == "file" else len(parts) == 2)
 
 
+def teacher_assets(
+    model: str,
+    variant: str | None = None,
+    *,
+    unet: str | None = None,
+    lora: str | None = None,
+    vae: str | None = None,
+    config: str | None = None,
+) -> list[Asset]:
+    """What a teacher is loaded from; arguments as in `SDXLTeacherConfig`."""
+    single = model.endswith((".safetensors", ".ckpt"))
+    assets = [Asset("teacher.model", model, "file" if single else "pipeline", variant)]
+    assets += [Asset("teacher.config", config, "pipeline")] if config else []
+    assets += [Asset("teacher.vae", vae, "vae")] if vae else []
+    assets += [Asset("teacher.unet", unet, "file")] if unet else []
+    assets += [Asset("teacher.lora", lora, "file")] if lora else []
+    return assets
+
+
 def locate(assets: Sequence[Asset]) -> list[Path]:
     """The assets' paths on this machine, downloaded where necessary and possible.
 
@@ -143,10 +162,16 @@ def _list_missing(missing: Sequence[tuple[Asset, str]]) -> str:
             )
             lines.append(f"    --set {asset.field}={path}")
         else:
-            hub_form = (
-                "hub id (owner/repo)"
-                if asset.kind != "file"
-                else "file on the hub (owner/repo/file)"
-            )
-            lines.append(f"    set {asset.field} to a path that exists, or to a {hub_form}")
+            lines.append(f"    {not_there(asset)}")
+        if asset.variant:
+            owner = asset.field.partition(".")[0]
+            lines.append(f"    or leave {owner}.variant out, if there are no such files")
     return "\n".join(lines)
+
+
+def not_there(asset: Asset) -> str:
+    """What to do about a path that does not exist."""
+    hub_form = "hub id (owner/repo)"
+    if asset.kind == "file":
+        hub_form = "file on the hub (owner/repo/file)"
+    return f"set {asset.field} to a path that exists, or to a {hub_form}"

@@ -13,7 +13,8 @@ import torch
 
 from distillkit.errors import UserError
 from distillkit.exchange import shift_of_file
-from distillkit_diffusers.io.hub import Asset, first_line, locate
+from distillkit_diffusers.io.hub import Asset, first_line, locate, teacher_assets
+from distillkit_diffusers.io.model_configs import missing_variant
 from distillkit_diffusers.io.single_file import load_single_file
 from distillkit_diffusers.io.tensor_names import what_is
 from distillkit_diffusers.io.weights import keys_of, replace_weights
@@ -35,12 +36,7 @@ def load_pipeline(
 
     Raises `UserError` for files that are missing or of the wrong kind.
     """
-    single = model.endswith((".safetensors", ".ckpt"))
-    assets = [Asset("teacher.model", model, "file" if single else "pipeline", variant)]
-    assets += [Asset("teacher.config", config, "pipeline")] if config else []
-    assets += [Asset("teacher.vae", vae, "vae")] if vae else []
-    assets += [Asset("teacher.unet", unet, "file")] if unet else []
-    assets += [Asset("teacher.lora", lora, "file")] if lora else []
+    assets = teacher_assets(model, variant, unet=unet, lora=lora, vae=vae, config=config)
     paths = {asset.field: path for asset, path in zip(assets, locate(assets), strict=True)}
     path = paths["teacher.model"]
     with no_progress_bars():
@@ -155,6 +151,8 @@ def _load_folder(asset: Asset, folder: Path, dtype: torch.dtype) -> Any:
         raise UserError(
             f"{asset.field}: {folder} is a {class_name}, and a StableDiffusionXLPipeline is needed"
         )
+    if flaw := missing_variant(folder, asset.variant):
+        raise UserError(f"{asset.field.partition('.')[0]}.variant: {flaw}")
     try:
         return StableDiffusionXLPipeline.from_pretrained(
             folder,

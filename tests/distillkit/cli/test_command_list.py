@@ -10,6 +10,6 @@ from distillkit import cli
 
 
 def test_every_file_of_the_folder_is_a_command() -> None:
-    files = {module.name for module in iter_modules(cli.__path__) if module.name[0] != "_"}
+    files = {module.name for module in iter_modules(cli.__path__) if not module.ispkg}
     command = typer.main.get_command(cli.build())
     assert set(command.commands) == files  # type: ignore[attr-defined]

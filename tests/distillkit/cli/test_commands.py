@@ -8,15 +8,17 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from distillkit import __version__
 from distillkit.cli import main
-from distillkit.registry.entry_points import BrokenPlugin
+from distillkit.hookspecs import hookimpl
+from distillkit.registry.entry_points import BrokenPlugin, Installed, register
 from distillkit.registry.registry import Origin
-from tests.distillkit.fakes import RECIPE, fake_plugins
+from tests.distillkit.fakes import RECIPE, RandomRefresh, fake_plugins
 
 HEAVY = {"torch", "numpy", "diffusers", "transformers", "accelerate", "PIL", "matplotlib", "jinja2"}
 
@@ -28,6 +30,7 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     found.broken.append(BrokenPlugin(Origin("theirs", "distillkit-theirs", "2.0"), "no licence"))
     monkeypatch.setattr("distillkit.registry.entry_points.installed", lambda: found)
     monkeypatch.setattr("distillkit.recipe.load.installed", lambda: found)
+    monkeypatch.setattr("distillkit.recipe.preflight.installed", lambda: found)
 
 
 @pytest.fixture
@@ -79,12 +82,44 @@ def test_check_shows_what_a_valid_recipe_says(
     assert f"{recipe} is valid." in out
     for words in (
         "refresh random fraction=0.5",
-        "losses.1 distance weight=1.0, power=l1",
+        "losses.1 distance weight=1.0, ramp=0, power=l1",
         "refinement fake stages={1: 600, 2: 200}",
         "optim student=(lr=1e-05, betas=[0.0, 0.99], weight_decay=0.0, clip=none",
         "seed=3",
     ):
         assert words in out
+
+
+def test_check_says_which_package_and_version_brings_each_part(
+    recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("check", str(recipe)) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    for part in ("prompts list", "pool fake", "refresh random", "loss hinge", "metrics example"):
+        assert lines.count(f"{part} fakes (fakes 1.0)") == 1
+
+
+def test_plugins_list_tells_of_a_name_that_two_bring(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, recipe: Path
+) -> None:
+    """And a recipe that uses it is refused with the same sentence."""
+    found = Installed()
+    for name in ("mine", "yours"):
+        module = SimpleNamespace(distillkit_register_refreshes=hookimpl(lambda: [RandomRefresh]))
+        register(found, module, Origin(name, f"distillkit-{name}", "1.0"))
+    for module in ("registry.entry_points", "recipe.load", "recipe.preflight"):
+        monkeypatch.setattr(f"distillkit.{module}.installed", lambda: found)
+    sentence = (
+        "refresh 'random' is brought by plugin 'mine' (distillkit-mine 1.0) and by plugin 'yours' "
+        "(distillkit-yours 1.0). Uninstall one of them, or leave one out with "
+        "DISTILLKIT_DISABLED_PLUGINS"
+    )
+    assert run("plugins", "list") == 0
+    assert sentence in " ".join(capsys.readouterr().out.split())
+    assert run("check", str(recipe)) == 2
+    assert f"{recipe}:7:11: refresh.type: {sentence}" in capsys.readouterr().err
+    assert run("plugins", "show", "random") == 2
+    assert capsys.readouterr().err == f"{sentence}\n"
 
 
 def test_check_says_everything_that_is_wrong_and_exits_with_2(
@@ -169,7 +204,7 @@ def test_recipes_copy_makes_a_recipe_that_editors_check(
 
 
 QUICK = ["--help", "plugins list", "plugins --help", "recipes list"]
-QUICK += ["plugins show bottom-up", "schema", "recipes show nitro_vibrant"]
+QUICK += ["plugins show bottom-up", "schema", "recipes show nitro_vibrant", "check nitro_shapes"]
 
 
 @pytest.mark.parametrize("command", QUICK)

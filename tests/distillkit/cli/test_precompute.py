@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
+from distillkit import atomic
 from distillkit.cli import build, main
 from distillkit.errors import UserError
 
@@ -37,9 +38,24 @@ def test_it_fills_what_training_and_evaluation_read_and_then_has_nothing_to_do(
         assert words in done.output
     shards = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.safetensors")}
     assert len(shards) == 4  # two of training's six samples, one of each set of four
+    torn = tmp_path / f".samples-00000008.safetensors.{atomic._host()}.4194305.part"
+    torn.write_bytes(bytes(3_000_000))  # of a process that is gone
     again = CliRunner().invoke(build(), command)
     assert again.exit_code == 0, again.output
+    assert "Removed 3.0 MB of unfinished files" in again.output
+    assert not torn.exists()
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.safetensors")} == shards
+
+
+def test_what_the_teacher_lacks_is_told_before_anything_is_loaded() -> None:
+    """What only training needs is not asked for."""
+    sets = ("samples.cache=x", "teacher={type: sdxl, model: ./gone}", "student.start=./gone.bin")
+    command = ["precompute", "recipes/nitro_shapes.yaml"]
+    command += [word for each in sets for word in ("--set", each)]
+    with pytest.raises(UserError) as caught:
+        CliRunner().invoke(build(), command, catch_exceptions=False)
+    [line] = str(caught.value).splitlines()
+    assert "teacher.model: './gone' is not on this machine; set teacher.model to" in line
 
 
 def test_a_recipe_without_a_cache_is_refused() -> None:

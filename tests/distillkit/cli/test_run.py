@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from safetensors import safe_open
 
+import distillkit
 from distillkit.cli import main
 from distillkit.cli.terminal.progress import ProgressCallback
 from distillkit.examples.metrics import ExampleMetricsConfig
@@ -42,8 +47,12 @@ def command(*words: str) -> int:
 def test_a_run_prints_where_it_is_how_it_goes_and_what_came_out(recipe: str, capsys: Any) -> None:
     assert command("run", recipe, "--out", "here", "--set", "run.seed=2") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[:3] == ["Recipe  mine.yaml", "Run     here", lines[2]]
-    assert lines[2].startswith("Device  ")
+    assert lines[:2] == ["Recipe  mine.yaml", "Run     here"]
+    parts = [line for line in lines if line.startswith("Parts   ")]
+    version = distillkit.__version__
+    nitro = "pool dynamic, refresh random, loss hinge, refinement bottom-up"
+    assert f"Parts   nitrofusion (distillkit {version}): {nitro}" in parts
+    assert lines[2 + len(parts)].startswith("Device  ")
     last = next(line for line in lines if line.startswith("training 6/6"))
     for words in ("2-step", "it/s", "student", "critic", "critics right", "ETA 0:00"):
         assert words in last
@@ -65,31 +74,57 @@ def test_a_run_that_is_stopped_says_how_to_continue_and_resumes(
 
     with monkeypatch.context() as patch:
         patch.setattr(ProgressCallback, "on_iteration", stop)
-        assert command("run", recipe, "--out", "here") == 130
+        assert command("run", recipe, "--out", "a run", "--set", "run.seed=4") == 130
     stopped = capsys.readouterr().out
     assert "Stopped; saved after iteration 3. Continue with" in stopped
-    assert "  distillkit run mine.yaml --out here --resume\n" in stopped
-    assert command("run", recipe, "--out", "here", "--resume") == 0
+    hint = stopped.splitlines()[-1]
+    assert hint == "  distillkit run 'a run/recipe.yaml' --out 'a run' --resume"
+    assert command(*shlex.split(hint)[1:]) == 0
     assert "Resuming from iteration 3.\n" in capsys.readouterr().out
 
 
-def test_without_a_folder_a_run_goes_under_runs_and_the_newest_is_resumed(
+def test_without_a_folder_a_run_goes_under_runs_and_this_recipes_newest_is_resumed(
     recipe: str, capsys: Any
 ) -> None:
+    """Whatever its folder is called; what another recipe began there is passed over."""
     assert command("run", recipe, "--resume") == 2
-    assert capsys.readouterr().err == "There is no run of mine under runs/ to resume.\n"
-    assert command("run", recipe) == 0
+    assert capsys.readouterr().err == "There is no run of mine.yaml under runs/ to resume.\n"
+    assert command("run", recipe, "--set", "run.batch=3") == 0
     [made] = Path("runs").iterdir()
     assert made.name.startswith("mine-20")
-    made.rename("runs/mine-20990101-000000")
-    for older, name in (("runs/mine-20980101-000000", "recipe.yaml"), ("runs/mine-2100", "log")):
-        Path(older).mkdir()
-        (Path(older) / name).write_text("")
     capsys.readouterr()
-    assert command("run", recipe, "--resume") == 0
+    assert command("run", recipe, "--set", "run.batch=3", "--set", "run.seed=1", "--resume") == 2
+    said = f"There is no run of mine.yaml under runs/ to resume; the nearest is {made}, with "
+    assert capsys.readouterr().err == f"{said}run.seed: 0 -> 1.\n"
+    made = made.rename("runs/called otherwise")
+    shutil.copytree(made, "runs/older")
+    os.utime("runs/older/recipe.yaml", (0, 0))
+    for name, text in (("mine-20990101-000000", "run: {batch: 3}"), ("mine-2100", "[")):
+        Path("runs", name).mkdir()
+        Path("runs", name, "recipe.yaml").write_text(text)
+    Path("runs/mine-2101").mkdir()
+    assert command("run", recipe, "--set", "run.batch=3", "--resume") == 0
     out = capsys.readouterr().out
-    assert "Run     runs/mine-20990101-000000\n" in out
+    assert "Run     runs/called otherwise\n" in out
     assert "Resuming from iteration 6.\n" in out
+
+
+def test_two_runs_do_not_meet_in_one_folder(recipe: str, capsys: Any, tmp_path: Path) -> None:
+    """The other process holds the folder as a run does, from before its recipe is written."""
+    code = (
+        "import sys, pathlib, distillkit.runs.folder as f\n"
+        "with f.RunFolder(pathlib.Path('here')).locked():\n"
+        "    print('held', flush=True); sys.stdin.read()\n"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], **pipes) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        assert command("run", recipe, "--out", "here") == 2
+        assert "here is in use by another run; wait for it, stop" in capsys.readouterr().err
+        assert not Path("here/recipe.yaml").exists()
+        other.communicate()
+    assert command("run", recipe, "--out", "here") == 0
 
 
 def test_folders_that_will_not_do_are_told(recipe: str, capsys: Any) -> None:
@@ -98,7 +133,7 @@ def test_folders_that_will_not_do_are_told(recipe: str, capsys: Any) -> None:
     assert "here holds a run already: continue it with --resume" in capsys.readouterr().err
     assert command("run", recipe, "--out", "here", "--resume", "--set", "run.seed=5") == 2
     err = capsys.readouterr().err
-    assert "here was started with other numbers than mine.yaml gives." in err
+    assert "here was started with other numbers than mine.yaml gives: run.seed: 0 -> 5. To" in err
     assert "distillkit run here/recipe.yaml --out here --resume" in err
 
 

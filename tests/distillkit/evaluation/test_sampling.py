@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from distillkit.atomic import save_tensors
 from distillkit.cli import main
@@ -16,6 +18,7 @@ from distillkit.cli.sample import sample as command
 from distillkit.errors import UserError
 from distillkit.evaluation.sampling import batches, decode, generate, load_student
 from distillkit.recipe.load import dump_recipe
+from distillkit.runs.checkpoint import Checkpoints
 from distillkit.runs.folder import RunFolder
 from distillkit.samples.order import SampleOrder
 from distillkit.samples.pairs import TeacherSamples
@@ -36,7 +39,16 @@ def run(tmp_path: Path, examples_installed: None) -> Path:
     folder.create(dump_recipe(world_recipe()), {}, 1)
     for k, name in enumerate(STAGES, 1):
         save_tensors(folder.snapshot(name), weights(k))
+    log(folder, "student warm-up", *STAGES[1:])
+    folder.student.mkdir()
     return folder.path
+
+
+def log(folder: RunFolder, *phases: str) -> None:
+    """Ten iterations of each phase."""
+    folder.log.unlink(missing_ok=True)
+    for i in range(10 * len(phases)):
+        folder.append_log({"iteration": i, "phase": phases[i // 10]})
 
 
 def student() -> Student:
@@ -66,10 +78,11 @@ def test_batches_cover_the_count_once() -> None:
 def test_the_named_snapshot_or_the_last_stage_is_loaded(
     run: Path, name: str | None, scale: int
 ) -> None:
-    # A copied folder has other dates: the order of the stages counts, not that of the files.
+    # A copied folder has other dates: the log's order counts, not that of the files.
     copy = run.with_name("copy")
-    copy.mkdir()
-    shutil.copy(run / "recipe.yaml", copy / "recipe.yaml")
+    (copy / "student").mkdir(parents=True)
+    for file in ("recipe.yaml", "log.jsonl"):
+        shutil.copy(run / file, copy / file)
     (copy / "snapshots").mkdir()
     for stage in reversed(STAGES):
         shutil.copyfile(RunFolder(run).snapshot(stage), RunFolder(copy).snapshot(stage))
@@ -123,6 +136,7 @@ def test_several_pictures_make_a_grid(run: Path, tmp_path: Path) -> None:
         ({"count": 0}, r"--count 0: at least 1 picture"),
         ({"snapshot": "1-stpe"}, r"no snapshot '1-stpe'; did you mean '1-step'\? snapshots: start"),
         ({"out": Path("a.jpg")}, r"--out a.jpg: the picture is a PNG"),
+        ({"noise": Path("a.pt")}, r"--noise a.pt: let the name end in .safetensors"),
         ({"run": "nowhere"}, r"nowhere is not a run folder: it has no recipe.yaml"),
     ],
 )
@@ -135,8 +149,74 @@ def test_what_can_be_mended_is_a_sentence(run: Path, changes: Any, sentence: str
 
 def test_a_run_that_is_not_far_enough(run: Path) -> None:
     shutil.rmtree(run / "snapshots")
-    with pytest.raises(UserError, match="no snapshot of the student yet: the first is written"):
+    with pytest.raises(UserError, match="no weights of the student yet: the first are saved with"):
         load_student(run)
+
+
+def loaded(run: Path) -> tuple[float, list[str]]:
+    """How large the weights are that an unfinished run gives, and what is said of them."""
+    told: list[str] = []
+    _, _, found = load_student(run, tell=told.append)
+    weight = next(found.network.module.parameters())
+    first = weights(1)["weight"]
+    return round(float((weight / first).mean()), 3), told
+
+
+def test_an_unfinished_run_gives_its_newest_weights_and_says_the_iteration(run: Path) -> None:
+    """Until a stage ends, `start` is the newest snapshot, however old it is."""
+    folder = RunFolder(run)
+    folder.student.rmdir()
+    for name in STAGES[1:]:
+        folder.snapshot(name).unlink()
+    log(folder, "student warm-up", "1-step")
+    checkpoints = Checkpoints(folder.checkpoints, keep=3)
+    unfinished = f"{run} is not finished: "
+    checkpoints.save(6, {"student": weights(7)})
+    assert loaded(run) == (1, [f"{unfinished}this is its snapshot 'start'"])  # of iteration 10
+    checkpoints.save(16, {"student": weights(8)})
+    assert loaded(run) == (8, [f"{unfinished}these are its weights after iteration 16"])
+    checkpoints.save(18, {"student": weights(8), "ema": weights(9)})
+    assert loaded(run) == (9, [f"{unfinished}these are its weights after iteration 18"])
+    (folder.checkpoints / "00000018" / "ema.safetensors").unlink()
+    size, told = loaded(run)
+    assert (size, told[-1]) == (8, f"{unfinished}these are its weights after iteration 16")
+    assert "00000018 is damaged (ema.safetensors is missing)" in told[0]
+    log(folder, "student warm-up", "1-step", "2-step")
+    save_tensors(folder.snapshot("1-step"), weights(2))  # written after iteration 20
+    assert loaded(run)[0] == 2
+    folder.student.mkdir()
+    assert loaded(run) == (2, [])
+
+
+def test_a_finished_run_needs_teacher_and_student_alone(
+    run: Path, tmp_path: Path, capsys: Any
+) -> None:
+    """All that trained it has left: pool, refresh, losses, refinement, prompts, an old field."""
+    recipe = (run / "recipe.yaml").read_text()
+    gone = re.sub(r"type: (dynamic|random|hinge|bottom-up|list)\b", r"type: gone-\1", recipe)
+    assert gone.count("type: gone-") == 5
+    (run / "recipe.yaml").write_text(gone.replace("requires: []", "requires: [gone]\nold: 1"))
+    words = ["sample", str(run), "a ring", "--out", str(tmp_path / "a.png")]
+    for command in (words, ["export", str(run), "--to", "example"]):
+        with pytest.raises(SystemExit) as ended:
+            main(command)
+        assert not ended.value.code, capsys.readouterr().err
+    assert (tmp_path / "a.png").is_file()
+    assert (run / "exports" / "student-example.safetensors").is_file()
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_the_noise_is_saved_where_it_is_asked_for(run: Path, tmp_path: Path, steps: int) -> None:
+    file = tmp_path / "noise.safetensors"
+    command(str(run), "a ring", tmp_path / "a.png", seed=3, count=2, steps=steps, noise=file)
+    found = load_file(file)
+    _, parts, student = load_student(run)
+    samples = TeacherSamples(parts.teacher, SampleOrder(["a ring"], seed=3))
+    assert torch.equal(found["x_T"], samples.x_T(range(2)))
+    assert found.keys() == ({"x_T"} if steps == 1 else {"x_T", "renoise"})
+    drawn = found.get("renoise", torch.zeros(0, 2, 4, 8, 8))
+    again = student.rollout(found["x_T"], samples.conditions(range(2)), steps, drawn)
+    assert torch.equal(again, generate(student, samples, range(2), steps))
 
 
 def test_a_damaged_and_a_foreign_snapshot(run: Path) -> None:

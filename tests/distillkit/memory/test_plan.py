@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from distillkit.examples.backbone import ExampleBackboneConfig
 from distillkit.memory import fit
 from distillkit.memory.plan import GIB, make_plan, usable
 from distillkit.recipe.load import dump_recipe, load_recipe
@@ -26,12 +27,13 @@ def test_bytes_of_a_plan_are_those_of_a_run(tmp_path: Path) -> None:
     parts = {part.name: part for part in make_plan(recipe).parts}
     run = trainer(recipe, tmp_path)
     state = run.state
-    assert state.critics is not None
+    [critic] = state.critics
     assert state.critic_optimizer is not None
     assert state.ema is not None
-    network, heads = state.student.network.module, state.critics.pool.heads
+    network, heads = state.student.network.module, critic.pool.heads
     [guess] = state.aux_networks
-    drawn = state.head_parameters(state.draw_panel(0).head_ids)  # type: ignore[union-attr]
+    [(_, panel)] = state.draw_panels(0)
+    drawn = critic.parameters(panel.head_ids)
     for p in heads.parameters():  # as when every head has been drawn once
         p.grad = torch.zeros_like(p)
     run.step(0)
@@ -40,7 +42,7 @@ def test_bytes_of_a_plan_are_those_of_a_run(tmp_path: Path) -> None:
         ("heads", heads, drawn),
         ("losses' networks", guess, list(guess.parameters())),
         ("teacher", state.samples.teacher.modules()[0], []),
-        ("backbone", state.critics.backbone.modules()[0], []),
+        ("backbone", critic.backbone.modules()[0], []),
     ):
         assert parts[name].weights == size(list(module.parameters())), name
         assert parts[name].gradients == size(gradients), name
@@ -50,6 +52,31 @@ def test_bytes_of_a_plan_are_those_of_a_run(tmp_path: Path) -> None:
     )
     critics = parts["heads"].optimizer + parts["losses' networks"].optimizer
     assert critics == size([*optimizer_tensors(state.critic_optimizer).values()])
+
+
+@pytest.mark.parametrize("draw", ["one", "per-picture"])
+@pytest.mark.parametrize("updates", ["simultaneous", "alternating"])
+def test_a_plan_counts_every_critic(tmp_path: Path, draw: str, updates: str) -> None:
+    """Two critics, of which the second has a narrower backbone and one head a slot."""
+    one = world_recipe()
+    assert one.pool is not None
+    pool = one.pool.model_copy(update={"draw": draw})
+    fewer = pool.model_copy(update={"heads_per_slot": 1})
+    critics = {
+        "near": {"backbone": ExampleBackboneConfig(), "pool": pool},
+        "far": {"backbone": ExampleBackboneConfig(width=6), "pool": fewer},
+    }
+    optim = one.optim.model_copy(update={"updates": updates})
+    recipe = world_recipe(critics=critics, backbone=None, pool=None, refresh=None, optim=optim)
+    parts = {part.name: part for part in make_plan(recipe).parts}
+    state = trainer(recipe, tmp_path).state
+    heads = [p for critic in state.critics for p in critic.pool.heads.parameters()]
+    frozen = [p for c in state.critics for m in c.backbone.modules() for p in m.parameters()]
+    drawn = [p for c, panel in state.draw_panels(0) for p in c.parameters(panel.head_ids)]
+    assert len(state.critics) == 2
+    assert parts["heads"].weights == size(heads)
+    assert parts["heads"].gradients == size(drawn)
+    assert parts["backbone"].weights == size(frozen)
 
 
 def test_offloaded_heads_leave_the_device_to_the_drawn_ones(tmp_path: Path) -> None:

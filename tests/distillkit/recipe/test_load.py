@@ -56,7 +56,7 @@ def test_a_recipe_round_trips_with_every_socket(tmp_path: Path) -> None:
         ("losses.1.power=l2", "losses.1.power", "l2"),
         ("refinement.stages.2=5", "refinement.stages", {1: 600, 2: 5}),
         ("refinement.stages.4=9", "refinement.stages", {1: 600, 2: 200, 4: 9}),
-        ("metrics=", "metrics", None),
+        ("metrics=", "metrics", ()),
         ("prompts.prompts=[on, 1_0]", "prompts.prompts", ["on", "1_0"]),
         ("pool.timesteps=[1, 2, 3]", "pool.timesteps", (1, 2, 3)),
         ("losses=[{type: hinge}]", "losses", [Hinge()]),

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from typing import Annotated, Literal
 
 import pytest
+from pydantic import AfterValidator, ValidationInfo, field_validator, model_validator
 
+from distillkit.configs import RefreshConfig
+from distillkit.errors import UserError
 from distillkit.recipe.load import RecipeError, load_recipe
 from distillkit.registry.entry_points import BrokenPlugin
 from distillkit.registry.registry import Origin
-from tests.distillkit.fakes import RECIPE, fake_plugins, problems
+from tests.distillkit.fakes import RECIPE, Fake, fake_plugins, problems
 
 INSTALLED = "installed: never, random"
 BROKEN = [
@@ -97,6 +102,74 @@ FLAGS = [
 def test_a_broken_flag_names_itself(flag: str, report: str, tmp_path: Path) -> None:
     (line,) = problems(RECIPE, flag, folder=tmp_path)
     assert line.startswith(f"--set {flag}: {report}")
+
+
+def _halve(value: int) -> int:
+    return 100 // value
+
+
+class Hasty(Fake, RefreshConfig):
+    """Validators that raise something else than ValueError."""
+
+    type: Literal["hasty"] = "hasty"
+    every: Annotated[int, AfterValidator(_halve)] = 1
+    first: str = ""
+    second: str = ""
+    crash: str = ""
+
+    @field_validator("second")
+    @classmethod
+    def _second(cls, value: str, info: ValidationInfo) -> str:
+        return value + str(info.data["third"])
+
+    @model_validator(mode="after")
+    def _whole(self) -> Hasty:
+        if self.crash == "user":
+            raise UserError("a sentence of its own")
+        if self.crash:
+            raise RuntimeError(self.crash)
+        return self
+
+
+HASTY = [
+    ("every: 0", "7:24: refresh.every: {} ZeroDivisionError: integer division or modulo by zero ("),
+    ("first: a, second: b", "7:34: refresh.second: {} KeyError: 'third' ("),
+    ("every: 2, crash: now", "7:1: refresh: {} RuntimeError: now ("),
+    ("crash: user", "7:1: refresh: a sentence of its own"),
+]
+
+
+@pytest.mark.parametrize(("fields", "report"), HASTY)
+def test_a_validator_that_fails_is_a_problem_at_its_field(
+    fields: str, report: str, tmp_path: Path
+) -> None:
+    plugins, file = fake_plugins(), tmp_path / "my.yaml"
+    plugins.registry.add(Hasty, Origin("hasty", "distillkit-hasty", "1.0"))
+    file.write_text(RECIPE.replace("type: random, fraction: 0.02", f"type: hasty, {fields}"))
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(file, ("run.batch=0",), plugins)
+    line, other = str(caught.value).splitlines()
+    failed = "a validator of plugin 'hasty' (distillkit-hasty 1.0) failed:"
+    assert line.startswith(f"{file}:{report.format(failed)}")
+    assert "user" in fields or line.partition(f"({__file__}:")[2]
+    assert other.startswith("--set run.batch=0: run.batch: Input should be greater")
+
+
+def test_aliases_within_aliases_are_bounded(tmp_path: Path) -> None:
+    """Nine levels of nine are 387 million values in 300 characters."""
+    levels = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    levels += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9)]
+    began = time.perf_counter()
+    [line] = problems("\n".join(levels), folder=tmp_path)
+    said = "more than 100,000 values; aliases within aliases multiply"
+    assert line == f"my.yaml:1:1: {said}"
+    [line] = problems(RECIPE, "prompts.prompts=" + flow(levels), folder=tmp_path)
+    assert line.endswith(said)
+    assert time.perf_counter() - began < 10
+
+
+def flow(levels: list[str]) -> str:
+    return "{" + ", ".join(levels) + "}"
 
 
 def test_every_problem_is_told_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:

@@ -34,6 +34,15 @@ class Picky(RefreshConfig):
         raise UserError("refresh.every: more than the run has")
 
 
+class Absent(RefreshConfig):
+    """Forgets to return what it has built."""
+
+    type: Literal["absent"] = "absent"
+
+    def build(self) -> Any:
+        return None
+
+
 class Blank(PromptsConfig):
     """Gives nothing."""
 
@@ -46,7 +55,7 @@ class Blank(PromptsConfig):
 @pytest.fixture(autouse=True)
 def plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     found = Installed()
-    for config in (TornPool, Picky, Blank):
+    for config in (TornPool, Picky, Absent, Blank):
         found.registry.add(config, THEIRS)
     monkeypatch.setattr("distillkit.training.build.installed", lambda: found)
 
@@ -68,8 +77,17 @@ def test_a_part_that_no_plugin_registered_is_named_by_its_module() -> None:
     class Stray(TornPool):
         pass
 
-    with pytest.raises(UserError, match=rf"pool 'torn' of {__name__} failed in build\(\): RuntimeError"):
+    with pytest.raises(
+        UserError, match=rf"pool 'torn' of {__name__} failed in build\(\): RuntimeError"
+    ):
         build_part(Stray(), (1,), 0)
+
+
+def test_a_build_that_returns_nothing_is_told() -> None:
+    assert said(Absent()) == (
+        "refresh 'absent' of plugin 'theirs' (distillkit-theirs 2.1) breaks its contract: "
+        "build() returned None"
+    )
 
 
 def test_a_parts_own_sentence_stays_as_it_is() -> None:

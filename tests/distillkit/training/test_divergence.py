@@ -1,57 +1,37 @@
-"""When a run stops by itself: a loss that is not finite, critics that have won."""
+"""When a run stops by itself or says what is wrong: critics that win, or that teach nothing."""
 
 from __future__ import annotations
 
-import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from distillkit.recipe.schema import StudentAdamWConfig
-from distillkit.training.divergence import Diverged, DivergenceMonitor, StepMetrics
-from distillkit.training.schedule import IterationSpec
+from distillkit.training.divergence import DivergenceMonitor
+from distillkit.training.metrics import Diverged, Pull, StepMetrics
+from tests.distillkit.world import head_logits, iteration_spec
 
 
 def metrics(
-    accuracy: float = 0.5, *, critic: float = 0.0, trains_student: bool = True
+    wins: int, *, trains_student: bool = True, gradient: tuple[float, float] | None = None
 ) -> StepMetrics:
-    """An iteration's metrics, of two micro-batches with half of the losses each."""
-    spec = IterationSpec(
-        phase="1-step",
-        losses=[],
-        trains_student=trains_student,
-        trains_critic=True,
-        steps=1,
-        optim=StudentAdamWConfig(lr=1e-3),
-        resets_optimizer=False,
-        ends_stage=False,
-    )
-    found = StepMetrics(spec)
-    for _ in range(2):
-        found.add_critic(torch.tensor(critic / 2), {"whole t10": torch.tensor(accuracy)})
-        found.add_student(torch.tensor(0.25))
+    """An iteration in which critics win so many of ten pictures.
+
+    `gradient` is the adversarial loss's in two cells, of which the teacher lies along the first.
+    """
+    found = StepMetrics(iteration_spec(trains_student=trains_student))
+    found.add_critic(torch.tensor(0.0), [head_logits("whole", 10, wins=wins)])
+    if gradient is not None:
+        toward = torch.tensor([[[[-1.0, 0.0]]]])
+        found.add_student(torch.tensor(0.0), [Pull("a", torch.tensor([[[gradient]]]), toward)])
+        found.adversarial.add("a")
+    found.read(SimpleNamespace(device="cpu", num_processes=1))
     return found
 
 
-def update_often(monitor: DivergenceMonitor, often: int, of: StepMetrics) -> DivergenceMonitor:
-    for _ in range(often):
-        monitor.update(of)
-    return monitor
-
-
-def test_metrics_are_sums_of_losses_and_means_of_accuracies() -> None:
-    found = metrics(critic=3.0)
-    found.add_critic(torch.tensor(1.0), {"whole t10": torch.tensor(0.8), "b": torch.tensor(1.0)})
-    assert (found.critic, found.student) == (4.0, 0.5)
-    assert found.accuracy == pytest.approx({"b": 1.0, "whole t10": 0.6})
-    assert found.mean_accuracy == pytest.approx(0.8)
-
-
-@pytest.mark.parametrize("loss", [math.nan, math.inf])
-def test_a_loss_that_is_not_finite_is_told_with_what_to_try(loss: float) -> None:
-    metrics(critic=1.0).check_finite()
-    with pytest.raises(Diverged, match=rf"critic's loss is {loss}.*optim.critic.lr"):
-        metrics(critic=loss).check_finite()
+def update_often(monitor: DivergenceMonitor, often: int, of: StepMetrics) -> list[int]:
+    """Numbers of the updates, from 1, that gave advice."""
+    return [n for n in range(1, often + 1) if monitor.update(of)]
 
 
 def test_critics_that_always_win_stop_the_run() -> None:
@@ -59,15 +39,42 @@ def test_critics_that_always_win_stop_the_run() -> None:
 
     That passes 0.995 at n = log(0.01) / log(0.99) = 458.2.
     """
-    monitor = update_often(DivergenceMonitor(), 458, metrics(1.0))
+    monitor = DivergenceMonitor()
+    update_often(monitor, 458, metrics(10))
     with pytest.raises(Diverged, match=r"they have won.*optim.critic.lr"):
-        monitor.update(metrics(1.0))
+        monitor.update(metrics(10))
 
 
 def test_critics_that_lose_now_and_then_stop_nothing() -> None:
-    update_often(DivergenceMonitor(), 1000, metrics(0.8))
+    assert update_often(DivergenceMonitor(), 1000, metrics(8)) == []
 
 
 def test_the_critics_warm_up_does_not_count() -> None:
-    monitor = update_often(DivergenceMonitor(), 1000, metrics(1.0, trains_student=False))
-    assert float(monitor.state) == 0.5
+    monitor = DivergenceMonitor()
+    fresh = monitor.state.clone()
+    update_often(monitor, 1000, metrics(10, trains_student=False))
+    assert torch.equal(monitor.state, fresh)
+    assert float(monitor.state[0]) == 0.5
+
+
+def test_critics_that_teach_nothing_are_told_of_now_and_then() -> None:
+    """Accuracy 0.5, and a step at right angles: the mean cosine, 1 at first, is 0.99^n.
+
+    Below 0.02 from n = 390 on: the first word comes 299 iterations later, then every 300.
+    """
+    monitor = DivergenceMonitor()
+    blind = metrics(5, gradient=(0.0, 1.0))
+    assert blind.adversarial_cosine == 0
+    assert update_often(monitor, 1000, blind) == [689, 989]
+    advice = next(filter(None, (monitor.update(blind) for _ in range(300))))
+    assert "right 50.0% of the time" in advice
+    assert "optim.student.lr" in advice
+
+
+@pytest.mark.parametrize(
+    ("wins", "gradient"), [(6, (0.0, 1.0)), (5, (1.0, 1.0))], ids=["see", "teach"]
+)
+def test_critics_that_see_or_teach_something_get_no_word(
+    wins: int, gradient: tuple[float, float]
+) -> None:
+    assert update_often(DivergenceMonitor(), 2000, metrics(wins, gradient=gradient)) == []

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from distillkit.recipe.schema import AdamWConfig, OptimConfig, StudentAdamWConfig, WarmupConfig
-from tests.distillkit.world import trainer, world_recipe
+from tests.distillkit.world import made_up_loss, trainer, world_recipe
 
 WARMUP = WarmupConfig(student=3, losses=[{"type": "regression"}], critic=2)
 
@@ -61,3 +62,39 @@ def test_the_students_step_size_falls_along_half_a_cosine(tmp_path: Path) -> Non
     run.train()
     [group] = run.state.student_optimizer.param_groups
     assert group["lr"] == run.schedule.spec(end - 1).optim.lr
+
+
+def test_a_ramp_raises_the_students_weight_and_leaves_the_critics(tmp_path: Path) -> None:
+    """Weight 2 over 3 iterations: 2 * 1/4, 2/4, 3/4, then 2. The other loss has its own at once.
+
+    The terms are 1 and 10, so the losses are those weights: and the critics' 2 throughout.
+    """
+
+    def one(batch: Any) -> Any:
+        return 1 + 0 * batch.fake_BCHW.mean()
+
+    def ones(batch: Any) -> Any:
+        return 1 + 0 * sum(each.fake_BK.mean() for each in batch.critic_logits())
+
+    losses = [
+        made_up_loss(ones, one).model_copy(update={"weight": 2.0, "ramp": 3}),
+        made_up_loss(student=lambda batch: 10 * one(batch)),
+    ]
+    warmup = WarmupConfig(critic=2)
+    run = trainer(world_recipe(losses=losses, warmup=warmup), tmp_path)
+    weights = [run.schedule.spec(i).losses for i in range(7)]
+    assert [pair[0].student_weight for pair in weights] == [2, 2, 0.5, 1, 1.5, 2, 2]
+    assert [pair[0].weight for pair in weights] == [2] * 7
+    assert [pair[1].student_weight for pair in weights] == [1] * 7
+    metrics = [run.step(i) for i in range(7)]
+    assert [each.student for each in metrics] == [0, 0, 10.5, 11, 11.5, 12, 12]
+    assert [each.critic for each in metrics] == [2] * 7
+
+
+def test_a_ramp_counts_joint_iterations_also_those_without_the_student(tmp_path: Path) -> None:
+    """With two critic updates a student's: iterations 1, 3, 5 of a ramp over 5 have 2/6, 4/6, 1."""
+    optim = OptimConfig(student=StudentAdamWConfig(lr=1e-3), critic_updates=2)
+    recipe = world_recipe(losses=[{"type": "hinge", "ramp": 5}], optim=optim)
+    schedule = trainer(recipe, tmp_path).schedule
+    weights = [schedule.spec(i).losses[0].student_weight for i in (1, 3, 5)]
+    assert weights == pytest.approx([2 / 6, 4 / 6, 1])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
+from torch import Tensor, nn
 
+from distillkit.configs import BackboneConfig
 from distillkit.randomness import generator
 from distillkit.recipe.schema import (
     AdamWConfig,
@@ -17,21 +19,33 @@ from distillkit.recipe.schema import (
     StudentAdamWConfig,
     WarmupConfig,
 )
+from distillkit.training.models.batch import LazyTrainBatch
+from distillkit.training.schedule import IterationSpec
 from distillkit.training.step import make_batch
-from tests.distillkit.world import MeanGuessConfig, everything, trainer, world_recipe
+from distillkit.training.trainer import Trainer
+from distillkit_nitrofusion.losses.hinge import HingeConfig
+from distillkit_nitrofusion.losses.regression import RegressionConfig
+from tests.distillkit.world import (
+    MeanGuessConfig,
+    assert_same,
+    everything,
+    made_up_loss,
+    trainer,
+    world_recipe,
+)
 
 
 def test_undrawn_heads_have_no_gradient_and_do_not_change(tmp_path: Path) -> None:
     recipe = world_recipe(refresh={"type": "never"})
     run = trainer(recipe, tmp_path)
     state = run.state
-    assert state.critics is not None
+    [critic] = state.critics
     assert state.critic_optimizer is not None
-    heads = state.critics.pool.heads
+    heads = critic.pool.heads
     for i in range(4):
         before = [{k: v.clone() for k, v in h.state_dict().items()} for h in heads]
         steps = [_steps_taken(state.critic_optimizer, h) for h in heads]
-        panel = state.critics.pool.draw(4, generator(recipe.run.seed, "panel", i))
+        panel = critic.pool.draw(4, generator(recipe.run.seed, "panel", i))
         drawn = panel.head_ids
         assert 0 < len(drawn) < len(heads)
         run.step(i)
@@ -51,13 +65,14 @@ def test_refreshed_heads_start_without_moments_and_with_age_zero(tmp_path: Path)
     run.step(0)
     assert run.state.critic_optimizer is not None
     assert not run.state.critic_optimizer.state
-    assert run.state.reset_iteration_N.tolist() == [1] * 24
+    [critic] = run.state.critics
+    assert critic.reset_iteration_N.tolist() == [1] * 24
 
 
 def test_frozen_networks_never_move_and_never_hold_gradients(tmp_path: Path) -> None:
     run = trainer(world_recipe(), tmp_path)
-    assert run.parts.backbone is not None
-    frozen = [*run.parts.teacher.modules(), *run.parts.backbone.modules()]
+    [critic] = run.parts.critics
+    frozen = [*run.parts.teacher.modules(), *critic.backbone.modules()]
     before = [{k: v.clone() for k, v in m.state_dict().items()} for m in frozen]
     student = everything(run)
     run.train()
@@ -71,26 +86,52 @@ def test_frozen_networks_never_move_and_never_hold_gradients(tmp_path: Path) -> 
     assert not any(torch.equal(student[k], after[k]) for k in learnt)
 
 
-def test_accumulated_micro_batches_equal_one_batch_for_both_players(tmp_path: Path) -> None:
-    """2 micro-batches of 4 see the pictures, noise, crops and heads of one batch of 8.
+@pytest.mark.parametrize("draw", ["one", "all", "per-picture"])
+def test_accumulated_micro_batches_equal_one_batch_for_both_players(
+    tmp_path: Path, draw: str
+) -> None:
+    """Micro-batches of 4 and of 1 see the pictures, noise, crops and heads of one batch of 8.
 
     Compared are the first moments after one iteration, (1 - 0.9) * gradient: Adam's own step
-    would turn rounding of near-zero gradients into a full step.
+    would turn rounding of near-zero gradients into a full step. And what is counted of heads.
     """
-    moments = {}
+    moments, counts, logs = {}, {}, {}
     adam = {"betas": (0.9, 0.99)}
     optim = OptimConfig(
         student=StudentAdamWConfig(lr=1e-3, clip=1.0, **adam), critic=AdamWConfig(lr=1e-2, **adam)
     )
-    for run in (RunConfig(batch=8), RunConfig(batch=4, accumulate=2)):
-        one = trainer(world_recipe(run=run, optim=optim, refresh=None), tmp_path)
-        one.step(19)
+    pool = world_recipe().pool.model_copy(update={"draw": draw})
+    for size in (8, 4, 1):
+        run = RunConfig(batch=size, accumulate=8 // size)
+        one = trainer(world_recipe(run=run, optim=optim, pool=pool, refresh=None), tmp_path)
+        logs[size] = one.step(19)
         saved = everything(one)
-        moments[run.batch] = {k: v for k, v in saved.items() if k.endswith("exp_avg")}
+        moments[size] = {k: v for k, v in saved.items() if k.endswith("exp_avg")}
+        counts[size] = {k: v for k, v in saved.items() if k.startswith("progress.heads.")}
     assert {name.split(".")[0] for name in moments[8]} == {"student-optimizer", "critic-optimizer"}
-    for name, moment in moments[8].items():
-        torch.testing.assert_close(moments[4][name], moment, rtol=1e-4, atol=1e-7)
+    assert {name.split(".")[2] for name in counts[8]} >= {"updates", "wins", "seen"}
     assert all(float(m.abs().max()) > 1e-4 for k, m in moments[8].items() if m.ndim == 4)
+    for size in (4, 1):
+        assert moments[size].keys() == moments[8].keys()
+        for name, moment in moments[8].items():
+            if size == 4:
+                torch.testing.assert_close(moments[4][name], moment, rtol=1e-4, atol=1e-7)
+            # Of single pictures sums are rounded elsewhere; other draws would differ altogether.
+            assert (moments[size][name] - moment).norm() <= 1e-3 * moment.norm() + 1e-7
+        assert all(torch.equal(counts[size][name], count) for name, count in counts[8].items())
+        assert logs[size].accuracy.keys() == logs[8].accuracy.keys()
+        for values, whole in (
+            (logs[size].pulls, logs[8].pulls),
+            (logs[size].directions, logs[8].directions),
+            ({"critic": logs[size].critic}, {"critic": logs[8].critic}),
+            ({"student": logs[size].student}, {"student": logs[8].student}),
+        ):
+            assert values == pytest.approx(whole, rel=1e-4)
+
+
+def _batch_at(run: Trainer, spec: IterationSpec, positions: range) -> LazyTrainBatch:
+    """The micro-batch of these four pictures of the run, at whatever iteration's spec."""
+    return make_batch(run.state, spec, positions.start // 4, 0, [])
 
 
 def test_fresh_noise_leaves_the_warmup_and_the_teachers_pictures_as_they_are(
@@ -102,7 +143,7 @@ def test_fresh_noise_leaves_the_warmup_and_the_teachers_pictures_as_they_are(
     run.train()
     state, once, again = run.state, range(4), range(4, 8)
     batches = {
-        (i, first): make_batch(state, run.schedule.spec(i), positions, None)
+        (i, first): _batch_at(run, run.schedule.spec(i), positions)
         for i in range(3)
         for first, positions in ((True, once), (False, again))
     }
@@ -132,3 +173,108 @@ def test_a_loss_may_own_a_network_and_need_no_critics(tmp_path: Path) -> None:
     run.step(1)
     moved = everything(run)
     assert not any(torch.equal(moved[k], v) for k, v in before.items() if k.startswith("student."))
+
+
+def test_losses_in_two_stages_give_the_gradient_of_one_joint_backward(tmp_path: Path) -> None:
+    """Each loss's gradient at x_0-hat, summed and passed on once: that of the weighted sum.
+
+    The joint one is torch's own, through x_0-hat that is still part of the student's graph.
+    """
+    losses = [HingeConfig(weight=2), RegressionConfig(weight=0.5)]
+    run = trainer(world_recipe(losses=losses), tmp_path)
+    state, spec = run.state, run.schedule.spec(0)
+    parameters = list(state.student.network.module.parameters())
+
+    def batch() -> LazyTrainBatch:
+        return make_batch(state, spec, 0, 0, state.draw_panels(0))
+
+    split = batch()
+    terms = [(loss, loss.student_term(split)) for loss in spec.losses]
+    share, pulls = state.backward_student(terms, spec, split)
+    joint = batch()
+    joint.__dict__["fake_BCHW"] = joint.rollout_BCHW
+    hinge, regression = (loss.loss.student(joint) for loss in spec.losses)
+    total = 2 * hinge + 0.5 * regression
+    for p, expected in zip(parameters, torch.autograd.grad(total, parameters), strict=True):
+        assert p.grad is not None
+        assert float(expected.abs().max()) > 1e-3
+        torch.testing.assert_close(p.grad, expected, rtol=1e-6, atol=1e-6)
+    assert float(share) == pytest.approx(float(total.detach()))
+    # And each loss's own gradient at x_0-hat is known by name.
+    assert [pull.loss for pull in pulls] == ["hinge", "regression"]
+    toward = joint.real_BCHW - joint.fake_BCHW
+    expected = -0.5 * 2 * toward / toward.numel()
+    torch.testing.assert_close(pulls[1].grad_BCHW, expected, rtol=1e-5, atol=1e-8)
+
+
+def test_the_mode_in_which_a_loss_first_asks_for_samples_and_logits_changes_nothing(
+    tmp_path: Path,
+) -> None:
+    """Samples are made when they are asked for, here under no_grad and by the critics' term."""
+
+    def peek(batch: Any) -> Tensor:
+        with torch.no_grad():
+            batch.perturbed_fake_logits(0.1)
+            batch.student_logits()
+            batch.critic_logits()
+        return hinge.critic(batch)
+
+    hinge: Any = HingeConfig().build(None, None)  # type: ignore[arg-type]
+    after = []
+    for config in (HingeConfig(), made_up_loss(peek, hinge.student)):
+        run = trainer(world_recipe(losses=[config]), tmp_path)
+        run.step(0)
+        after.append(everything(run))
+    assert_same(*after)
+
+
+class LearningBackbone:
+    """A convolution that trains with the heads; NitroFusion's own never do."""
+
+    channels = (8,)
+
+    def __init__(self) -> None:
+        self.conv = nn.Conv2d(4, 8, 3, padding=1, device="meta").to_empty(device="cpu")
+        for n, p in enumerate(self.conv.parameters()):
+            nn.init.normal_(p, std=0.3, generator=generator(0, "conv", n))
+
+    def features(self, x_t_BCHW: Tensor, t_B: Tensor, cond: Any, window: Any) -> list[Tensor]:
+        return [self.conv(x_t_BCHW).tanh()]
+
+    def modules(self) -> list[nn.Module]:
+        return [self.conv]
+
+
+class LearningBackboneConfig(BackboneConfig):
+    """For tests of a backbone that trains, which no example does."""
+
+    type: Literal["learning"] = "learning"
+
+    def build(self, teacher: Any) -> Any:
+        return LearningBackbone()
+
+
+@pytest.mark.parametrize("updates", ["simultaneous", "alternating"])
+def test_a_backbone_that_trains_learns_with_the_critics_alone(tmp_path: Path, updates: str) -> None:
+    """Its gradient is that of the critics' loss: the student's goes through it and stays out."""
+    optim = OptimConfig(
+        student=StudentAdamWConfig(lr=1e-3),
+        critic=AdamWConfig(lr=1e-2, betas=(0.9, 0.99)),
+        updates=updates,
+    )
+    moments = []
+    for losses in ([HingeConfig()], [made_up_loss(HingeConfig().build(None, None).critic)]):
+        both = losses if len(moments) == 0 else [*losses, RegressionConfig()]
+        recipe = world_recipe(backbone=LearningBackboneConfig(), optim=optim, losses=both)
+        run = trainer(recipe, tmp_path)
+        before = everything(run)
+        run.step(0)
+        after = everything(run)
+        for part in ("student.", "heads.", "aux-0."):
+            assert any(not torch.equal(before[n], after[n]) for n in before if n.startswith(part))
+        [conv] = run.state.aux_networks
+        state = run.state.critic_optimizer.state  # type: ignore[union-attr]
+        moments.append([state[p]["exp_avg"] for p in conv.parameters()])
+    assert all(float(m.abs().max()) > 1e-5 for m in moments[0])
+    for with_students_term, without in zip(*moments, strict=True):
+        torch.testing.assert_close(with_students_term, without, rtol=1e-5, atol=1e-9)

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import Tensor, nn
 
+from distillkit import api
 from distillkit.randomness import generator
-from distillkit.recipe.schema import RunConfig
-from tests.distillkit.world import assert_same, everything, trainer, world_recipe
+from distillkit.recipe.schema import (
+    AdamWConfig,
+    OptimConfig,
+    RunConfig,
+    StudentAdamWConfig,
+    WarmupConfig,
+)
+from distillkit.training.metrics import Diverged, StepMetrics
+from distillkit.training.step import make_batch, student_gradients
+from distillkit_nitrofusion.losses.hinge import HingeConfig
+from tests.distillkit.world import assert_same, everything, made_up_loss, trainer, world_recipe
 
 OFFLOADED = RunConfig(batch=4, offload_heads=True)
 
@@ -29,8 +42,8 @@ def test_the_drawn_heads_alone_visit_the_device(
 ) -> None:
     """What is moved in an iteration: each drawn head to the device and back, with its moments."""
     run = trainer(world_recipe(run=OFFLOADED), tmp_path)
-    assert run.state.critics is not None
-    pool = run.state.critics.pool
+    [critic] = run.state.critics
+    pool = critic.pool
     numbers = {head: number for number, head in enumerate(pool.heads)}
     moved: list[tuple[int, str]] = []
     real = nn.Module.to
@@ -62,3 +75,85 @@ def test_ema_weights_are_there_inside_and_the_students_own_outside(tmp_path: Pat
         assert not any(torch.equal(inside[name], own[name]) for name in own)
     after = dict(run.state.student.network.module.named_parameters())
     assert all(torch.equal(after[name], own[name]) for name in own)
+
+
+def nan_gradient(x: Tensor) -> Tensor:
+    """0, with a gradient of 0 * inf: a finite loss and a gradient that is not."""
+    return (x - x.detach()).abs().sqrt().sum()
+
+
+@pytest.mark.parametrize("player", ["critic", "student"])
+def test_a_gradient_that_is_not_finite_reaches_no_weight(tmp_path: Path, player: str) -> None:
+    """The loss is finite throughout; neither player is stepped, nor the average."""
+    hinge: Any = HingeConfig().build(None, None)  # type: ignore[arg-type]
+
+    def poisoned(which: str) -> Any:
+        def term(batch: Any) -> Tensor:
+            loss: Tensor = getattr(hinge, which)(batch)
+            if which != player or batch.iteration < 2:
+                return loss
+            logits = batch.critic_logits() if player == "critic" else batch.student_logits()
+            return loss + nan_gradient(logits[0].fake_BK)
+
+        return term
+
+    losses = [made_up_loss(poisoned("critic"), poisoned("student"))]
+    run = trainer(world_recipe(losses=losses), tmp_path)
+    for i in range(2):
+        run.step(i)
+    before = everything(run)
+    with pytest.raises(Diverged, match=rf"The {player}'s gradient is nan.*optim.{player}.clip"):
+        run.step(2)
+    assert_same(before, everything(run))
+
+
+def test_moments_of_the_warmup_end_at_the_students_first_joint_step(tmp_path: Path) -> None:
+    """2 + 1 iterations of warm-up, then 3 critic updates for each of the student's.
+
+    Steps that its moments have seen: 1, 2; then none is taken until iteration 5, which starts
+    anew: 1; and 2 at iteration 8.
+    """
+    optim = OptimConfig(
+        student=StudentAdamWConfig(lr=1e-3), critic=AdamWConfig(lr=1e-2), critic_updates=3
+    )
+    warmup = WarmupConfig(student=2, losses=[{"type": "regression"}], critic=1)
+    run = trainer(world_recipe(optim=optim, warmup=warmup), tmp_path)
+    resets = [i for i in range(len(run.schedule)) if run.schedule.spec(i).resets_optimizer]
+    assert resets == [0, 5]
+    [group] = run.state.student_optimizer.param_groups
+    steps = []
+    for i in range(9):
+        run.step(i)
+        states = [run.state.student_optimizer.state[p] for p in group["params"]]
+        assert len({int(state["step"]) for state in states}) == 1
+        steps.append(int(states[0]["step"]))
+    assert steps == [1, 2, 2, 2, 2, 1, 1, 1, 2]
+
+
+@pytest.fixture
+def fresh_accelerate() -> Iterator[None]:
+    """accelerate keeps one state a process; this test wants its own precision."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.usefixtures("fresh_accelerate")
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_every_parameter_of_the_student_learns_in_bf16(tmp_path: Path, steps: int) -> None:
+    """The last step of a roll-out must not take 16-bit copies of weights from those without
+    gradients: they would train nothing (torch #112583)."""
+    recipe = world_recipe(
+        refinement={"type": "fixed", "steps": steps, "iterations": 2},
+        run=RunConfig(batch=4, precision="bf16"),
+        losses=[{"type": "hinge"}, {"type": "regression", "rollouts": "all"}],
+    )
+    accelerator = Accelerator(cpu=True, mixed_precision="bf16")
+    run = api.prepare(recipe, tmp_path, accelerator=accelerator)
+    state, spec = run.state, run.schedule.spec(0)
+    with state.micro_batch(last=True):
+        batch = make_batch(state, spec, 0, 0, state.draw_panels(0))
+        student_gradients(state, spec, batch, StepMetrics(spec))
+    gradients = {name: p.grad for name, p in state.student.network.module.named_parameters()}
+    assert gradients
+    assert {n for n, g in gradients.items() if g is None or not bool((g != 0).any())} == set()

@@ -26,7 +26,7 @@ from distillkit.recipe.schema import (
 from distillkit.runs.folder import RunFolder, read_log
 from distillkit.training.build import build_parts
 from distillkit.training.callbacks import Stopped
-from distillkit.training.divergence import Diverged
+from distillkit.training.metrics import Diverged
 from distillkit.training.state import published_weights
 from tests.distillkit.world import (
     MeanGuessConfig,

@@ -15,8 +15,11 @@ from safetensors.torch import load_file, save_file
 
 from distillkit.errors import UserError
 from distillkit.exchange import shift_of_file
+from distillkit.recipe.load import dump_recipe
+from distillkit.runs.folder import RunFolder
 from distillkit.transfer import transfer as module
 from distillkit.transfer.transfer import transfer
+from tests.distillkit.world import world_recipe
 
 
 class NetLayout:
@@ -28,6 +31,10 @@ class NetLayout:
 
     def what_is(self, keys: Collection[str]) -> str:
         return "a decoder" if "decoder" in keys else "something else"
+
+    def published_shift(self, folder: Path) -> int | None:
+        file = folder / "shift.txt"
+        return int(file.read_text()) if file.is_file() else None
 
 
 def file(path: Path, value: float, prefix: str = "", **options: Any) -> Path:
@@ -117,6 +124,32 @@ def test_the_shift_comes_from_the_file_or_is_given(files: dict[str, Path]) -> No
     assert shift_of_file(files["out"]) is None
     assert transfer(**files, strength=1.0, layouts=[NetLayout()], shift=500) == 500
     assert shift_of_file(files["out"]) == 500
+
+
+def test_the_shift_comes_from_the_folder_that_the_student_was_published_in(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "published" / "denoiser").mkdir(parents=True)
+    (tmp_path / "published" / "shift.txt").write_text("500")
+    files["student"] = file(tmp_path / "published" / "denoiser" / "s.safetensors", 3.0)
+    assert transfer(**files, strength=1.0, layouts=[NetLayout()]) == 500
+    assert shift_of_file(files["out"]) == 500
+    with pytest.raises(UserError, match=r"--shift 250: .*/published states .* shift 500, and"):
+        transfer(**files, strength=1.0, layouts=[NetLayout()], shift=250)
+
+
+@pytest.mark.usefixtures("examples_installed")
+def test_the_shift_comes_from_the_run_whose_snapshot_it_is(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.create(dump_recipe(world_recipe()), {})
+    run.snapshot("1-step").parent.mkdir()
+    files["student"] = file(run.snapshot("1-step"), 3.0)
+    assert transfer(**files, strength=1.0, layouts=[NetLayout()]) == 500
+    assert transfer(**files, strength=1.0, layouts=[NetLayout()], shift=500) == 500
+    with pytest.raises(UserError, match=r"--shift 250: .*/recipe.yaml states that its student goes"):
+        transfer(**files, strength=1.0, layouts=[NetLayout()], shift=250)
 
 
 def cut(path: Path) -> None:

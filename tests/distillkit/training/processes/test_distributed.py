@@ -65,3 +65,12 @@ def test_shards_equal_copies(tmp_path: Path) -> None:
     [from_two] = train(tmp_path / "two", 1, 8, "--resume", "--stages", "3,4", *shards)
     from_one, _ = train(tmp_path / "one", 2, 4, "--resume", "--stages", "3,4", *shards)
     assert_close(from_two, from_one)
+
+
+def test_pictures_with_heads_of_their_own_are_shared_among_processes(tmp_path: Path) -> None:
+    """A process may have no picture of a view; its heads are stepped there all the same."""
+    how = ("--draw", "per-picture", "--updates", "alternating", "--stages", "4,1")
+    [whole] = train(tmp_path / "one", 1, 4, *how)
+    first, second = train(tmp_path / "two", 2, 2, *how)
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+    assert_close(whole, first)

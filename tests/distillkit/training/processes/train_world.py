@@ -6,13 +6,20 @@ python -m tests.distillkit.training.processes.train_world FOLDER --batch 8 [--st
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from pathlib import Path
+from typing import Any, Literal
 
+import torch
 from accelerate import Accelerator
 from safetensors.torch import save_file
 from torch import Tensor
 
 from distillkit import api
+from distillkit.configs import RefreshConfig
+from distillkit.errors import UserError
+from distillkit.examples.pool import ExamplePool, ExamplePoolConfig
 from distillkit.recipe.schema import AdamWConfig, OptimConfig, RunConfig, StudentAdamWConfig
 from distillkit.training.callbacks import Callback
 from distillkit.training.metrics import StepMetrics
@@ -33,6 +40,53 @@ class LastState(Callback):
             self.tensors = everything(self.trainer)
 
 
+RANK = int(os.environ.get("RANK", "0"))
+
+
+class PicksByRank(RefreshConfig):
+    """Each process resets another head, which no policy may do."""
+
+    type: Literal["by-rank"] = "by-rank"
+
+    def build(self) -> Any:
+        class Policy:
+            def pick(self, *args: Any) -> list[int]:
+                return [RANK]
+
+        return Policy()
+
+
+class DrawsByRank(ExamplePoolConfig):
+    """Each process draws other heads."""
+
+    def build(self, channels: tuple[int, ...], seed: int) -> ExamplePool:
+        class Pool(ExamplePool):
+            def draw(self, batch: int, generator: torch.Generator) -> Any:
+                return super().draw(batch, generator.manual_seed(RANK + 5))
+
+        return Pool(channels, 8, seed)
+
+
+class ResetsByRank(ExamplePoolConfig):
+    """Each process gives a head that is reset other weights."""
+
+    def build(self, channels: tuple[int, ...], seed: int) -> ExamplePool:
+        class Pool(ExamplePool):
+            def reset(self, heads: Any, generator: torch.Generator) -> None:
+                super().reset(heads, generator.manual_seed(RANK))
+
+        return Pool(channels, 2, seed)
+
+
+DISAGREE: dict[str, dict[str, Any]] = {
+    "": {},
+    "pick": {"refresh": PicksByRank()},
+    "draw": {"pool": DrawsByRank()},
+    "reset": {"pool": ResetsByRank()},
+}
+"""Parts that do not do the same on every process."""
+
+
 def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("folder", type=Path)
@@ -42,7 +96,10 @@ def main() -> None:
     options.add_argument("--every", type=int, default=500, help="iterations between checkpoints")
     options.add_argument("--parallel", default="ddp")
     options.add_argument("--precision", default="no")
+    options.add_argument("--draw", default="one", help="of the pool: one, all, per-picture")
+    options.add_argument("--updates", default="simultaneous")
     options.add_argument("--resume", action="store_true")
+    options.add_argument("--disagree", default="", choices=list(DISAGREE))
     given = options.parse_args()
     one, four = map(int, given.stages.split(","))
     smooth = {"betas": (0.9, 0.99)}
@@ -55,15 +112,24 @@ def main() -> None:
             precision=given.precision,
         ),
         optim=OptimConfig(
-            student=StudentAdamWConfig(lr=1e-3, **smooth), critic=AdamWConfig(lr=1e-3, **smooth)
+            student=StudentAdamWConfig(lr=1e-3, **smooth),
+            critic=AdamWConfig(lr=1e-3, **smooth),
+            updates=given.updates,
         ),
         losses=[{"type": "least-squares"}],  # hinge leaves biases a gradient of rounding alone
         refinement={"type": "bottom-up", "stages": {1: one, 4: four}},
+        **{"pool": world_recipe().pool.model_copy(update={"draw": given.draw})}
+        | DISAGREE[given.disagree],
     )
     accelerator = Accelerator(cpu=True, mixed_precision=given.precision)
     last = LastState()
     trainer = last.trainer = api.prepare(recipe, given.folder, last, accelerator)
-    trainer.train(given.resume)
+    try:
+        trainer.train(given.resume)
+    except UserError as error:
+        print(f"rank {RANK} stopped: {error}", flush=True)
+        accelerator.wait_for_everyone()  # a launcher ends the others when one has ended
+        sys.exit(3)
     save_file(last.tensors, given.folder / f"rank{accelerator.process_index}.safetensors")
     print("ranks:", accelerator.num_processes)
     network = trainer.state.student.network.module

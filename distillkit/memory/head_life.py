@@ -1,0 +1,55 @@
+"""How often a head is trained before it is reset, counted: draws and refreshes without training.
+
+Legend: N heads in the pool.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from distillkit.randomness import generator
+from distillkit.training.models.critic import Critic
+from distillkit.values import HeadStats
+
+ITERATIONS = 500
+
+
+@dataclass(frozen=True)
+class HeadLives:
+    """What happened to the heads of a pool."""
+
+    iterations: int
+    heads: int
+    updates: int
+    """Of all heads together."""
+    resets: int
+    """Lives that ended."""
+
+    def __str__(self) -> str:
+        counted = f"counted over {self.iterations} iterations"
+        if not self.resets:
+            return f"trained {self.updates / self.heads:.1f} times and never reset, {counted}"
+        life, updates = self.heads * self.iterations / self.resets, self.updates / self.resets
+        return f"a head lives {life:,.0f} iterations and is trained {updates:,.1f} times, {counted}"
+
+
+def count_lives(critic: Critic, batch: int, iterations: int = ITERATIONS) -> HeadLives:
+    """The run's own draws and picks, for `batch` pictures an iteration. Nothing is trained, so that
+    a policy that asks for accuracies is told some that are drawn at random."""
+    heads = len(critic.pool.heads)
+    reset_N, updates_N = torch.zeros(2, heads, dtype=torch.int64)
+    accuracy_N = torch.rand(heads, generator=generator(0, "plan"), dtype=torch.float64)
+    updates = resets = 0
+    for i in range(iterations):
+        drawn = list(critic.draw(i, batch).head_ids)
+        updates_N[drawn] += 1
+        updates += len(drawn)
+        drawn_N = torch.zeros(heads, dtype=torch.bool)
+        drawn_N[drawn] = True
+        known_N = torch.where(updates_N > 0, accuracy_N, torch.nan)
+        picked = critic.pick(i, HeadStats(i + 1 - reset_N, updates_N.clone(), drawn_N, known_N))
+        reset_N[picked], updates_N[picked] = i + 1, 0
+        resets += len(picked)
+    return HeadLives(iterations, heads, updates, resets)

@@ -1,0 +1,151 @@
+"""What can be told of a recipe before anything is built.
+
+Each part knows what it will meet (`ComponentConfig.preflight`); what concerns several parts or the
+recipe's own sections is looked at here. Nothing is downloaded, and torch is not imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from importlib.util import find_spec
+from typing import Any
+
+from pydantic import BaseModel
+
+from distillkit.configs import ComponentConfig, Remark
+from distillkit.errors import UserError
+from distillkit.recipe.load import LoadedRecipe, RecipeError
+from distillkit.recipe.problems import Problem
+from distillkit.recipe.schema import CriticConfig, Recipe
+from distillkit.recipe.yaml12 import Path
+from distillkit.registry.entry_points import installed
+
+MOST_HEADS, MOST_PARAMETERS = 1_000_000, 20_000_000_000
+"""Of a pool, beyond which no machine holds it: 80 GB of weights alone."""
+
+
+def preflight(recipe: Recipe | LoadedRecipe, leave_out: Collection[str] = ()) -> list[str]:
+    """Notes for the user, a sentence each. Raises `RecipeError` with all that can't work here.
+
+    `leave_out`: fields of the recipe that the work at hand does not need.
+    """
+    plain = recipe.recipe if isinstance(recipe, LoadedRecipe) else recipe
+    found = [(path, remark) for path, remark in _remarks(plain) if path[0] not in leave_out]
+    errors = [Problem(path, remark.message) for path, remark in found if remark.is_error]
+    if errors and isinstance(recipe, LoadedRecipe):
+        raise RecipeError("\n".join(recipe.draft.report(errors)))
+    if errors:
+        raise RecipeError("\n".join(f"{'.'.join(each.path)}: {each.message}" for each in errors))
+    return [f"{'.'.join(path)}: {remark.message}" for path, remark in found]
+
+
+def parts_of(value: Any, path: Path = ()) -> Iterator[tuple[Path, ComponentConfig]]:
+    """Every part of a recipe with its place, such as ("losses", "0")."""
+    inner: Any = ()
+    if isinstance(value, ComponentConfig):
+        yield path, value
+    elif isinstance(value, BaseModel):
+        inner = ((name, getattr(value, name)) for name in type(value).model_fields)
+    elif isinstance(value, dict):
+        inner = value.items()
+    elif isinstance(value, list | tuple):
+        inner = enumerate(value)
+    for name, item in inner:
+        yield from parts_of(item, (*path, str(name)))
+
+
+def brought_by(recipe: Recipe) -> dict[str, list[str]]:
+    """Who brings the recipe's parts: `PLUGIN (PACKAGE 0.1.0)` -> `SOCKET NAME`, ..."""
+    found: dict[str, list[str]] = {}
+    for _, part in parts_of(recipe):
+        named, parts = f"{part.socket} {part.name()}", found.setdefault(bringer(part), [])
+        if named not in parts:
+            parts.append(named)
+    return found
+
+
+def bringer(part: ComponentConfig) -> str:
+    """`PLUGIN (PACKAGE 0.1.0)`: plugin, package and version that bring the part."""
+    origin = installed().registry.origin(type(part))
+    if origin is None:
+        return type(part).__module__
+    return f"{origin.plugin} ({origin.distribution} {origin.version})"
+
+
+def describe_critics(recipe: Recipe) -> list[str]:
+    """Size of each critic's pool, and how long its heads live, where the configs tell it."""
+    lines = []
+    for name, critic in recipe.all_critics().items():
+        facts = [fact for fact in (_size(critic, recipe), head_life(critic)) if fact]
+        if facts:
+            lines.append(f"{f'critic {name}: ' if name else ''}{'; '.join(facts)}")
+    return lines
+
+
+def head_life(critic: CriticConfig) -> str | None:
+    """How long a head lives and how often it is trained, on average, where the fields tell it."""
+    drawn = critic.pool.draw_chance()
+    if drawn is None:
+        return None
+    reset = critic.refresh.reset_chance(drawn) if critic.refresh is not None else 0.0
+    if reset is None:
+        return None
+    if reset == 0:
+        return f"a head is trained in {drawn:.0%} of the iterations and never reset"
+    life, updates = 1 / reset, drawn / reset
+    return f"a head lives {life:,.0f} iterations and is trained {updates:,.1f} times, on average"
+
+
+def _size(critic: CriticConfig, recipe: Recipe) -> str | None:
+    channels = critic.backbone.level_channels(recipe.teacher)
+    size = critic.pool.pool_size(channels) if channels is not None else None
+    if size is None:
+        return None
+    return f"{size.heads:,} heads with {size.parameters / 1e6:,.1f} M parameters"
+
+
+def _remarks(recipe: Recipe) -> Iterator[tuple[Path, Remark]]:
+    for path, part in parts_of(recipe):
+        try:
+            for remark in part.preflight(recipe):
+                yield (*path, *filter(None, remark.field.split("."))), remark
+        except UserError as error:
+            yield path, Remark(str(error))
+        except Exception as error:
+            said = f"preflight() of {bringer(part)} failed: {type(error).__name__}: {error}"
+            yield path, Remark(said)
+    yield from _pools(recipe)
+    for field in ("cache", "real_cache"):
+        yield from ((("samples", field), remark) for remark in _cache(recipe, field))
+    for field in ("student", "warmup", "critic", "aux"):
+        optim = getattr(recipe.optim, field)
+        if optim is not None and optim.bits == 8 and find_spec("bitsandbytes") is None:
+            said = "8 bits need bitsandbytes: pip install 'distillkit[8bit]'"
+            yield ("optim", field, "bits"), Remark(said)
+
+
+def _pools(recipe: Recipe) -> Iterator[tuple[Path, Remark]]:
+    for name, critic in recipe.all_critics().items():
+        channels = critic.backbone.level_channels(recipe.teacher)
+        size = critic.pool.pool_size(channels) if channels is not None else None
+        if size and (size.heads > MOST_HEADS or size.parameters > MOST_PARAMETERS):
+            said = (
+                f"has {size.heads:,} heads with {size.parameters / 1e9:,.0f} billion parameters, "
+                f"and at most {MOST_HEADS:,} and {MOST_PARAMETERS / 1e9:.0f} billion can be held; "
+                "take fewer or smaller heads"
+            )
+            yield (("critics", name, "pool") if name else ("pool",)), Remark(said)
+
+
+def _cache(recipe: Recipe, field: str) -> Iterator[Remark]:
+    cache = getattr(recipe.samples, field) or ""
+    package = cache.removeprefix("package:").partition("/")[0]
+    if cache.startswith("package:") and not _is_installed(package):
+        yield Remark(f"there is no package {package!r} here; install it, or name a folder")
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except (ImportError, ValueError):
+        return False

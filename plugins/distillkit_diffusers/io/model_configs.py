@@ -1,0 +1,79 @@
+"""What a model's files say without loading it: its sizes, and what is missing.
+
+Neither torch nor diffusers is imported: `distillkit check` reads this.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from distillkit.configs import Remark
+from distillkit_diffusers.io.hub import Asset, not_there
+from distillkit_diffusers.io.sdxl_files import SDXL_FILES
+
+BASE = "stabilityai/stable-diffusion-xl-base-1.0"
+"""The model whose configs are in `SDXL_FILES`."""
+
+
+def folder_of_configs(model: str | Path, config: str | None = None) -> Path:
+    """The pipeline folder whose configs have the sizes of `model`; without one, SDXL's."""
+    for named in (model, config):
+        folder = Path(named).expanduser() if named else None
+        if folder is not None and (folder / "unet" / "config.json").is_file():
+            return folder
+    return SDXL_FILES
+
+
+def read_unet_config(model: str | Path, config: str | None = None) -> dict[str, Any] | None:
+    """The UNet's config, where it is on this machine or the model is SDXL base itself."""
+    folder = folder_of_configs(model, config)
+    if folder == SDXL_FILES and str(model) != BASE:
+        return None
+    try:
+        found = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def level_channels(config: Mapping[str, Any]) -> tuple[int, ...]:
+    """Channels of each map of a UNet's encoder: SDXL has 320 x4, 640 x3, 1280 x3."""
+    widths, layers = config["block_out_channels"], config["layers_per_block"]
+    per_block = [layers] * len(widths) if isinstance(layers, int) else layers
+    channels = [widths[0]]
+    for i, (width, count) in enumerate(zip(widths, per_block, strict=True)):
+        downsamplers = 1 if i < len(widths) - 1 else 0
+        channels += [width] * (count + downsamplers)
+    return (*channels, widths[-1])
+
+
+def missing_files(assets: Iterable[Asset]) -> Iterator[Remark]:
+    """Paths that do not exist; of what may be on the hub nothing is said."""
+    for asset in assets:
+        if not asset.on_hub and not Path(asset.spec).expanduser().exists():
+            field = asset.field.partition(".")[2]
+            yield Remark(f"'{asset.spec}' is not on this machine; {not_there(asset)}", field)
+
+
+def assumed_sizes(model: str, config: str | None) -> Iterator[Remark]:
+    """A note for plans of a model whose configs are not at hand."""
+    if folder_of_configs(model, config) == SDXL_FILES and model != BASE:
+        said = f"'{model}' is no folder here: its sizes are taken to be those of SDXL base 1.0"
+        yield Remark(said, "model", is_error=False)
+
+
+def missing_variant(folder: Path, variant: str | None) -> str | None:
+    """What is wrong with asking for a variant of the folder's weight files, if anything."""
+    if variant is None or not folder.is_dir() or any(folder.rglob(f"*.{variant}.*")):
+        return None
+    return f"{folder} has no files of the variant '{variant}'; leave `variant` out"
+
+
+def missing_peft(field: str) -> Iterator[Remark]:
+    """The package that LoRAs are fused by."""
+    if find_spec("peft") is None:
+        yield Remark("LoRAs need peft: pip install 'peft>=0.17'", field)

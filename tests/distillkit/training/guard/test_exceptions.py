@@ -1,0 +1,111 @@
+"""What parts raise in a run: one sentence with part, package, call and line; and what it costs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distillkit.configs import ComponentConfig
+from distillkit.errors import UserError
+from distillkit.examples.backbone import ExampleBackboneConfig
+from distillkit.examples.pool import ExamplePoolConfig
+from distillkit.examples.teacher import ExampleTeacherConfig
+from distillkit.training.guard import Guard, PartError
+from distillkit_nitrofusion.losses.hinge import HingeConfig
+from tests.distillkit.training.guard.spoilt import spoilt, told
+from tests.distillkit.world import (
+    THEIRS,
+    brought_by_theirs,
+    made_up_loss,
+    trainer,
+    world_recipe,
+)
+
+
+def torn(*_: Any, **__: Any) -> Any:
+    raise RuntimeError("no such thing")
+
+
+HERE = torn.__code__.co_firstlineno + 1
+HINGE: Any = HingeConfig().build(None, None)  # type: ignore[arg-type]
+
+
+class TornAfterStep(HingeConfig):
+    def build(self, *args: Any) -> Any:
+        loss: Any = super().build(*args)
+        loss.after_critic_step = torn
+        return loss
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "call"),
+    [
+        (made_up_loss(torn, HINGE.student), "loss 'made-up'", "critic()"),
+        (made_up_loss(HINGE.critic, torn), "loss 'made-up'", "student()"),
+        (spoilt(ExamplePoolConfig, "draw", torn), "pool 'example'", "draw()"),
+        (spoilt(ExampleBackboneConfig, "features", torn), "backbone 'example'", "features()"),
+        (spoilt(ExampleTeacherConfig, "sample", torn), "teacher 'example'", "sample()"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_an_exception_in_a_method_is_one_sentence_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: ComponentConfig, name: str, call: str
+) -> None:
+    assert told(monkeypatch, tmp_path, part) == (
+        f"{name} {THEIRS} failed in {call}: RuntimeError: no such thing ({__file__}:{HERE})"
+    )
+
+
+@pytest.mark.parametrize(
+    ("part", "call"),
+    [
+        (spoilt(ExamplePoolConfig, "reset", torn), "reset()"),
+        (TornAfterStep(), "after_critic_step()"),
+    ],
+)
+def test_an_exception_after_the_step_is_one_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: ComponentConfig, call: str
+) -> None:
+    """Heads have moved by then; the last checkpoint has not."""
+    brought_by_theirs(monkeypatch, part)
+    place: dict[str, Any] = {"losses": [part]} if part.socket == "loss" else {part.socket: part}
+    run = trainer(world_recipe(**place), tmp_path)
+    with pytest.raises(PartError, match=re.escape(f"{THEIRS} failed in {call}: RuntimeError")):
+        run.train()
+
+
+def test_what_the_user_can_mend_keeps_its_own_sentence() -> None:
+    with (
+        pytest.raises(UserError, match=r"^prompts: no such file$"),
+        Guard("prompts 'x'")("build()"),
+    ):
+        raise UserError("prompts: no such file")
+
+
+def test_a_check_that_passed_is_not_repeated() -> None:
+    asked: list[str] = []
+    guard = Guard("pool 'x'")
+    for call in ("draw()", "draw()", "heads", "draw()"):
+        guard.once(call, lambda call=call: asked.append(call))  # type: ignore[misc]
+    assert asked == ["draw()", "heads"]
+
+
+def test_parts_that_keep_their_contract_are_not_looked_at_twice(tmp_path: Path) -> None:
+    """No cost after the first use: a panel that goes wrong later is another matter."""
+    run = trainer(world_recipe(), tmp_path)
+    looked: list[int] = []
+    guard = run.state.critics[0].guard("pool")
+    inner = guard.check
+
+    def counted(call: str, flaw: Any) -> None:
+        looked.append(1)
+        inner(call, flaw)
+
+    guard.check = counted  # type: ignore[method-assign]
+    run.step(0)
+    first = list(looked)
+    run.step(1)
+    assert looked == first == [1, 1]

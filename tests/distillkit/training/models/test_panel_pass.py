@@ -1,0 +1,206 @@
+"""A panel before a micro-batch: each picture is judged as if it were alone, by its own heads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from distillkit.examples.backbone import ExampleBackboneConfig
+from distillkit.randomness import generator, noise
+from distillkit.training.models.critic import Critic
+from distillkit.training.models.panel_pass import PanelPass
+from distillkit.values import Condition, DrawnHead, HeadLogits, JudgedView, Panel, View
+from distillkit_nitrofusion.pool import DynamicPoolConfig
+from tests.distillkit.world import world_teacher
+
+BATCH, SEED = 6, 3
+POSITIONS = range(12, 12 + BATCH)
+TEACHER = world_teacher()
+
+
+class ConditionBackbone:
+    """Features that know timestep and prompt: the picture plus t / 1000 plus the condition."""
+
+    channels = (4, 4)
+
+    def features(self, x_t_BCHW: Tensor, t_B: Tensor, cond: Condition, window: Any) -> list[Tensor]:
+        told_B = t_B / 1000 + cond.tensors["told"].mean(1)
+        feature_BCHW = x_t_BCHW + told_B[:, None, None, None]
+        return [feature_BCHW, feature_BCHW.tanh()]
+
+    def modules(self) -> list[nn.Module]:
+        return []
+
+
+def critic_of(draw: str = "per-picture", name: str = "", backbone: Any = None) -> Critic:
+    """36 heads: three views, three noise levels, two levels of features, two a slot."""
+    backbone = backbone or ConditionBackbone()
+    config = DynamicPoolConfig(
+        timesteps=[10, 250, 500], heads_per_slot=2, width=16, depth=1, zero_init=False, draw=draw
+    )
+    pool = config.build(backbone.channels, 0)
+    return Critic(backbone, pool, None, TEACHER.schedule, SEED, name)
+
+
+REAL, FAKE = (noise((4, 8, 8), SEED, what, POSITIONS) for what in ("real", "fake"))
+TOLD = Condition({"told": torch.randn(BATCH, 2, generator=generator(0, "told"))})
+NULL = Condition({"told": torch.full((BATCH, 2), 9.0)})
+
+
+def pass_of(critic: Critic, panel: Panel, rows: slice = slice(0, BATCH)) -> PanelPass:
+    """The panel before some of the pictures."""
+    fake_BCHW = FAKE[rows].clone().requires_grad_()
+    return PanelPass(
+        critic=critic,
+        panel=panel.of(rows),
+        real=lambda: REAL[rows],
+        fake=lambda: fake_BCHW,
+        cond=TOLD[rows],
+        null=NULL[rows],
+        positions=POSITIONS[rows],
+        seed=SEED,
+    )
+
+
+def judge(critic: Critic, panel: Panel, v: int, head: DrawnHead, b: int, x_CHW: Tensor) -> Tensor:
+    """Patch logits (K,) of one picture, without the code under test: crop, noise to t*, head."""
+    judged = panel.views[v]
+    place = b if judged.rows is None else judged.rows.index(b)
+    t = judged.t_B[place : place + 1]
+    rng = generator(SEED, "look", POSITIONS[b], v, *([critic.name] if critic.name else []))
+    side = round(8 * judged.view.crop)
+    top, left = (int(torch.randint(8 - side + 1, (), generator=rng)) for _ in range(2))
+    eps = torch.randn((4, side, side), generator=rng)
+    a = TEACHER.schedule.alpha_bar_T[int(t)]
+    crop = x_CHW[:, top : top + side, left : left + side]
+    x_t = a.sqrt() * crop + (1 - a).sqrt() * eps
+    cond = (TOLD if judged.view.conditional else NULL)[slice(b, b + 1)]
+    maps = critic.backbone.features(x_t[None], t, cond, None)  # type: ignore[arg-type]
+    logits: Tensor = critic.pool.heads[head.head](maps[head.level])
+    return logits[0]
+
+
+@pytest.mark.parametrize("draw", ["one", "all", "per-picture"])
+@pytest.mark.parametrize("name", ["", "second"])
+def test_every_picture_is_judged_as_if_it_were_alone(draw: str, name: str) -> None:
+    """With its own t*, heads, crop, noise and condition, whoever is beside it in the batch."""
+    critic = critic_of(draw, name)
+    panel = critic.draw(0, BATCH)
+    found = iter(pass_of(critic, panel).critic_logits)
+    judged_pictures: list[int] = []
+    for v, judged in enumerate(panel.views):
+        rows = range(BATCH) if judged.rows is None else judged.rows
+        for head in judged.heads:
+            logits = next(found)
+            assert (logits.view, logits.level, logits.head) == (
+                *(judged.view.name, head.level, head.head),
+            )
+            assert (logits.rows, logits.critic) == (judged.rows, name)
+            judged_pictures += rows
+            for n, b in enumerate(rows):
+                for x_BCHW, logits_BK in ((REAL, logits.real_BK), (FAKE, logits.fake_BK)):
+                    alone = judge(critic, panel, v, head, b, x_BCHW[b])
+                    torch.testing.assert_close(logits_BK[n], alone, rtol=1e-4, atol=1e-5)
+    assert next(found, None) is None
+    times = 3 if draw == "all" else 1
+    # Three views, two levels: each picture is judged by six heads, with draw: all by eighteen.
+    assert sorted(judged_pictures) == sorted(list(range(BATCH)) * 6 * times)
+
+
+def test_a_draw_per_picture_has_several_timesteps_in_one_batch() -> None:
+    """Each picture has one t*, the same in all views, and every t* its own heads."""
+    panel = critic_of().draw(0, BATCH)
+    t_of: dict[int, set[int]] = {b: set() for b in range(BATCH)}
+    for judged in panel.views:
+        assert judged.rows is not None
+        assert len({*judged.t_B.tolist()}) == 1
+        for b in judged.rows:
+            t_of[b].add(int(judged.t_B[0]))
+    assert all(len(times) == 1 for times in t_of.values())
+    assert len(set.union(*t_of.values())) > 1
+
+
+def by_picture(logits: list[HeadLogits], first: int) -> dict[tuple[str, int, int, int], Tensor]:
+    """(view, level, head, picture) -> real and fake logits (2, K)."""
+    return {
+        (each.view, each.level, each.head, first + b): torch.stack(
+            [each.real_BK[n], each.fake_BK[n]]
+        )
+        for each in logits
+        for n, b in enumerate(range(len(each.real_BK)) if each.rows is None else each.rows)
+    }
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+@pytest.mark.parametrize("which", ["critic", "student", "perturbed"])
+def test_micro_batches_judge_as_one_batch(size: int, which: str) -> None:
+    """Views that judge none of a micro-batch's pictures have no logits there."""
+    critic = critic_of()
+    panel = critic.draw(1, BATCH)
+
+    def logits(rows: slice) -> dict[tuple[str, int, int, int], Tensor]:
+        made = pass_of(critic, panel, rows)
+        found = made.student_logits(False) if which == "student" else made.critic_logits
+        if which != "perturbed":
+            return by_picture(found, rows.start)
+        pairs = zip(found, made.perturbed("real", 0.1), made.perturbed("fake", 0.1), strict=True)
+        return {
+            key: torch.stack([real[n], fake[n]])
+            for each, real, fake in pairs
+            for n, key in enumerate(by_picture([each], rows.start))
+        }
+
+    whole = logits(slice(0, BATCH))
+    split = [logits(slice(b, min(b + size, BATCH))) for b in range(0, BATCH, size)]
+    together = {key: tensor for part in split for key, tensor in part.items()}
+    assert together.keys() == whole.keys()
+    for key, tensor in whole.items():
+        torch.testing.assert_close(together[key], tensor, rtol=1e-4, atol=1e-5)
+
+
+def test_gradients_reach_the_heads_or_the_fake_alone() -> None:
+    critic = critic_of()
+    panel = critic.draw(0, BATCH)
+    made = pass_of(critic, panel)
+    fake_BCHW = made.fake()
+    sum(each.fake_BK.mean() + each.real_BK.mean() for each in made.critic_logits).backward()  # type: ignore[union-attr]
+    drawn = {id(p) for p in critic.parameters(panel.head_ids)}
+    assert all((p.grad is not None) == (id(p) in drawn) for p in critic.pool.heads.parameters())
+    assert fake_BCHW.grad is None
+    critic.pool.heads.zero_grad(set_to_none=True)
+    sum(each.fake_BK.mean() for each in made.student_logits(False)).backward()  # type: ignore[union-attr]
+    assert all(p.grad is None for p in critic.pool.heads.parameters())
+    assert bool((fake_BCHW.grad.flatten(1).abs().amax(1) > 0).all())
+
+
+def test_perturbed_fakes_are_the_fakes_with_a_little_noise_and_detached() -> None:
+    """Without noise they are the critics' own logits; with it they differ a little."""
+    critic = critic_of("one", backbone=ExampleBackboneConfig().build(TEACHER))
+    made = pass_of(critic, critic.draw(0, BATCH))
+    for which in ("real", "fake"):
+        own = [getattr(each, f"{which}_BK") for each in made.critic_logits]
+        for sigma, limit in ((0.0, 1e-6), (0.001, 0.2)):
+            gaps = [a - b for a, b in zip(made.perturbed(which, sigma), own, strict=True)]
+            assert max(float(gap.detach().abs().max()) for gap in gaps) < limit
+        assert max(float(gap.detach().abs().max()) for gap in gaps) > 1e-5
+    sum(each.mean() for each in made.perturbed("fake", 0.01)).backward()  # type: ignore[union-attr]
+    assert made.fake().grad is None
+
+
+def test_a_view_keeps_its_place_where_it_judges_nobody() -> None:
+    view = View("v", 1.0, True)
+    heads = (DrawnHead(0, 0),)
+    panel = Panel(
+        (
+            JudgedView(view, torch.tensor([10, 10]), heads, rows=(0, 1)),
+            JudgedView(view, torch.tensor([500, 500]), heads, rows=(2, 5)),
+            JudgedView(view, torch.arange(6), heads),
+        )
+    )
+    first, second, third = panel.of(slice(2, 4)).views
+    assert (first.rows, len(first.t_B)) == ((), 0)
+    assert (second.rows, second.t_B.tolist()) == ((0,), [500])
+    assert (third.rows, third.t_B.tolist()) == (None, [2, 3])
