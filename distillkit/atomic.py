@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -154,8 +155,24 @@ def write_tensors(
     try:
         plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
         save_file(plain, path, dict(metadata) if metadata else None)
+        _sort_metadata(path)
     except SafetensorError as error:  # the library's way to report a full disk
         raise OSError(str(error)) from error
+
+
+def _sort_metadata(path: Path) -> None:
+    """The library writes metadata in random order: equal weights should be equal bytes."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        named = header.get("__metadata__", {})
+        if len(named) < 2:
+            return
+        header["__metadata__"] = dict(sorted(named.items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= size:
+            file.seek(8)
+            file.write(text + b" " * (size - len(text)))
 
 
 def sha256(path: Path) -> str:

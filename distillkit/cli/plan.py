@@ -90,7 +90,8 @@ def peak_table(made: Plan) -> Table:
 def flops_table(made: Plan) -> Table:
     """What an iteration computes."""
     whole = sum(made.flops.values())
-    unit, size = ("TFLOP", 1e12) if whole >= 1e12 else ("GFLOP", 1e9)
+    units = (("TFLOP", 1e12), ("GFLOP", 1e9), ("MFLOP", 1e6))
+    unit, size = next((unit for unit in units if whole >= unit[1]), units[-1])
     rows = [(name, f"{f / size:,.3f}  {f / whole:6.1%}") for name, f in made.flops.items()]
     rows.append(("iteration with a one-step roll-out", f"{whole / size:,.3f}  100.0%"))
     if made.rollout:

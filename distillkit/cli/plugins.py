@@ -35,7 +35,10 @@ def list_() -> None:
 
 @plugins.command()
 def show(
-    name: Annotated[str, typer.Argument(help="A part's name, as `plugins list` shows it.")],
+    name: Annotated[
+        str,
+        typer.Argument(help="A part's name, as `plugins list` shows it, or a recipe's section."),
+    ],
     socket: Annotated[
         str | None, typer.Option(help="Its socket, where several have a part of that name.")
     ] = None,
@@ -44,22 +47,24 @@ def show(
     from rich.table import Table
 
     from distillkit.cli.terminal.console import console
+    from distillkit.configs import ComponentConfig
     from distillkit.recipe import describe
     from distillkit.registry.entry_points import installed
 
-    entry = describe.find_part(installed().registry, name, socket)
-    out = console()
-    out.print(f"{entry.socket} '{entry.name}'  {entry.summary}\n{entry.origin}\n")
-    if cards := describe.fields(entry.config):
-        table = Table("field", "type", "default", "what it is", box=None, pad_edge=False)
-        for card in cards:
-            table.add_row(card.name, card.kind, card.default, card.meaning)
-        out.print(table)
+    out, config = console(), None if socket else describe.find_section(name)
+    if config is not None:
+        out.print(f"{name}: a section of recipes, and no part.  {config.__doc__}\n")
     else:
-        out.print("It has no fields.")
-    if describe.recipe_field(entry.socket):
+        entry = describe.find_part(installed().registry, name, socket)
+        config = entry.config
+        out.print(f"{entry.socket} '{entry.name}'  {entry.summary}\n{entry.origin}\n")
+    table = Table("field", "type", "default", "what it is", box=None, pad_edge=False)
+    for card in describe.fields(config):
+        table.add_row(card.name, card.kind, card.default, card.meaning)
+    out.print(table if table.rows else "It has no fields.")
+    if issubclass(config, ComponentConfig) and describe.recipe_field(config.socket):
         out.print("\nIn a recipe:\n")
-        out.print(describe.snippet(entry.config), soft_wrap=True)
+        out.print(describe.snippet(config), soft_wrap=True)
 
 
 @plugins.command()

@@ -41,10 +41,10 @@ class ExampleLoss:
 
 
 def _mean(gaps: list[Tensor]) -> Tensor | None:
-    """Mean square, each head with the same weight; nothing where nobody judges."""
+    """Mean square, each judged picture with the same weight; nothing where nobody judges."""
     import torch
 
-    return torch.stack([gap.square().mean() for gap in gaps]).mean() if gaps else None
+    return torch.cat([gap.square().mean(1) for gap in gaps]).mean() if gaps else None
 
 
 class ExampleLossConfig(LossConfig):

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import yaml
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
 
-from distillkit.configs import ComponentConfig
+from distillkit.configs import ComponentConfig, Config
 from distillkit.errors import UserError, did_you_mean
 from distillkit.recipe.schema import Recipe
 from distillkit.recipe.yaml12 import RecipeDumper
@@ -59,10 +62,31 @@ def find_part(registry: Registry, name: str, socket: str | None = None) -> Entry
         raise UserError(str(error)) from None
 
 
-def fields(config: type[ComponentConfig]) -> list[FieldCard]:
+def find_section(name: str) -> type[Config] | None:
+    """The recipe's own mapping of that name: `samples`, `run`, `optim`, `optim.student`, ..."""
+    model: type[BaseModel] | None = Recipe
+    for word in name.split("."):
+        field = model.model_fields.get(word) if model is not None else None
+        options = (field.annotation, *get_args(field.annotation)) if field is not None else ()
+        model = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
+    if model is None or not issubclass(model, Config) or issubclass(model, ComponentConfig):
+        return None
+    return model
+
+
+def fields(config: type[Config]) -> list[FieldCard]:
     """Every field but `type`, those of nested mappings after their owner."""
-    schema = config.model_json_schema()
+    schema = config.model_json_schema(schema_generator=_PartsByName)
     return list(_cards(schema, schema.get("$defs", {}), ""))
+
+
+class _PartsByName(GenerateJsonSchema):
+    """A schema in which a part is `{"part": SOCKET}`."""
+
+    def function_plain_schema(
+        self, schema: core_schema.PlainValidatorFunctionSchema
+    ) -> JsonSchemaValue:
+        return {"part": (schema.get("metadata") or {}).get("socket", "anything")}
 
 
 def _cards(schema: Any, defs: Any, prefix: str) -> Iterator[FieldCard]:
@@ -92,6 +116,8 @@ def _resolved(node: Any, defs: Any) -> Any:
 def kind(node: Any, defs: Any) -> str:
     """A JSON schema in words: `whole number, 0 to 999`."""
     node = _resolved(node, defs)
+    if "part" in node:
+        return f"{node['part']}, a mapping with `type`"
     if "anyOf" in node:
         return " or ".join(kind(option, defs) for option in node["anyOf"])
     if "const" in node or "enum" in node:

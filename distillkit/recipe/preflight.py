@@ -6,13 +6,13 @@ recipe's own sections is looked at here. Nothing is downloaded, and torch is not
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from importlib.util import find_spec
 from typing import Any
 
 from pydantic import BaseModel
 
-from distillkit.configs import ComponentConfig, Remark
+from distillkit.configs import ComponentConfig, PoolSize, Remark
 from distillkit.errors import UserError
 from distillkit.recipe.load import LoadedRecipe, RecipeError
 from distillkit.recipe.problems import Problem
@@ -76,7 +76,11 @@ def describe_critics(recipe: Recipe) -> list[str]:
     """Size of each critic's pool, and how long its heads live, where the configs tell it."""
     lines = []
     for name, critic in recipe.all_critics().items():
-        facts = [fact for fact in (_size(critic, recipe), head_life(critic)) if fact]
+        size = _size(critic, recipe)
+        heads = (
+            f"{size.heads:,} heads with {size.parameters / 1e6:,.1f} M parameters" if size else ""
+        )
+        facts = [fact for fact in (heads, head_life(critic)) if fact]
         if facts:
             lines.append(f"{f'critic {name}: ' if name else ''}{'; '.join(facts)}")
     return lines
@@ -96,25 +100,19 @@ def head_life(critic: CriticConfig) -> str | None:
     return f"a head lives {life:,.0f} iterations and is trained {updates:,.1f} times, on average"
 
 
-def _size(critic: CriticConfig, recipe: Recipe) -> str | None:
+def _size(critic: CriticConfig, recipe: Recipe) -> PoolSize | None:
     channels = critic.backbone.level_channels(recipe.teacher)
-    size = critic.pool.pool_size(channels) if channels is not None else None
-    if size is None:
-        return None
-    return f"{size.heads:,} heads with {size.parameters / 1e6:,.1f} M parameters"
+    return critic.pool.pool_size(channels) if channels is not None else None
 
 
 def _remarks(recipe: Recipe) -> Iterator[tuple[Path, Remark]]:
     for path, part in parts_of(recipe):
-        try:
-            for remark in part.preflight(recipe):
-                yield (*path, *filter(None, remark.field.split("."))), remark
-        except UserError as error:
-            yield path, Remark(str(error))
-        except Exception as error:
-            said = f"preflight() of {bringer(part)} failed: {type(error).__name__}: {error}"
-            yield path, Remark(said)
-    yield from _pools(recipe)
+        for remark in _asked(part, part.preflight, recipe):
+            yield (*path, *filter(None, remark.field.split("."))), remark
+    for name, critic in recipe.all_critics().items():
+        path = ("critics", name, "pool") if name else ("pool",)
+        for remark in _asked(critic.pool, _too_large, critic, recipe):
+            yield path, remark
     for field in ("cache", "real_cache"):
         yield from ((("samples", field), remark) for remark in _cache(recipe, field))
     for field in ("student", "warmup", "critic", "aux"):
@@ -124,17 +122,26 @@ def _remarks(recipe: Recipe) -> Iterator[tuple[Path, Remark]]:
             yield ("optim", field, "bits"), Remark(said)
 
 
-def _pools(recipe: Recipe) -> Iterator[tuple[Path, Remark]]:
-    for name, critic in recipe.all_critics().items():
-        channels = critic.backbone.level_channels(recipe.teacher)
-        size = critic.pool.pool_size(channels) if channels is not None else None
-        if size and (size.heads > MOST_HEADS or size.parameters > MOST_PARAMETERS):
-            said = (
-                f"has {size.heads:,} heads with {size.parameters / 1e9:,.0f} billion parameters, "
-                f"and at most {MOST_HEADS:,} and {MOST_PARAMETERS / 1e9:.0f} billion can be held; "
-                "take fewer or smaller heads"
-            )
-            yield (("critics", name, "pool") if name else ("pool",)), Remark(said)
+def _asked(
+    part: ComponentConfig, ask: Callable[..., Iterable[Remark]], *args: Any
+) -> Iterator[Remark]:
+    """What the part says; a part that fails is a remark too."""
+    try:
+        yield from ask(*args)
+    except UserError as error:
+        yield Remark(str(error))
+    except Exception as error:
+        yield Remark(f"preflight() of {bringer(part)} failed: {type(error).__name__}: {error}")
+
+
+def _too_large(critic: CriticConfig, recipe: Recipe) -> Iterator[Remark]:
+    size = _size(critic, recipe)
+    if size and (size.heads > MOST_HEADS or size.parameters > MOST_PARAMETERS):
+        yield Remark(
+            f"has {size.heads:,} heads with {size.parameters / 1e9:,.0f} billion parameters, and "
+            f"at most {MOST_HEADS:,} and {MOST_PARAMETERS / 1e9:.0f} billion can be held; take "
+            "fewer or smaller heads"
+        )
 
 
 def _cache(recipe: Recipe, field: str) -> Iterator[Remark]:

@@ -54,6 +54,7 @@ def contents(run: RunFolder) -> dict[str, Any]:
         "table": _table(metrics),
         "floor": _floor(metrics),
         "compare": _picture(run.grids / "compare.png"),
+        "metrics": bool(metrics),
         "verdict": verdict(log),
         "charts": charts(log),
         "previews": _previews(run.previews),

@@ -12,9 +12,10 @@
         testing.check_run(MyPool(copies=3))
 
 `check` builds a part and holds it to what `distillkit.contracts` promises of its socket: shapes,
-dtypes, determinism from a generator, frozen stays frozen, where gradients go, save and load.
-`check_run` trains a few iterations of an 8x8 world with it. Each tells everything that is wrong
-at once, in an AssertionError. The other parts are `distillkit.examples`, unless you name your own.
+dtypes, determinism from a generator, frozen stays frozen, where gradients go, a picture by itself,
+save and load, a plan. `check_run` trains a few iterations of an 8x8 world with it. Each tells
+everything that is wrong at once, in an AssertionError with a sentence a rule; what a part raises is
+one of them. The other parts are `distillkit.examples`, unless you name your own.
 """
 
 from distillkit.testing.parts import check

@@ -7,10 +7,8 @@ the line that raised it.
 from __future__ import annotations
 
 import inspect
-import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +16,7 @@ from torch import Tensor, nn
 
 from distillkit.errors import UserError
 from distillkit.randomness import generator
+from distillkit.training.guard import place_of
 from distillkit.values import Window
 
 Findings = Iterator[str]
@@ -63,23 +62,7 @@ def calling(call: str) -> Iterator[None]:
 def told(error: Exception) -> str:
     """`KeyError: 'x' (pool.py:12)`: the first line of the error, and the part's line it is from."""
     first = next(iter(str(error).splitlines()), "")
-    return f"{type(error).__name__}: {first} ({_place(error)})"
-
-
-def _place(error: Exception) -> str:
-    """The innermost line in the folder of the part, whose call is the first that is neither in the
-    core (of which `distillkit.examples` are parts) nor in torch."""
-    core, torchs = Path(__file__).parents[1], Path(torch.__file__).parent
-    frames = traceback.extract_tb(error.__traceback__)
-    folders = [Path(frame.filename).parent for frame in frames]
-    own = [
-        folder
-        for folder in folders
-        if folder == core / "examples" or not {core, torchs} & {folder, *folder.parents}
-    ]
-    parts = [f for f, folder in zip(frames, folders, strict=True) if own and folder == own[0]]
-    frame = parts[-1] if parts else frames[-1]
-    return f"{frame.filename}:{frame.lineno}"
+    return f"{type(error).__name__}: {first} ({place_of(error)})"
 
 
 class Watched:
@@ -162,6 +145,16 @@ def strangers(value: Tensor, known: Iterable[Tensor]) -> int:
     """How many leaves of `value` are none of the `known` tensors."""
     ids = {id(t) for t in known}
     return sum(id(leaf) not in ids for leaf in leaves(value))
+
+
+def modules_of(part: Any) -> list[nn.Module]:
+    """What the part lists. Raises `Raised` where those are no networks."""
+    listed = part.modules()
+    if not isinstance(listed, list | tuple | nn.ModuleList) or not all(
+        isinstance(module, nn.Module) for module in listed
+    ):
+        raise Raised(f"modules(): gave {listed!r}, not a list of networks")
+    return list(listed)
 
 
 def networks_of(part: Any) -> dict[str, nn.Module]:

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Literal
 
 from distillkit import contracts
-from distillkit.configs import ComponentConfig, TeacherConfig
+from distillkit.configs import ComponentConfig, Remark, TeacherConfig
 from distillkit.examples.loss import ExampleLossConfig
 from distillkit.examples.teacher import ExampleTeacherConfig
 from distillkit.recipe import yaml12
-from distillkit.testing.findings import Findings, each, fail_with
+from distillkit.testing.findings import Findings, calling, each, fail_with
 from distillkit.testing.outlines import outline
 from distillkit.testing.plans import plan_findings
 from distillkit.testing.runs import recipe
@@ -67,7 +67,7 @@ def check(
     if config.socket not in checks:
         said = f"there are no checks for {config.socket}s; sockets: {', '.join(checks)}"
         fail_with(_name(config), [said])
-    found = [*each(written_and_read(config), checks[config.socket]())]
+    found = [*each(written_and_read(config), _preflight(config), checks[config.socket]())]
     # In a part that is broken already the same flaws would come again.
     if not found:
         found += each(_outline(config, own, channels), _plan(config, teacher))
@@ -76,6 +76,19 @@ def check(
 
 def _name(config: ComponentConfig) -> str:
     return f"{config.socket} '{config.name()}'"
+
+
+def _preflight(config: ComponentConfig) -> Findings:
+    """It tells what is missing, and is no place for exceptions."""
+    if config.socket in ("exporter", "layout"):
+        return  # they are in no recipe
+    with calling("preflight()"):
+        remarks = list(config.preflight(recipe(config)))
+    for remark in remarks:
+        if not isinstance(remark, Remark):
+            yield f"preflight(): gave {remark!r}, not a Remark"
+        elif remark.field and remark.field not in type(config).model_fields:
+            yield f"preflight(): a Remark is about `{remark.field}`, which is no field of it"
 
 
 def _outline(
@@ -105,7 +118,9 @@ def _given(teacher: contracts.Teacher) -> TeacherConfig:
         type: Literal["given"] = "given"
 
         def build(self) -> contracts.Teacher:
-            return copy.deepcopy(teacher)
+            copied = copy.deepcopy(teacher)
+            copied.to("meta")  # where a plan's parts are
+            return copied
 
     return Given()
 

@@ -36,6 +36,8 @@ class LearningCheck:
     """The players that have had a gradient, each with its warm-up or with ""."""
     silent: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Updates of the others so far."""
+    no_critic_term: bool = False
+    """Whether every loss returned None for the critics in the last iteration that trains them."""
 
     def student_terms(self, terms: Terms, spec: IterationSpec) -> None:
         """Refuse an iteration in which no loss says anything about the student."""
@@ -62,6 +64,7 @@ class LearningCheck:
                 f"No loss trains the critics, so `warmup.critic` trains nothing: "
                 f"{_labels(loss for loss, _ in terms)} has no term for them."
             )
+        self.no_critic_term = all(term is None for _, term in terms)
 
     def gradients(self, metrics: StepMetrics) -> None:
         """Stop a run whose player has had no gradient in all of its first updates."""
@@ -69,6 +72,8 @@ class LearningCheck:
             norm, key = metrics.norm(player), _key(player, metrics.spec)
             if norm is None or key in self.learns:
                 continue
+            if player == "critic" and self.no_critic_term and not metrics.adversarial:
+                continue  # no loss uses the critics: a regression alone may keep its pool
             if norm > 0:
                 self.learns.add(key)
                 continue

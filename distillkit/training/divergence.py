@@ -24,7 +24,7 @@ class DivergenceMonitor:
     state: Tensor = field(
         default_factory=lambda: torch.tensor([0.5, 1.0, 0.0], dtype=torch.float64)
     )
-    """Mean accuracy, mean |cosine| of the adversarial step with (teacher - student), and how many
+    """Mean accuracy, mean cosine of the adversarial step with (teacher - student), and how many
     iterations critics have been blind; part of a checkpoint."""
 
     def update(self, metrics: StepMetrics) -> str | None:

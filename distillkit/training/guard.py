@@ -10,8 +10,10 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from distillkit.errors import UserError
@@ -45,11 +47,8 @@ class Guard:
         except UserError:
             raise
         except Exception as error:
-            frame = traceback.extract_tb(error.__traceback__)[-1]
-            raise PartError(
-                f"{self.label} failed in {call}: {type(error).__name__}: {error} "
-                f"({frame.filename}:{frame.lineno})"
-            ) from error
+            said = f"{type(error).__name__}: {error} ({place_of(error)})"
+            raise PartError(f"{self.label} failed in {call}: {said}") from error
 
     def once(self, call: str, flaw: Callable[[], str | None]) -> None:
         """`check`, the first time it is asked for `call`."""
@@ -63,6 +62,22 @@ class Guard:
             found = flaw()
         if found:
             raise PartError(f"{self.label} breaks its contract: {call} {found}")
+
+
+def place_of(error: Exception) -> str:
+    """The innermost line in the folder of the part, whose call is the first that is neither in the
+    core (of which `distillkit.examples` are parts) nor in torch."""
+    core, torchs = Path(__file__).parents[1], Path(torch.__file__).parent
+    frames = traceback.extract_tb(error.__traceback__)
+    folders = [Path(frame.filename).parent for frame in frames]
+    own = [
+        folder
+        for folder in folders
+        if folder == core / "examples" or not {core, torchs} & {folder, *folder.parents}
+    ]
+    parts = [f for f, folder in zip(frames, folders, strict=True) if own and folder == own[0]]
+    frame = parts[-1] if parts else frames[-1]
+    return f"{frame.filename}:{frame.lineno}"
 
 
 def check_panel(panel: Any, pool: Pool, backbone: Backbone, batch: int) -> str | None:

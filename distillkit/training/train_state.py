@@ -188,12 +188,13 @@ class TrainState:
         """Step the drawn heads and the auxiliary networks; nothing else has a gradient."""
         if self.critic_optimizer is None:
             return
+        for critic, panel in panels:
+            critic.count_updates(panel.head_ids)
         for parameters, optim in self._critic_groups(panels):
             _clip(parameters, optim)
         self.critic_optimizer.step()
         self.critic_optimizer.zero_grad(set_to_none=True)
         for critic, panel in panels:
-            critic.updates_N[panel.head_ids] += 1
             heads = [critic.pool.heads[h] for h in panel.head_ids]
             for loss in spec.losses:
                 loss.after_critic_step(heads)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from distillkit.atomic import appearing
 from distillkit.errors import UserError
-from distillkit.exchange import SHIFT_KEY, Layout, agreed_shift, shift_of
+from distillkit.exchange import SHIFT_KEY, Layout, agreed_shift, shift_of_file
 from distillkit.recipe.load import load_models
 from distillkit.runs.folder import RunFolder
 
@@ -92,18 +92,20 @@ def learnt_shift(student: Path, given: int | None, layouts: Sequence[Layout]) ->
     """The timestep shift of the student's weights, as stated by their file, or by the published
     folder or the run that it lies in; or else `given`. Raises `UserError` where the two differ.
     """
-    around = list(student.resolve().parents[:3])
-    for place in (student, *around):
-        if shift_of(place, layouts) is not None:
-            return agreed_shift(place, given, layouts)
-    recipe = next((r for up in around if (r := RunFolder(up).recipe).is_file()), None)
-    if recipe is None:
+    if shift_of_file(student) is not None:
+        return agreed_shift(student, given, layouts)
+    around = student.resolve().parents[:3]
+    for folder in around[:2]:  # a file of a published folder, or of a network's folder in it
+        if any(layout.recognises(folder) for layout in layouts):
+            return agreed_shift(folder, given, layouts)
+    run = next((up for up in around if (up / "run.json").is_file()), None)
+    if run is None:
         return given
-    stated = load_models(recipe).student.timestep_shift
+    stated = load_models(RunFolder(run).recipe).student.timestep_shift
     if given not in (None, stated):
         raise UserError(
-            f"--shift {given}: {recipe} states that its student goes with timestep shift {stated}; "
-            "leave --shift out"
+            f"--shift {given}: the run {run} states that its student goes with timestep shift "
+            f"{stated}; leave --shift out"
         )
     return stated
 

@@ -177,8 +177,10 @@ class CompartmentPoolConfig(PoolConfig):
         if channels is not None and (flaw := self._missing_level(channels)):
             yield Remark(flaw, "levels")
 
-    def pool_size(self, channels: tuple[int, ...]) -> PoolSize:
+    def pool_size(self, channels: tuple[int, ...]) -> PoolSize | None:
         """Heads of `heads.PatchHead`: convolutions, norms and the projection."""
+        if self._missing_level(channels):
+            return None
         there = range(len(channels)) if self.levels is None else self.levels
         slots = len(self.views) * len(self.timesteps) * self.slot_size
         inner = (self.depth - 1) * 16 * self.width**2 + (2 * self.depth + 1) * self.width + 1

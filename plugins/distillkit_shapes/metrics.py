@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
+from pydantic import Field
+
 from distillkit.configs import MetricsConfig
 from distillkit.randomness import generator
 from distillkit.values import MetricInfo
@@ -116,6 +118,8 @@ class ShapesMetricsConfig(MetricsConfig):
     """Captions by the oracle, and distances in the features of the world's own classifier."""
 
     type: Literal["shapes"] = "shapes"
+    num_images: int = Field(2000, ge=4)
+    """Pictures behind every row of the metrics' table; distances of fewer are undefined."""
 
     def build(self) -> ShapesMetrics:
         return ShapesMetrics(self.seed)

@@ -13,13 +13,13 @@ import pytest
 from pydantic import Field, model_validator
 
 from distillkit import configs
+from distillkit.configs import misfit
 from distillkit.examples.backbone import ExampleBackboneConfig
 from distillkit.examples.metrics import ExampleMetricsConfig
 from distillkit.examples.student import ExampleStudentConfig
 from distillkit.examples.teacher import ExampleTeacherConfig
 from distillkit.prompts.files import JsonlPrompts, ListPrompts, TextPrompts
 from distillkit.recipe.load import RecipeError, load_recipe
-from distillkit.configs import misfit
 from distillkit.recipe.schema import Recipe
 from distillkit.registry.entry_points import Installed
 from distillkit.registry.registry import Origin

@@ -18,6 +18,7 @@ from distillkit.errors import UserError
 from distillkit.examples.metrics import ExampleMetricsConfig
 from distillkit.recipe.load import LoadedRecipe, dump_recipe
 from distillkit.recipe.schema import Recipe, RunConfig
+from distillkit.runs.folder import RunFolder
 from distillkit.training.metrics import StepMetrics
 from tests.distillkit.world import StopAfter, world_recipe
 
@@ -142,6 +143,22 @@ def test_folders_that_will_not_do_are_told_before_anything_is_built(
     with pytest.raises(UserError, match=r"other numbers than .*mine\.yaml gives"):
         distillkit.train(changed, tmp_path / "run", resume=True)
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["recipe.yaml"]
+
+
+def test_the_command_that_resumes_a_run_can_be_pasted(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = RunFolder(Path("runs/it's mine"))
+    said = """distillkit run 'runs/it'"'"'s mine/recipe.yaml' --out 'runs/it'"'"'s mine' --resume"""
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert api.resume_command(run) == said
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert api.resume_command(run) == f"torchrun --nproc_per_node 4 -m {said}"
+
+
+def test_what_the_recipe_will_meet_is_told_before_a_folder_is_made(tmp_path: Path) -> None:
+    changed = {"prompts": {"type": "text", "path": str(tmp_path / "gone.txt")}}
+    with pytest.raises(UserError, match=r"^prompts.path: there is no .*gone.txt here"):
+        distillkit.train(world_recipe(**changed), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_importing_distillkit_and_loading_a_recipe_import_nothing_heavy() -> None:

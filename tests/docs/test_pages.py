@@ -213,6 +213,7 @@ def test_the_papers_sections_lead_to_code_and_fields() -> None:
 
 def test_the_pages_480_heads() -> None:
     from distillkit.randomness import generator
+    from distillkit.values import HeadStats
     from distillkit_nitrofusion.refresh import RandomRefresh
 
     recipe = load_recipe(REPOSITORY / "recipes" / "nitro_vibrant.yaml").recipe
@@ -223,4 +224,8 @@ def test_the_pages_480_heads() -> None:
         assert len(pool.heads) == 480
         assert len(pool.draw(5, generator(0, "panel")).head_ids) == count
     age_N = torch.ones(480, dtype=torch.int64)
-    assert len(RandomRefresh(0.01, 1).pick(0, age_N, generator(0, "refresh"))) == 5
+    stats = HeadStats(age_N, age_N, age_N > 0, age_N / 2)
+    policy = RandomRefresh(0.01, 1)
+    picked = [len(policy.pick(i, stats, generator(0, "refresh", i))) for i in range(10)]
+    assert set(picked) == {4, 5}
+    assert sum(picked) == 48

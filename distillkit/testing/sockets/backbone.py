@@ -15,10 +15,12 @@ from distillkit.testing.building import built
 from distillkit.testing.findings import (
     PROMPTS,
     Findings,
+    Raised,
     Snapshot,
     calling,
     close,
     each,
+    modules_of,
     moved_by_gradient,
     noise,
     same,
@@ -48,7 +50,7 @@ def backbone_findings(config: ComponentConfig, taught_by: Teacher) -> Findings:
     """One map a level with its channels; gradients to x_t; each picture by itself; any window."""
     teachers = Snapshot(taught_by.modules())
     part, twin = (built(config, taught_by, process=p) for p in (1, 2))
-    if not same(weights_of(part.modules()), weights_of(twin.modules())):
+    if not same(weights_of(modules_of(part)), weights_of(twin.modules())):
         yield "modules(): two processes start with different weights: seed them"
     yield from unlisted(part.part, [*part.modules(), *taught_by.modules()])
     for module in part.modules():
@@ -78,9 +80,10 @@ def _input(part: Any, taught_by: Teacher) -> _Input:
 def _features(part: Any, given: _Input, rows: slice = slice(None)) -> Sequence[Tensor]:
     """Maps of whole pictures."""
     x_BCHW = given.x_BCHW[rows]
-    maps: Sequence[Tensor] = part.features(
-        x_BCHW, given.t_B[rows], given.cond[rows], whole(len(x_BCHW), *x_BCHW.shape[2:])
-    )
+    window = whole(len(x_BCHW), *x_BCHW.shape[2:])
+    maps = part.features(x_BCHW, given.t_B[rows], given.cond[rows], window)
+    if not isinstance(maps, list | tuple) or not all(isinstance(m, Tensor) for m in maps):
+        raise Raised(f"features(): gave {shape_of(maps)}, not a list of maps")
     return maps
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from operator import is_not
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from distillkit.testing.findings import (
     Snapshot,
     calling,
     each,
+    modules_of,
     moved_by_gradient,
     same,
     shape_of,
@@ -55,9 +57,10 @@ def loss_findings(config: ComponentConfig, taught_by: Teacher) -> Findings:
 
 def _networks(part: Any, twin: Any, batches: Batches) -> Findings:
     """Networks of its own: the same in every process, at every call, and nobody else's."""
-    if not same(weights_of(part.modules()), weights_of(twin.modules())):
+    if not same(weights_of(modules_of(part)), weights_of(twin.modules())):
         yield "modules(): two processes start with different weights: seed them"
-    if [id(m) for m in part.modules()] != [id(m) for m in part.modules()]:
+    first, second = modules_of(part), modules_of(part)
+    if len(first) != len(second) or any(map(is_not, first, second)):
         yield "modules(): gives other networks at every call"
     yield from unlisted(
         part.part, [*part.modules(), *batches.teacher.modules(), batches.network.module]

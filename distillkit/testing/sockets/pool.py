@@ -43,11 +43,22 @@ def pool_findings(config: ComponentConfig, channels: tuple[int, ...]) -> Finding
         return
     other = built(config, channels, SEED + 1)
     yield from each(
+        _told(config, part, channels),
         _start(part, twin, other),
         _draws(part, twin, channels),
         _heads(built(config, channels, SEED), channels),
         _reset(part, twin, _random_buffers(part, other)),
     )
+
+
+def _told(config: Any, part: Any, channels: Sequence[int]) -> Findings:
+    """What the config tells of the pool before it is built."""
+    chance, size = config.draw_chance(), config.pool_size(channels)
+    if chance is not None and not 0 < chance <= 1:
+        yield f"draw_chance(): {chance!r} is no chance in (0, 1]"
+    made = (len(part.heads), sum(p.numel() for p in part.heads.parameters()))
+    if size is not None and tuple(size) != made:
+        yield f"pool_size(): tells {tuple(size)}, and build() makes {made} heads and parameters"
 
 
 def _start(part: Any, twin: Any, other: Any) -> Findings:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields
-from typing import Any
+from typing import Any, cast
 
 import torch
 
-from distillkit.configs import ComponentConfig
+from distillkit.configs import ComponentConfig, RefreshConfig
 from distillkit.testing.building import built
 from distillkit.testing.findings import Findings, calling, seeded
 from distillkit.values import HeadStats
@@ -17,6 +17,10 @@ from distillkit.values import HeadStats
 def refresh_findings(config: ComponentConfig) -> Findings:
     """Distinct heads of the pool, as a function of iteration, statistics and generator alone."""
     part, twin = (built(config, process=p) for p in (1, 2))
+    with calling("reset_chance()"):
+        chance = cast("RefreshConfig", config).reset_chance(0.5)
+    if chance is not None and not 0 <= chance <= 1:
+        yield f"reset_chance(): {chance!r} is no chance in [0, 1]"
     for count in (1, 5, 480):
         for what, stats in _stats(count):
             for i in (0, 1, 2, 3, 99, 999):

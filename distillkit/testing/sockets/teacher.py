@@ -16,10 +16,12 @@ from distillkit.testing.building import built
 from distillkit.testing.findings import (
     PROMPTS,
     Findings,
+    Raised,
     Snapshot,
     calling,
     close,
     each,
+    modules_of,
     noise,
     seeded,
     shape_of,
@@ -34,7 +36,7 @@ def teacher_findings(config: ComponentConfig) -> Findings:
     """Shapes, ranges, determinism from the generators, and that everything freezes."""
     part = built(config)
     yield from _members(part)
-    for module in part.modules():
+    for module in modules_of(part):
         module.requires_grad_(False).eval()
     frozen = Snapshot(part.modules())
     cond = part.encode(PROMPTS)
@@ -57,7 +59,7 @@ def _members(part: Any) -> Findings:
         yield "schedule: should be a NoiseSchedule of 1000 levels"
     if len(part.latent_shape) != 3 or not all(type(n) is int and n > 0 for n in part.latent_shape):
         yield f"latent_shape: {part.latent_shape!r} is not (C, H, W)"
-    listed = {id(p) for m in part.modules() for p in m.parameters()}
+    listed = {id(p) for m in modules_of(part) for p in m.parameters()}
     if any(id(p) not in listed for p in part.denoiser.module.parameters()):
         yield "modules(): the denoiser's network is missing, so the trainer could not freeze it"
     yield from unlisted(part.part, part.modules())
@@ -95,6 +97,8 @@ def _samples(part: Any, x_T_BCHW: Tensor, cond: Condition) -> Findings:
 
 def _conditions(part: Any, cond: Condition) -> Findings:
     null = part.null(2)
+    if not isinstance(null, Condition):
+        raise Raised(f"null(): gave {type(null).__name__}, not a Condition")
     if len(cond) != COUNT or any(len(t) != COUNT for t in cond.tensors.values()):
         yield "encode(): should give one row a prompt in every tensor"
     alone = part.encode(PROMPTS[-1:])

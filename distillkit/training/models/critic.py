@@ -64,6 +64,11 @@ class Critic:
         guard.once("draw()", lambda: check_panel(panel, self.pool, self.backbone, batch))
         return panel
 
+    def count_updates(self, drawn: Sequence[int]) -> None:
+        """Count an update of the drawn heads that have a gradient: a loss may use none of them."""
+        for head in drawn:
+            self.updates_N[head] += any(p.grad is not None for p in self.parameters([head]))
+
     def count(self, scores: Mapping[int, tuple[float, float]]) -> None:
         """Add an iteration's (wins, pictures) of the drawn heads."""
         for head, (wins, seen) in scores.items():

@@ -96,7 +96,7 @@ def load_single_file(path: Path, config: Path | None, dtype: Any) -> Any:
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise UserError(
             f"teacher.model: {path} cannot be loaded as SDXL: {first_line(error).rstrip('.')}. A "
-            "model of other sizes is opened as the folder that it was made from, with this file for its weights: "
-            f"`distillkit sample FOLDER ... --weights {path}`; in a recipe `teacher.config` names "
-            "that folder"
+            "model of other sizes is opened as the folder that it was made from, with this file "
+            f"for its weights: `distillkit sample FOLDER ... --weights {path}`; in a recipe "
+            "`teacher.config` names that folder"
         ) from error

@@ -167,6 +167,25 @@ def test_plugins_show_prints_fields_and_lines_to_paste(capsys: pytest.CaptureFix
     )
 
 
+def test_plugins_show_answers_for_the_recipes_own_sections_too(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run("plugins", "show", "samples") == 0
+    out = capsys.readouterr().out
+    assert out.startswith("samples: a section of recipes, and no part.  The teacher's samples, ")
+    assert re.search(r"^count +whole number, at least 1 or none +null +Distinct pairs", out, re.M)
+    assert "In a recipe:" not in out
+    assert run("plugins", "show", "optim.critic") == 0
+    assert re.search(r"^weight_decay +number, at least 0 +0.0 ", capsys.readouterr().out, re.M)
+    assert run("plugins", "show", "warmup") == 0
+    out = capsys.readouterr().out
+    assert re.search(
+        r"^losses +list of \(loss, a mapping with `type`\) +\[\] +Losses of", out, re.M
+    )
+    assert run("plugins", "show", "smaples") == 2
+    assert run("plugins", "show", "optim.lr") == 2
+
+
 def test_schema_prints_or_writes_what_editors_need(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -197,9 +197,9 @@ def test_a_finished_run_needs_teacher_and_student_alone(
     assert gone.count("type: gone-") == 5
     (run / "recipe.yaml").write_text(gone.replace("requires: []", "requires: [gone]\nold: 1"))
     words = ["sample", str(run), "a ring", "--out", str(tmp_path / "a.png")]
-    for command in (words, ["export", str(run), "--to", "example"]):
+    for each in (words, ["export", str(run), "--to", "example"]):
         with pytest.raises(SystemExit) as ended:
-            main(command)
+            main(each)
         assert not ended.value.code, capsys.readouterr().err
     assert (tmp_path / "a.png").is_file()
     assert (run / "exports" / "student-example.safetensors").is_file()

@@ -36,8 +36,8 @@ def test_a_snippet_has_examples_and_the_least_for_what_is_required() -> None:
     """It is over 96 characters in one line, so a field takes a line."""
     assert snippet(Varied) == (
         "losses:\n  - type: varied\n    weight: 1.0\n    ramp: 0\n    label: '...'\n"
-        "    norm: l2\n    steps: [1]\n    pair: [1, 2]\n    stages: {1: 5}\n    size: 64\n    flag: false\n"
-        "    rate: 1.0"
+        "    norm: l2\n    steps: [1]\n    pair: [1, 2]\n    stages: {1: 5}\n    size: 64\n"
+        "    flag: false\n    rate: 1.0"
     )
 
 

@@ -149,7 +149,8 @@ def test_a_pool_that_nothing_could_hold_is_refused(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("refresh", "life"),
     [
-        ("{type: sometimes}", "; a head lives 100 iterations and is trained 50.0 times, on average"),
+        ("{type: sometimes}", "; a head lives 100 iterations and is trained 50.0 times, on "
+         "average"),
         ("{type: sometimes, chance: 0}", "; a head is trained in 50% of the iterations and never "
          "reset"),
         ("", "; a head is trained in 50% of the iterations and never reset"),

@@ -57,7 +57,7 @@ def test_a_duplicate_breaks_the_second_names_both_and_can_not_be_used() -> None:
     (broken,) = found.broken
     assert broken.origin.plugin == "plugin1"
     assert "plugin 'plugin0' (dist0 1.0) and by plugin 'plugin1' (dist1 1.0)" in broken.reason
-    with pytest.raises(UnknownPartError, match="'plugin0' .* and by plugin 'plugin1'"):
+    with pytest.raises(UnknownPartError, match=r"'plugin0' .* and by plugin 'plugin1'"):
         found.registry.get("refresh", "never")
     assert found.registry.get("refresh", "random").origin.plugin == "plugin1"
 
@@ -68,9 +68,7 @@ class TheirHinge(LossConfig):
     def build(self, teacher: Any, student: Any) -> Any: ...
 
 
-def test_no_alphabet_takes_a_built_in_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_alphabet_takes_a_built_in_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The entry point `broken` sorts before `nitrofusion`."""
     monkeypatch.setitem(sys.modules, "dk_hinge", plugin(losses=[TheirHinge]))
     points = [entry("broken", "dk_hinge"), *entry_points(group="distillkit")]

@@ -7,7 +7,6 @@ import pytest
 from distillkit.registry.registry import DuplicatePartError, Origin, Registry, UnknownPartError
 from tests.distillkit.fakes import Never, fake_plugins
 
-
 MINE = Origin("mine", "distillkit-mine", "1.0")
 YOURS = Origin("yours", "distillkit-yours", "2.1")
 

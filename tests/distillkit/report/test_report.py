@@ -124,6 +124,16 @@ def test_a_finished_run(run: RunFolder) -> None:
     assert "after iteration 1100" in found.text
 
 
+def test_the_grid_says_whose_prompts_it_shows(run: RunFolder) -> None:
+    """Without metrics they are training's own."""
+    save_image(square(torch.rand(4, 3, 8, 8)), run.grids / "compare.png")
+    unseen = "in every row, neither of them used in training."
+    assert unseen not in page(run).text
+    assert "in every row, the prompts of training with other noise: a recipe's" in page(run).text
+    finish(run)
+    assert unseen in page(run).text
+
+
 def test_the_best_and_the_worst_of_a_metric_are_marked_in_its_own_direction(run: RunFolder) -> None:
     """The start's detail, -0.5, is the lowest, and the farthest from the teacher's -0.1."""
     finish(run)

@@ -136,5 +136,8 @@ def test_a_damaged_run_json_stops_nothing(tmp_path: Path) -> None:
 
 def test_a_folder_that_can_not_be_made_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"Could not write to .*file/run: Not a dir"), RunFolder(tmp_path / "file/run").locked():
+    with (
+        pytest.raises(UserError, match=r"Could not write to .*file/run: Not a dir"),
+        RunFolder(tmp_path / "file/run").locked(),
+    ):
         pass

@@ -7,7 +7,9 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from distillkit.cli import build
 from distillkit.configs import SOCKETS
 from distillkit.errors import UserError
 from distillkit.recipe.describe import recipe_field
@@ -44,6 +46,16 @@ def test_a_new_package_passes_its_own_tests(
         test()
     for name in [name for name in sys.modules if name.startswith(f"distillkit_new_{socket}")]:
         del sys.modules[name]
+
+
+def test_the_command_takes_several_sockets(tmp_path: Path) -> None:
+    words = ["plugins", "new", "two", "--socket", "pool", "--socket", "loss", "--out", tmp_path]
+    done = CliRunner().invoke(build(), list(map(str, words)))
+    assert done.exit_code == 0, done.output
+    package = tmp_path / "distillkit-two" / "src" / "distillkit_two"
+    assert {"pool.py", "loss.py"} < {path.name for path in package.iterdir()}
+    for socket in ("pool", "loss"):
+        assert f"distillkit plugins show two --socket {socket}" in done.output
 
 
 def test_it_has_the_example_plugins_shape(tmp_path: Path) -> None:

@@ -66,6 +66,15 @@ def unlisted_network(part: Any, teacher: Any) -> Any:
 
 
 BACKBONES: Flaws = {
+    "no maps": (features(lambda *a: None), "features(): gave NoneType, not a list of maps"),
+    "one map": (
+        features(lambda s, *a: s(*a)[0]),
+        "features(): gave (3, 8, 8, 8), not a list of maps",
+    ),
+    "no modules": (
+        flawed(ExampleBackboneConfig, modules=lambda s: ["levels"]),
+        "modules(): gave ['levels'], not a list of networks",
+    ),
     "levels": (flawed(ExampleBackboneConfig, channels=(8,)), "2 maps, but channels has 1 levels"),
     "no levels": (flawed(ExampleBackboneConfig, channels=()), "channels: () are not the channels"),
     "channels": (

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from distillkit import testing
-from distillkit.configs import ComponentConfig
+from distillkit.configs import ComponentConfig, PoolSize
 from distillkit.examples.pool import ExamplePoolConfig
 from distillkit.values import DrawnHead, JudgedView, Panel, View
 from tests.distillkit.testing.flaws import Flaws, flawed, rebuilt, said_of, table, without
@@ -161,7 +161,19 @@ def projected(part: Any, channels: Any, seed: int) -> Any:
     return part
 
 
+class Promising(ExamplePoolConfig):
+    """A config that tells what is not so."""
+
+    def draw_chance(self) -> float:
+        return 2.0
+
+    def pool_size(self, channels: tuple[int, ...]) -> PoolSize:
+        return PoolSize(len(channels), 9)
+
+
 RESETS: Flaws = {
+    "a chance": (Promising(), "draw_chance(): 2.0 is no chance in (0, 1]"),
+    "a size": (Promising(), "pool_size(): tells (3, 9), and build() makes (6, 78) heads and param"),
     "no seed": (
         rebuilt(ExamplePoolConfig, lambda p, c, s: ExamplePoolConfig().build(c, 0)),
         "build(): two seeds give the same heads: use `seed`",

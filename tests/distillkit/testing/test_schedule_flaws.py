@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 
 from distillkit import testing
-from distillkit.configs import ComponentConfig
+from distillkit.configs import ComponentConfig, Remark
 from distillkit.examples.prompts import ExamplePromptsConfig
 from distillkit.examples.refinement import ExampleRefinementConfig
 from distillkit.examples.refresh import ExampleRefreshConfig
@@ -118,7 +118,28 @@ class Raising(ExampleRefreshConfig):
         return {}["age"]
 
 
+class Sure(ExampleRefreshConfig):
+    def reset_chance(self, draw_chance: float) -> float:
+        return 3 * draw_chance
+
+
+class Hasty(ExampleRefreshConfig):
+    """It looks into a file before anything is built, and says what is wrong as it likes."""
+
+    def preflight(self, recipe: Any) -> Any:
+        return [Remark("too old", "years"), "a sentence"]
+
+
+class Careless(ExampleRefreshConfig):
+    def preflight(self, recipe: Any) -> Any:
+        return [Remark(recipe.refresh.years)]
+
+
 CONFIGS: Flaws = {
+    "chance": (Sure(), "reset_chance(): 1.5 is no chance in [0, 1]"),
+    "remark": (Hasty(), "preflight(): gave 'a sentence', not a Remark"),
+    "field": (Hasty(), "preflight(): a Remark is about `years`, which is no field of it"),
+    "preflight": (Careless(), "preflight() raised AttributeError: 'Careless' object has no attri"),
     "forgetful": (Forgetful(age=4), "comes back from YAML as Forgetful(type='forgetful', age=3)"),
     "raising": (Raising(), f"build() raised KeyError: 'age' ({__file__}:"),
 }

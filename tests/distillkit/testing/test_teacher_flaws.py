@@ -37,6 +37,13 @@ def first_generator(sound: Any, x_BCHW: Tensor, cond: Any, generators: Any) -> T
     return result
 
 
+def constant_seed(sound: Any, x_BCHW: Tensor, *args: Any) -> Tensor:
+    """A stochastic solver that draws from a generator of its own."""
+    rng = torch.Generator().manual_seed(0)
+    result: Tensor = sound(x_BCHW, *args) + torch.randn(x_BCHW.shape, generator=rng)
+    return result
+
+
 def renamed(sound: Any, count: int) -> Condition:
     return Condition({"null": torch.zeros(count, 2)})
 
@@ -67,6 +74,15 @@ def trains_itself(part: Any, *_: Any) -> Any:
 
 
 TEACHERS: Flaws = {
+    "no modules": (
+        flawed(ExampleTeacherConfig, modules=lambda s: None),
+        "modules(): gave None, not a list of networks",
+    ),
+    "no null": (flawed(ExampleTeacherConfig, null=lambda *a: None), "null(): gave NoneType, not a"),
+    "a constant seed": (
+        flawed(ExampleTeacherConfig, sample=constant_seed),
+        "sample(): a picture depends on what else is in its batch; its noise comes from its own g",
+    ),
     "schedule": (flawed(ExampleTeacherConfig, schedule=3), "schedule: should be a NoiseSchedule"),
     "shape": (flawed(ExampleTeacherConfig, latent_shape=(4, 8)), "latent_shape: (4, 8) is not"),
     "modules": (flawed(ExampleTeacherConfig, modules=lambda s: []), "denoiser's network is miss"),

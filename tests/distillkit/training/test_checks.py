@@ -207,3 +207,15 @@ def test_the_sentence_comes_out_of_a_whole_run(tmp_path: Path) -> None:
         run.train()
     assert run.checkpoints.iterations() == []
     assert not run.folder.student.exists()
+
+
+def test_a_regression_alone_may_keep_its_pool(tmp_path: Path) -> None:
+    """As in a study's control: no loss asks for logits, so no head trains."""
+    recipe = world_recipe(losses=[{"type": "regression"}], refresh=None)
+    run = trainer(recipe, tmp_path)
+    before = everything(run)
+    for i in range(min(TURNS + 2, len(run.schedule))):
+        metrics = run.step(i)
+        assert metrics.accuracy == {}
+    after = everything(run)
+    assert all(torch.equal(after[name], v) for name, v in before.items() if "heads" in name)

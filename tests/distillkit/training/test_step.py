@@ -15,16 +15,13 @@ from distillkit.recipe.schema import (
     AdamWConfig,
     OptimConfig,
     RunConfig,
-    SamplesConfig,
     StudentAdamWConfig,
-    WarmupConfig,
 )
 from distillkit.training.models.batch import LazyTrainBatch
-from distillkit.training.schedule import IterationSpec
 from distillkit.training.step import make_batch
-from distillkit.training.trainer import Trainer
 from distillkit_nitrofusion.losses.hinge import HingeConfig
 from distillkit_nitrofusion.losses.regression import RegressionConfig
+from distillkit_nitrofusion.losses.relativistic import RelativisticPairedConfig
 from tests.distillkit.world import (
     MeanGuessConfig,
     assert_same,
@@ -129,34 +126,6 @@ def test_accumulated_micro_batches_equal_one_batch_for_both_players(
             assert values == pytest.approx(whole, rel=1e-4)
 
 
-def _batch_at(run: Trainer, spec: IterationSpec, positions: range) -> LazyTrainBatch:
-    """The micro-batch of these four pictures of the run, at whatever iteration's spec."""
-    return make_batch(run.state, spec, positions.start // 4, 0, [])
-
-
-def test_fresh_noise_leaves_the_warmup_and_the_teachers_pictures_as_they_are(
-    tmp_path: Path,
-) -> None:
-    samples = SamplesConfig(count=4, cache=str(tmp_path / "cache"), noise="fresh")
-    warmup = WarmupConfig(student=1, losses=[{"type": "regression"}], critic=1)
-    run = trainer(world_recipe(samples=samples, warmup=warmup), tmp_path / "run")
-    run.train()
-    state, once, again = run.state, range(4), range(4, 8)
-    batches = {
-        (i, first): _batch_at(run, run.schedule.spec(i), positions)
-        for i in range(3)
-        for first, positions in ((True, once), (False, again))
-    }
-    ids = [state.samples.order.sample_id(p) for p in once]
-    assert torch.equal(batches[0, True].x_T_BCHW, state.samples.x_T(ids))
-    assert torch.equal(batches[0, True].real_BCHW, batches[2, True].real_BCHW)
-    for i in (1, 2):  # critic warm-up, and both players
-        drawn = torch.cat([batches[i, True].x_T_BCHW, batches[i, False].x_T_BCHW])
-        # The second epoch over the same four samples starts elsewhere.
-        assert len(drawn.flatten(1).unique(dim=0)) == 8
-        assert not torch.isclose(drawn[:4], batches[0, True].x_T_BCHW).all(dim=(1, 2, 3)).any()
-
-
 def test_a_loss_may_own_a_network_and_need_no_critics(tmp_path: Path) -> None:
     """A first Adam step is lr long: the loss's network moves by optim.aux.lr = 0.5."""
     optim = OptimConfig(
@@ -178,9 +147,12 @@ def test_a_loss_may_own_a_network_and_need_no_critics(tmp_path: Path) -> None:
 def test_losses_in_two_stages_give_the_gradient_of_one_joint_backward(tmp_path: Path) -> None:
     """Each loss's gradient at x_0-hat, summed and passed on once: that of the weighted sum.
 
-    The joint one is torch's own, through x_0-hat that is still part of the student's graph.
+    The joint one is torch's own, through x_0-hat that is still part of the student's graph. Two of
+    the losses share the graph of the backbone.
     """
-    losses = [HingeConfig(weight=2), RegressionConfig(weight=0.5)]
+    weights = (2.0, 0.3, 0.5)
+    kinds = (HingeConfig, RelativisticPairedConfig, RegressionConfig)
+    losses = [kind(weight=weight) for kind, weight in zip(kinds, weights, strict=True)]
     run = trainer(world_recipe(losses=losses), tmp_path)
     state, spec = run.state, run.schedule.spec(0)
     parameters = list(state.student.network.module.parameters())
@@ -193,18 +165,18 @@ def test_losses_in_two_stages_give_the_gradient_of_one_joint_backward(tmp_path: 
     share, pulls = state.backward_student(terms, spec, split)
     joint = batch()
     joint.__dict__["fake_BCHW"] = joint.rollout_BCHW
-    hinge, regression = (loss.loss.student(joint) for loss in spec.losses)
-    total = 2 * hinge + 0.5 * regression
+    alone = [loss.loss.student(joint) for loss in spec.losses]
+    total = sum(weight * term for weight, term in zip(weights, alone, strict=True))
     for p, expected in zip(parameters, torch.autograd.grad(total, parameters), strict=True):
         assert p.grad is not None
         assert float(expected.abs().max()) > 1e-3
         torch.testing.assert_close(p.grad, expected, rtol=1e-6, atol=1e-6)
     assert float(share) == pytest.approx(float(total.detach()))
     # And each loss's own gradient at x_0-hat is known by name.
-    assert [pull.loss for pull in pulls] == ["hinge", "regression"]
+    assert [pull.loss for pull in pulls] == ["hinge", "relativistic-paired", "regression"]
     toward = joint.real_BCHW - joint.fake_BCHW
     expected = -0.5 * 2 * toward / toward.numel()
-    torch.testing.assert_close(pulls[1].grad_BCHW, expected, rtol=1e-5, atol=1e-8)
+    torch.testing.assert_close(pulls[2].grad_BCHW, expected, rtol=1e-5, atol=1e-8)
 
 
 def test_the_mode_in_which_a_loss_first_asks_for_samples_and_logits_changes_nothing(

@@ -32,9 +32,11 @@ class NetLayout:
     def what_is(self, keys: Collection[str]) -> str:
         return "a decoder" if "decoder" in keys else "something else"
 
+    def recognises(self, model: Path) -> bool:
+        return (model / "shift.txt").is_file()
+
     def published_shift(self, folder: Path) -> int | None:
-        file = folder / "shift.txt"
-        return int(file.read_text()) if file.is_file() else None
+        return int((folder / "shift.txt").read_text())
 
 
 def file(path: Path, value: float, prefix: str = "", **options: Any) -> Path:
@@ -148,7 +150,7 @@ def test_the_shift_comes_from_the_run_whose_snapshot_it_is(
     files["student"] = file(run.snapshot("1-step"), 3.0)
     assert transfer(**files, strength=1.0, layouts=[NetLayout()]) == 500
     assert transfer(**files, strength=1.0, layouts=[NetLayout()], shift=500) == 500
-    with pytest.raises(UserError, match=r"--shift 250: .*/recipe.yaml states that its student goes"):
+    with pytest.raises(UserError, match=r"--shift 250: .*/run states that its student goes"):
         transfer(**files, strength=1.0, layouts=[NetLayout()], shift=250)
 
 

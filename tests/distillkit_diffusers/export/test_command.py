@@ -53,6 +53,42 @@ def test_the_command_writes_any_snapshot(run: Path, student: Any, capsys: Any) -
     assert torch.equal(first, student.teacher.pipe.unet.conv_in.weight)
 
 
+def test_a_small_models_single_file_is_drawn_from_beside_its_run(
+    run: Path, tmp_path: Path, capsys: Any
+) -> None:
+    """The file has no configs; the run's published folder has them. Elsewhere a sentence says so,
+    and what it says works."""
+    assert command("export", run, "--to", "single-file", "--set", "dtype=fp32") == 0
+    assert command("export", run, "--to", "diffusers", "--out", run / "student") == 0
+    file = run / "exports" / "student-single-file.safetensors"
+    assert torch.equal(sample(file, "a ring", seed=3), sample(run, "a ring", seed=3))
+    moved = file.rename(tmp_path / "elsewhere.safetensors")
+    capsys.readouterr()
+    assert command("sample", moved, "a ring", "--out", tmp_path / "a.png") == 2
+    assert (
+        "A model of other sizes is opened as the folder that it was made from, with this file for "
+        f"its weights: `distillkit sample FOLDER ... --weights {moved}`"
+    ) in capsys.readouterr().err
+    drawn = sample(run / "student", "a ring", seed=3, weights=str(moved))
+    assert torch.equal(drawn, sample(run, "a ring", seed=3))
+
+
+def test_a_run_that_lacks_things_is_a_sentence(run: Path, capsys: Any) -> None:
+    """Each on top of those before it."""
+    harms = [
+        (lambda: (run / "snapshots" / "1-step.safetensors").write_bytes(b"x"), "can't be read"),
+        (lambda: [f.unlink() for f in (run / "snapshots").iterdir()], "has no weights of the stud"),
+        (lambda: (run / "recipe.yaml").write_text("teacher: {type: sdxl}"), "student: missing"),
+        (lambda: (run / "recipe.yaml").write_text("{"), "recipe.yaml:1:"),
+        (lambda: (run / "recipe.yaml").unlink(), "is not a run folder: it has no recipe.yaml"),
+    ]
+    for harm, sentence in harms:
+        harm()
+        assert command("export", run, "--to", "unet") == 2
+        assert sentence in capsys.readouterr().err
+    assert command("export", run / "gone", "--to", "unet") == 2
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

@@ -204,3 +204,29 @@ def test_a_view_keeps_its_place_where_it_judges_nobody() -> None:
     assert (first.rows, len(first.t_B)) == ((), 0)
     assert (second.rows, second.t_B.tolist()) == ((0,), [500])
     assert (third.rows, third.t_B.tolist()) == (None, [2, 3])
+
+
+def test_a_backbone_that_sees_pictures_gets_decoded_crops_and_passes_gradients_on() -> None:
+    """Pictures in the place of noisy latents, at t = 0; the crop is that of the latent."""
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    class Pictures(ConditionBackbone):
+        channels = (3, 3)
+        sees_pictures = True
+
+        def features(self, x_BCHW: Tensor, t_B: Tensor, *given: Any) -> list[Tensor]:
+            seen.append((x_BCHW, t_B))
+            return super().features(x_BCHW, t_B, *given)
+
+    critic = critic_of("one", backbone=Pictures())
+    critic.decode = lambda x_0_BCHW: x_0_BCHW[:, :3] * 2
+    made = pass_of(critic, critic.draw(0, BATCH))
+    assert made.critic_logits
+    pictures = {len(x): x for x, _ in seen[:2]}
+    torch.testing.assert_close(pictures[BATCH], REAL[:, :3] * 2)  # the global view
+    assert pictures[2 * BATCH].shape == (2 * BATCH, 3, 4, 4)  # both local ones
+    assert all(bool((t_B == 0).all()) for _, t_B in seen)
+    sum(each.fake_BK.square().mean() for each in made.student_logits(False)).backward()  # type: ignore[union-attr]
+    gradient = made.fake().grad
+    assert bool((gradient[:, :3].flatten(1).abs().amax(1) > 0).all())
+    assert not bool(gradient[:, 3].any())

@@ -57,6 +57,28 @@ def test_roll_out_runs_at_shifted_times_with_gradients_in_the_last_step_alone() 
     assert x_0.requires_grad
 
 
+@pytest.mark.parametrize(("steps", "cleared"), [(1, []), (2, [1]), (4, [3])])
+def test_sixteen_bit_copies_are_made_anew_for_the_step_with_gradients(
+    monkeypatch: pytest.MonkeyPatch, steps: int, cleared: list[int]
+) -> None:
+    """Autocast's copies of weights from steps without gradients have no history (torch #112583).
+
+    They are dropped after those steps, which newer versions of torch do by themselves.
+    """
+    network = Recorder()
+    after: list[int] = []
+    monkeypatch.setattr(torch, "clear_autocast_cache", lambda: after.append(len(network.asked)))
+    student = Student(network, world_schedule(), timestep_shift=250)
+    cond = Condition({"told": torch.zeros(2, 2)})
+    x_T, renoise = torch.randn(2, 4, 8, 8), torch.randn(3, 2, 4, 8, 8)
+    student.rollout(x_T, cond, steps, renoise)
+    assert after == []
+    network.asked.clear()
+    with torch.autocast("cpu", torch.bfloat16):
+        student.rollout(x_T, cond, steps, renoise)
+        assert after == cleared
+
+
 def test_roll_out_of_two_steps_by_hand() -> None:
     """A network that says 0: x_0 = x_t / sqrt(a_t'); renoised at the unshifted 499."""
     schedule = world_schedule()

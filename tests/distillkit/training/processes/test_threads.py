@@ -15,7 +15,7 @@ from distillkit import api
 from distillkit.recipe.schema import Recipe, RunConfig
 from distillkit.training import processes
 from distillkit.training.callbacks import Callback
-from distillkit.training.processes import set_threads
+from distillkit.training.processes import _measure, set_threads
 from tests.distillkit.world import world_recipe
 
 
@@ -76,7 +76,7 @@ def test_what_is_given_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_measurement_takes_little_time() -> None:
-    assert 0 < processes._measure(1) < 0.5
+    assert 0 < _measure(1) < 0.5
 
 
 class Device(Callback):
