@@ -29,9 +29,13 @@ def test_full_fine_tuning_of_sdxl_at_batch_5_fits_in_80_gb(name: str) -> None:
     assert recipe.run.batch == 5
     assert parts["student"].parameters == unet
     assert parts["student"].weights == parts["student"].gradients == 4 * unet
-    pool = plan.dry.parts.pool
-    assert pool is not None
-    assert sum(p.numel() for p in pool.heads.parameters()) == heads
+    [critic] = plan.dry.parts.critics
+    assert sum(p.numel() for p in critic.pool.heads.parameters()) == heads
+    # What `check` says without building a head.
+    [config] = recipe.all_critics().values()
+    channels = config.backbone.level_channels(recipe.teacher)
+    assert channels == critic.backbone.channels
+    assert config.pool.pool_size(channels) == (480, heads)
     texts, vae = 123_060_480 + 694_659_840, 83_653_863
     modules = plan.dry.parts.teacher.modules()
     assert sum(p.numel() for m in modules for p in m.parameters()) == unet + texts + vae
