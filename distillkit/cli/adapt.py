@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from distillkit.errors import UserError
+
+if TYPE_CHECKING:
+    from distillkit.exchange import Layout
 
 
 def adapt(
@@ -37,16 +43,11 @@ def adapt(
 ) -> None:
     """Add the difference of student and base to another checkpoint, file to file."""
     from distillkit.cli.terminal.console import console
-    from distillkit.errors import UserError
     from distillkit.registry.entry_points import installed
     from distillkit.registry.layouts import installed_layouts
-    from distillkit.transfer.transfer import learnt_shift, opened, transfer
+    from distillkit.transfer.transfer import transfer
 
-    suffix = ".safetensors" if sweep is None else ".png"
-    if out.is_dir() or out.suffix != suffix:
-        raise UserError(f"--out {out}: name a file that ends in {suffix}")
-    if out.exists() and any(out.samefile(p) for p in (student, base, onto) if p.exists()):
-        raise UserError(f"--out {out}: it is one of the files that are read; name another one")
+    _check_out(out, ".safetensors" if sweep is None else ".png", (student, base, onto))
     layouts = list(installed_layouts(installed().registry).values())
     if sweep is None:
         found = transfer(student, base, onto, out, strength, layouts, shift)
@@ -59,17 +60,33 @@ def adapt(
     if model is None or not prompt:
         raise UserError("--sweep draws pictures: give --model MODEL and at least one --prompt")
     strengths = read_strengths(sweep)
+    known = _known_shift(student, shift, layouts)
+
+    def write(path: Path, value: float) -> None:
+        transfer(student, base, onto, path, value, layouts, known)
+
+    sweep_strengths(write, strengths, out, model, prompt, steps, seed, known, family)
+    console().print(f"{out}\n  strengths {', '.join(f'{value:g}' for value in strengths)}")
+
+
+def _check_out(out: Path, suffix: str, read: Iterable[Path]) -> None:
+    """`UserError`, unless `out` can be written without harm to what is read."""
+    if out.is_dir() or out.suffix != suffix:
+        raise UserError(f"--out {out}: name a file that ends in {suffix}")
+    if out.exists() and any(out.samefile(path) for path in read if path.exists()):
+        raise UserError(f"--out {out}: it is one of the files that are read; name another one")
+
+
+def _known_shift(student: Path, shift: int | None, layouts: list[Layout]) -> int:
+    """The timestep shift to draw the student with, from 1 to 1000."""
+    from distillkit.transfer.transfer import learnt_shift, opened
+
     with opened(student, "--student", layouts):
-        shift = learnt_shift(student, shift, layouts)
-    if shift is None:
+        found = learnt_shift(student, shift, layouts)
+    if found is None:
         raise UserError(
             f"--student {student}: neither the file nor a folder around it states its timestep "
             "shift, without which it can't be drawn with; give the one that it was published with, "
             "or --shift 1000 for none"
         )
-
-    def write(path: Path, value: float) -> None:
-        transfer(student, base, onto, path, value, layouts, shift)
-
-    sweep_strengths(write, strengths, out, model, prompt, steps, seed, shift, family)
-    console().print(f"{out}\n  strengths {', '.join(f'{value:g}' for value in strengths)}")
+    return found

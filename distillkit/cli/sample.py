@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from distillkit.errors import UserError
+
 
 def sample(
     run: Annotated[
@@ -40,16 +42,8 @@ def sample(
 ) -> None:
     """Draw a prompt in one to four steps, with a run's student or published weights."""
     from distillkit.cli.terminal.console import console
-    from distillkit.errors import UserError
 
-    if out.suffix.lower() != ".png":
-        raise UserError(f"--out {out}: the picture is a PNG; let the name end in .png")
-    if out.is_dir():
-        raise UserError(f"--out {out} is a folder; name a file in it, such as {out / 'a.png'}")
-    if noise is not None and noise.suffix != ".safetensors":
-        raise UserError(f"--noise {noise}: let the name end in .safetensors")
-    if in_the_way := next((place for place in out.parents if place.is_file()), None):
-        raise UserError(f"--out {out}: {in_the_way} is a file, not a folder")
+    _check_out(out, noise)
 
     from distillkit import api
     from distillkit.evaluation.grids import save_image, square
@@ -70,3 +64,15 @@ def sample(
     save_image(square(images_B3HW, cell=1), out)
     noun = "picture" if count == 1 else "pictures"
     console().print(f"{out}: {count} {noun} in {steps} step{'s' if steps > 1 else ''}, seed {seed}")
+
+
+def _check_out(out: Path, noise: Path | None) -> None:
+    """`UserError`, unless both files can be written: before a model is read."""
+    if out.suffix.lower() != ".png":
+        raise UserError(f"--out {out}: the picture is a PNG; let the name end in .png")
+    if out.is_dir():
+        raise UserError(f"--out {out} is a folder; name a file in it, such as {out / 'a.png'}")
+    if noise is not None and noise.suffix != ".safetensors":
+        raise UserError(f"--noise {noise}: let the name end in .safetensors")
+    if in_the_way := next((place for place in out.parents if place.is_file()), None):
+        raise UserError(f"--out {out}: {in_the_way} is a file, not a folder")
