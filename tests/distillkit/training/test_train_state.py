@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from distillkit import api
@@ -128,14 +126,6 @@ def test_moments_of_the_warmup_end_at_the_students_first_joint_step(tmp_path: Pa
         assert len({int(state["step"]) for state in states}) == 1
         steps.append(int(states[0]["step"]))
     assert steps == [1, 2, 2, 2, 2, 1, 1, 1, 2]
-
-
-@pytest.fixture
-def fresh_accelerate() -> Iterator[None]:
-    """accelerate keeps one state a process; this test wants its own precision."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.mark.usefixtures("fresh_accelerate")

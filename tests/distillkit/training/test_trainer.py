@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from torch import Tensor
 
 from distillkit import api
@@ -98,14 +96,6 @@ def test_student_trains_every_nth_iteration_when_critics_update_more_often(tmp_p
     rows = read_log(tmp_path / "log.jsonl")
     assert [r["iteration"] for r in rows if r["student"] is not None] == [3, 7, 11, 15, 19]
     assert all(r["critic"] is not None for r in rows)
-
-
-@pytest.fixture
-def fresh_accelerate() -> Iterator[None]:
-    """accelerate keeps one state a process; this test wants its own precision."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.mark.usefixtures("fresh_accelerate")

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 
 from distillkit.errors import UserError
 from distillkit.recipe.schema import RunConfig
 from distillkit.training.processes import check_agreement, digest_of, make_accelerator
 from tests.distillkit.world import world_recipe
-
-
-@pytest.fixture
-def fresh_accelerate() -> Iterator[None]:
-    """accelerate keeps one state a process; this test sets it beforehand."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def test_a_tracker_that_is_not_installed_is_named(tmp_path: Path) -> None:
