@@ -151,6 +151,12 @@ class PoolConfig(ComponentConfig):
         `check` refuses a pool that no machine could hold."""
         return None
 
+    @property
+    def sees_prompt(self) -> bool:
+        """Whether some heads get the pooled prompt: then `build` and `outline` get the number of
+        its channels as a third argument, which a backbone without `pooled` has not."""
+        return False
+
     def build(self, channels: tuple[int, ...], seed: int) -> contracts.Pool:
         """`channels`: of the backbone's levels. `seed`: of the heads' first weights."""
         raise NotImplementedError

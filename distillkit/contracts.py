@@ -99,6 +99,8 @@ class Backbone(Protocol):
 
     # Optional: `sees_pictures = True` gives `features` decoded pictures (B, 3, height, width) in
     # the place of noisy latents, cropped where the view asks for it; t_B is 0 then.
+    # Optional: `pooled_channels: int` and `pooled(cond) -> Tensor` (B, pooled_channels), the prompt
+    # as one vector, for heads that see it.
 
 
 class Pool(Protocol):
@@ -106,7 +108,9 @@ class Pool(Protocol):
 
     heads: nn.ModuleList
     """All N heads: feature map (B, C, h, w) -> patch logits (B, K). A head's logits of a picture
-    depend on that picture alone: no batch statistics, no counters."""
+    depend on that picture alone: no batch statistics, no counters. A head with an attribute
+    `sees_prompt` that is true is called with a second argument: the pooled prompt (B, P) of its
+    view, which is the null condition's in a view without the prompt."""
 
     def draw(self, batch: int, generator: Generator) -> Panel:
         """The panel of one iteration, for `batch` pictures; a function of the generator alone.

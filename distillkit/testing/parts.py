@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 from distillkit import contracts
 from distillkit.configs import ComponentConfig, Remark, TeacherConfig
@@ -20,7 +20,7 @@ from distillkit.testing.sockets.exporter import exporter_findings
 from distillkit.testing.sockets.layout import layout_findings
 from distillkit.testing.sockets.loss import loss_findings
 from distillkit.testing.sockets.metrics import metrics_findings
-from distillkit.testing.sockets.pool import pool_findings
+from distillkit.testing.sockets.pool import POOLED, pool_findings
 from distillkit.testing.sockets.prompts import prompts_findings
 from distillkit.testing.sockets.refinement import refinement_findings
 from distillkit.testing.sockets.refresh import refresh_findings
@@ -94,8 +94,13 @@ def _preflight(config: ComponentConfig) -> Findings:
 def _outline(
     config: ComponentConfig, teacher: contracts.Teacher, channels: tuple[int, ...]
 ) -> Findings:
-    arguments = {"teacher": (), "student": (teacher,), "backbone": (teacher,)}
-    arguments["pool"] = (channels, 0)  # type: ignore[assignment]
+    pooled = [POOLED] if getattr(config, "sees_prompt", False) else []
+    arguments: dict[str, tuple[Any, ...]] = {
+        "teacher": (),
+        "student": (teacher,),
+        "backbone": (teacher,),
+        "pool": (channels, 0, *pooled),
+    }
     if config.socket in arguments:
         yield from outline(config, *arguments[config.socket])
 

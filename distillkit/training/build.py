@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from distillkit.configs import ComponentConfig, LossConfig
+from distillkit.configs import ComponentConfig, LossConfig, PoolConfig
 from distillkit.contracts import (
     Backbone,
     Pool,
@@ -92,7 +92,9 @@ def _build_critics(recipe: Recipe, teacher: Teacher, outline: bool) -> list[Crit
         for module in backbone.modules():
             module.eval()
         seed = key_to_seed(recipe.run.seed, "heads", *([name] if name else []))
-        pool = build_part(config.pool, backbone.channels, seed, outline=outline)
+        pool = build_part(
+            config.pool, *pool_arguments(config.pool, backbone, seed), outline=outline
+        )
         if outline:
             pool.heads.to("meta")
         refresh = build_part(config.refresh) if config.refresh is not None else None
@@ -100,6 +102,20 @@ def _build_critics(recipe: Recipe, teacher: Teacher, outline: bool) -> list[Crit
         guards = {part.socket: Guard(part_label(part)) for part in chosen if part is not None}
         found.append(CriticParts(name, backbone, pool, refresh, guards))
     return found
+
+
+def pool_arguments(config: PoolConfig, backbone: Backbone, seed: int) -> tuple[Any, ...]:
+    """What a pool is built with. Raises `UserError` where its heads see a prompt that no backbone
+    tells them."""
+    if not config.sees_prompt:
+        return backbone.channels, seed
+    pooled = getattr(backbone, "pooled_channels", None)
+    if pooled is None:
+        raise UserError(
+            f"{part_label(config)} has heads that see the pooled prompt, and "
+            f"{type(backbone).__name__} has no `pooled_channels`: take another backbone"
+        )
+    return backbone.channels, seed, pooled
 
 
 def _build_loss(

@@ -86,6 +86,8 @@ class UNetEncoder:
         self.encoder = Encoder(unet, len(self.channels)).eval().requires_grad_(False)
         self.vae_factor = vae_factor
         self.crop_ids = crop_ids
+        ids = 6 * unet.config.addition_time_embed_dim  # of size, crop and target size
+        self.pooled_channels: int = unet.config.projection_class_embeddings_input_dim - ids
 
     def features(
         self, x_t_BCHW: Tensor, t_B: Tensor, cond: Condition, window: Window
@@ -99,6 +101,10 @@ class UNetEncoder:
         ids_B6 = window_ids(window, self.vae_factor, self.crop_ids).to(x_t_BCHW.device)
         maps = self.encoder(x_t_BCHW.to(dtype), t_B, embeds["prompt"], embeds["pooled"], ids_B6)
         return [map_BChw.to(x_t_BCHW.dtype) for map_BChw in maps]
+
+    def pooled(self, cond: Condition) -> Tensor:
+        """The second text encoder's pooled embedding (B, P)."""
+        return cond.tensors["pooled"]
 
     def modules(self) -> Sequence[nn.Module]:
         """The encoder alone."""

@@ -1,114 +1,22 @@
-"""The discriminator pool (sections 3.2 and 3.4): compartments, and the draw of a panel D ~ P.
-
-Legend: B batch, V views, T timesteps t* of this iteration, L feature levels.
-"""
+"""What recipes say of the discriminator pool (sections 3.2 and 3.4); `compartments` is the pool."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from itertools import product
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
 from distillkit.configs import PoolConfig, PoolSize, Remark
 from distillkit.errors import UserError
-from distillkit.randomness import generator as keyed_generator
-from distillkit.values import DrawnHead, JudgedView, Panel, View
-from distillkit_nitrofusion.views import check_name, make_view
+from distillkit.values import View
+from distillkit_nitrofusion.compartments import CompartmentPool, Draw
+from distillkit_nitrofusion.views import check_name, compares_prompt, make_view
 
 if TYPE_CHECKING:
     from torch import Generator
 
-    from distillkit_nitrofusion.heads import PatchHead
-
-
-Draw = Literal["one", "all", "per-picture"]
-"""How the timesteps t* of an iteration are drawn."""
-
-
-class CompartmentPool:
-    """P, compartmentalised by view and t* (sections 3.2 and 3.4); `distillkit.contracts.Pool`.
-
-    A slot is (view, t*, level), and holds interchangeable heads. Heads are numbered view by view,
-    then t* by t*, then level by level, then within the slot: head
-    `((v * T + t) * L + l) * heads_per_slot + k`. The paper's 3 views x 4 timesteps x 10 levels x
-    4 heads make 480, 160 a view (section 4).
-
-    A panel has one head of each slot it uses, drawn uniformly, or all of them. The slots are those
-    of one t* that all views share in the iteration (`draw: one`), of every t* (`all`), or of a t*
-    drawn for each picture (`per-picture`), so that every noise level is trained in every iteration
-    at the backbone's cost of one. With one head a slot only t* is drawn: the static pool of the
-    ablation (section 4.5).
-    """
-
-    def __init__(
-        self,
-        *,
-        views: Sequence[View],
-        timesteps: Sequence[int],
-        levels: Sequence[int],
-        heads_per_slot: int,
-        draw: Draw,
-        whole_slots: bool,
-        make_head: Callable[[int, Generator], PatchHead],
-        seed: int,
-    ) -> None:
-        """`make_head` takes a level, and a generator keyed by `seed` and the head's number."""
-        from torch import nn
-
-        self.views = tuple(views)
-        self.timesteps = tuple(timesteps)
-        self.levels = tuple(levels)
-        self.heads_per_slot = heads_per_slot
-        self.draw_timesteps = draw
-        self.whole_slots = whole_slots
-        slots = product(self.views, self.timesteps, self.levels, range(heads_per_slot))
-        self.heads = nn.ModuleList(
-            make_head(level, keyed_generator(seed, "head", number))
-            for number, (_, _, level, _) in enumerate(slots)
-        )
-
-    def draw(self, batch: int, generator: Generator) -> Panel:
-        """D ~ P (section 3.2): one head a level for every view and chosen t*."""
-        import torch
-
-        # P_t*: the compartments of one noise level, or of all; and the pictures that each judges.
-        rows_of: dict[int, tuple[int, ...] | None] = dict.fromkeys(range(len(self.timesteps)))
-        if self.draw_timesteps == "one":
-            rows_of = {int(torch.randint(len(rows_of), (), generator=generator)): None}
-        elif self.draw_timesteps == "per-picture":
-            t_B = torch.randint(len(rows_of), (batch,), generator=generator).tolist()
-            rows_of = {t: tuple(b for b in range(batch) if t_B[b] == t) for t in sorted({*t_B})}
-        # D_t* ~ P_t*: one of the interchangeable heads of each slot.
-        shape = (len(self.views), len(rows_of), len(self.levels))
-        pick_VTL = torch.randint(self.heads_per_slot, shape, generator=generator).tolist()
-        return Panel(
-            tuple(
-                JudgedView(
-                    view,
-                    torch.full((batch if rows is None else len(rows),), self.timesteps[t]),
-                    self._drawn_heads(v, t, pick_VTL[v][i]),
-                    rows,
-                )
-                for v, view in enumerate(self.views)
-                for i, (t, rows) in enumerate(rows_of.items())
-            )
-        )
-
-    def reset(self, heads: Sequence[int], generator: Generator) -> None:
-        """New weights (section 3.3), drawn head after head in the given order."""
-        for number in heads:
-            self.heads[number].initialise(generator)
-
-    def _drawn_heads(self, v: int, t: int, pick_L: Sequence[int]) -> tuple[DrawnHead, ...]:
-        first_slot = (v * len(self.timesteps) + t) * len(self.levels)
-        size = self.heads_per_slot
-        return tuple(
-            DrawnHead(level, (first_slot + i) * size + k)
-            for i, (level, pick) in enumerate(zip(self.levels, pick_L, strict=True))
-            for k in (range(size) if self.whole_slots else (pick,))
-        )
+    from distillkit_nitrofusion.heads import Head
 
 
 def distinct(values: list[Any]) -> list[Any]:
@@ -145,11 +53,23 @@ class CompartmentPoolConfig(PoolConfig):
     draw: Draw = "one"
     """Timesteps t* of an iteration: one, drawn anew and shared by all views; all of them, which
     costs as many times more; or one drawn for each picture, which trains heads of every t* on some
-    of the pictures, at the backbone's cost of one (our choice)."""
+    of the pictures, at the backbone's cost of one (our choice). The last is what one t* a
+    micro-batch would be too: an iteration's gradient has all t*, each from a share of the batch;
+    and it does not depend on the split into micro-batches."""
+    head: Literal["patch", "cell"] = "patch"
+    """`patch`: the paper's head, 4x4 convolutions with a stride (section 4). `cell`: LADD's, 1x1
+    and residual 3x3 convolutions, with a logit for every cell of the map."""
+    stride: Literal[1, 2] = 2
+    """Stride of a patch head's convolutions: 2 in the paper, 1 for maps of few cells."""
     width: int = Field(64, ge=16, multiple_of=8)
     """Channels inside a head (our choice)."""
     depth: int = Field(2, ge=1, le=6)
-    """Blocks of a head; each halves the map, down to one cell (our choice)."""
+    """Blocks of a head: convolutions of a patch head, each of which halves the map, down to one
+    cell; residual convolutions of a cell head, LADD's has 1 (our choice)."""
+    prompt_projection: bool = False
+    """Whether heads of global conditional views get the pooled prompt themselves: they add its
+    inner product with the features to their logits, as in StyleGAN-T and ADD. So even levels that
+    do not hear the prompt can be asked whether a picture fits it."""
     zero_init: bool = True
     """Initialise a head's last projection with zeros, so that a new head gives the student no
     gradient before it has learned; false initialises it at random (our choice)."""
@@ -177,35 +97,53 @@ class CompartmentPoolConfig(PoolConfig):
         if channels is not None and (flaw := self._missing_level(channels)):
             yield Remark(flaw, "levels")
 
+    @property
+    def sees_prompt(self) -> bool:
+        return self.prompt_projection
+
     def pool_size(self, channels: tuple[int, ...]) -> PoolSize | None:
-        """Heads of `heads.PatchHead`: convolutions, norms and the projection."""
-        if self._missing_level(channels):
+        """Heads of `heads`: convolutions, norms and the projection; a prompt's is not known yet."""
+        if self._missing_level(channels) or self.prompt_projection:
             return None
         there = range(len(channels)) if self.levels is None else self.levels
         slots = len(self.views) * len(self.timesteps) * self.slot_size
-        inner = (self.depth - 1) * 16 * self.width**2 + (2 * self.depth + 1) * self.width + 1
-        of_level = [16 * channels[level] * self.width + inner for level in there]
+        width, depth = self.width, self.depth
+        if self.head == "patch":
+            first, inner = 16 * width, (depth - 1) * 16 * width**2 + 2 * depth * width
+        else:
+            first, inner = width, depth * (9 * width**2 + width) + 2 * width
+        of_level = [first * channels[level] + inner + width + 1 for level in there]
         return PoolSize(slots * len(of_level), slots * sum(of_level))
 
-    def build(self, channels: tuple[int, ...], seed: int) -> CompartmentPool:
+    def build(
+        self, channels: tuple[int, ...], seed: int, pooled_channels: int | None = None
+    ) -> CompartmentPool:
         from distillkit_nitrofusion.heads import make_head
 
-        return self._pool(
-            channels,
-            seed,
-            lambda level, generator: make_head(
-                channels[level], self.width, self.depth, self.zero_init, generator
-            ),
-        )
+        def make(view: View, level: int, generator: Generator) -> Head:
+            kind = self._kind(view, pooled_channels)
+            return make_head(
+                channels[level], self.width, self.depth, self.zero_init, generator, **kind
+            )
 
-    def outline(self, channels: tuple[int, ...], seed: int) -> CompartmentPool:
+        return self._pool(channels, seed, make)
+
+    def outline(
+        self, channels: tuple[int, ...], seed: int, pooled_channels: int | None = None
+    ) -> CompartmentPool:
         from distillkit_nitrofusion.heads import meta_head
 
-        return self._pool(
-            channels,
-            seed,
-            lambda level, _: meta_head(channels[level], self.width, self.depth, self.zero_init),
-        )
+        def make(view: View, level: int, _: Generator) -> Head:
+            kind = self._kind(view, pooled_channels)
+            return meta_head(channels[level], self.width, self.depth, self.zero_init, **kind)
+
+        return self._pool(channels, seed, make)
+
+    def _kind(self, view: View, pooled_channels: int | None) -> dict[str, Any]:
+        """What a head of the view is, beside its size."""
+        sees_prompt = self.prompt_projection and compares_prompt(view)
+        pooled = pooled_channels if sees_prompt else None
+        return {"kind": self.head, "stride": self.stride, "pooled": pooled}
 
     def _missing_level(self, channels: tuple[int, ...]) -> str | None:
         """What is wrong with `levels` on a backbone of these channels, if anything."""
@@ -215,7 +153,10 @@ class CompartmentPoolConfig(PoolConfig):
         return f"there is no level {missing[0]}; the backbone's levels are 0 to {len(channels) - 1}"
 
     def _pool(
-        self, channels: tuple[int, ...], seed: int, make_head: Callable[[int, Generator], PatchHead]
+        self,
+        channels: tuple[int, ...],
+        seed: int,
+        make_head: Callable[[View, int, Generator], Head],
     ) -> CompartmentPool:
         levels = range(len(channels)) if self.levels is None else self.levels
         if flaw := self._missing_level(channels):

@@ -25,3 +25,8 @@ def make_view(name: str, crop: float) -> View:
     """The view of that name. `crop`: side of a local view as a fraction of the latent's side."""
     scale, condition = check_name(name).split("-")
     return View(name, crop=crop if scale == "local" else 1.0, conditional=condition == "cond")
+
+
+def compares_prompt(view: View) -> bool:
+    """Whether a head of the view may get the pooled prompt: of a crop it says too much."""
+    return view.conditional and view.crop == 1

@@ -121,3 +121,11 @@ def test_the_first_levels_alone_are_the_same_maps(teacher: Any, levels: int, blo
 def test_more_levels_than_there_are_is_a_sentence(teacher: Any) -> None:
     with pytest.raises(UserError, match=r"backbone.levels: 11, but the UNet has 10"):
         UNetEncoderConfig(levels=11).build(teacher)
+
+
+def test_heads_that_see_the_prompt_get_the_pooled_embedding(teacher: Any) -> None:
+    """Of the second text encoder; the UNet's added embedding takes it with six ids."""
+    cond = teacher.encode(["a red ring", "a star"])
+    backbone = UNetEncoderConfig().build(teacher)
+    assert torch.equal(backbone.pooled(cond), cond.tensors["pooled"])
+    assert backbone.pooled(cond).shape == (2, backbone.pooled_channels)

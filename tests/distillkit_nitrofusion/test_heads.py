@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from distillkit_nitrofusion.heads import PatchHead, make_head
+from distillkit_nitrofusion.heads import CellHead, Head, PatchHead, logits_of, make_head
 
 SDXL = [320] * 4 + [640] * 3 + [1280] * 3
 
@@ -89,6 +89,87 @@ def test_a_new_head_is_silent_but_learns() -> None:
         optimizer.step()
     assert (judge(real).mean(1) > judge(fake).mean(1)).all()
     assert (torch.autograd.grad(judge(fake).mean(), fake)[0] != 0).any()
+
+
+@pytest.mark.parametrize(("side", "depth", "cells"), [(16, 1, 15), (16, 2, 14), (1, 1, 1)])
+def test_without_a_stride_a_patch_head_keeps_nearly_every_cell(
+    side: int, depth: int, cells: int
+) -> None:
+    """A 4x4 convolution with padding 1 takes one cell off a side: 16 -> 15 -> 14; 1 -> 2 -> 1."""
+    judge = make_head(4, 16, depth, False, seeded(0), stride=1)
+    assert judge(torch.randn(2, 4, side, side, generator=seeded(1))).shape == (2, cells**2)
+
+
+@pytest.mark.parametrize("side", [16, 1])
+def test_a_cell_head_gives_a_logit_for_every_cell(side: int) -> None:
+    """Of a map of any size; every weight has a gradient, and so has the picture."""
+    judge = make_head(4, 16, 1, False, seeded(0), kind="cell")
+    feature = torch.randn(3, 4, side, side, generator=seeded(1), requires_grad=True)
+    logits = judge(feature)
+    assert logits.shape == (3, side * side)
+    logits.square().mean().backward()
+    assert all((p.grad != 0).any() for p in [feature, *judge.parameters()])
+
+
+def test_a_cell_head_sees_the_cells_around() -> None:
+    """One 3x3 convolution: a cell's logit hears of its neighbours through it, but through GroupNorm
+    alone of the others; with that switched off, of cells two away nothing."""
+    judge = make_head(4, 16, 1, False, seeded(0), kind="cell")
+    judge.norm = nn.Identity()
+    one = torch.zeros(1, 4, 5, 5)
+    other = one.clone()
+    other[..., 2, 2] = 1.0
+    changed = (judge(other) - judge(one)).view(5, 5) != 0
+    assert changed[1:4, 1:4].all()
+    assert int(changed.sum()) == 9
+
+
+def test_the_prompt_is_projected_onto_each_cells_features() -> None:
+    """D = 2: features (1, 2) and (3, 4), v = (1, 1), b = 0.5, W c = (2, -1) for c = (1, -1):
+    3.5 + (2 - 2) / sqrt(2) = 3.5, and 7.5 + (6 - 4) / sqrt(2) = 7.5 + sqrt(2).
+
+    Twice the pooled prompt is the same prompt: its mean square is brought to 1.
+    """
+    projection, prompt = nn.Conv2d(2, 1, 1), nn.Linear(2, 2, bias=False)
+    with torch.no_grad():
+        projection.weight.fill_(1)
+        projection.bias.fill_(0.5)
+        prompt.weight.copy_(torch.tensor([[2.0, 0.0], [0.0, 1.0]]))
+    features = torch.tensor([[1.0, 3.0], [2.0, 4.0]]).view(1, 2, 1, 2)
+    for scale in (1, 2):
+        pooled = scale * torch.tensor([[1.0, -1.0]])
+        logits = logits_of(features, projection, prompt, pooled)
+        torch.testing.assert_close(logits, torch.tensor([[3.5, 7.5 + 2**0.5]]))
+
+
+@pytest.mark.parametrize("kind", ["patch", "cell"])
+def test_a_head_with_the_prompt_can_learn_what_no_other_can(kind: str) -> None:
+    """Real is a picture of its prompt's sign, fake of the other: without the prompt both players
+    have the same pictures, so that no head can be right of more than half of the pairs."""
+    sign = torch.tensor([1.0, -1.0] * 8)
+    picture = torch.randn(4, 4, 4, generator=seeded(1))
+    real, fake = (picture + side * sign.view(-1, 1, 1, 1) for side in (1, -1))
+    pooled = sign[:, None] * torch.ones(16, 6)
+
+    def accuracy(judge: Head, *prompt: torch.Tensor) -> float:
+        optimizer = torch.optim.AdamW(judge.parameters(), lr=1e-2, betas=(0.0, 0.99))
+        for _ in range(60):
+            optimizer.zero_grad()
+            (judge(fake, *prompt) - judge(real, *prompt)).sigmoid().mean().backward()
+            optimizer.step()
+        gap = (judge(real, *prompt) - judge(fake, *prompt)).mean(1)
+        return float((gap > 0).double().mean())
+
+    make = [make_head(4, 16, 1, True, seeded(0), kind=kind, pooled=p) for p in (6, None)]
+    assert accuracy(make[0], pooled) == 1
+    assert accuracy(make[1]) <= 0.5
+
+
+def test_cell_heads_are_counted_by_hand() -> None:
+    """C = 4, D = 16, one block: 4 * 16 + 2 * 16 + (16 * 16 * 9 + 16) + 16 + 1 = 2,433."""
+    with torch.device("meta"):
+        judge = CellHead(4, 16, 1, zero_init=True)
+    assert sum(p.numel() for p in judge.parameters()) == 2433
 
 
 def test_the_papers_pool_on_sdxl_has_378_million_parameters() -> None:

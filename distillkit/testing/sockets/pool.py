@@ -31,22 +31,28 @@ from distillkit.testing.panels import panel_flaws, plain
 from distillkit.values import DrawnHead
 
 BATCH, SEED = 3, 7
+POOLED = 6
+"""Channels of the pooled prompt, for heads that see it."""
 SIDES = (16, 12)
 """Cells of the first level's maps; those of each further level are half as many a side."""
 
 
 def pool_findings(config: ComponentConfig, channels: tuple[int, ...]) -> Findings:
     """Panels and new weights are functions of the generator: two processes agree on both."""
-    part, twin = (built(config, channels, SEED, process=p) for p in (1, 2))
+    given: tuple[Any, ...] = (channels, SEED)
+    other_given: tuple[Any, ...] = (channels, SEED + 1)
+    if config.sees_prompt:  # type: ignore[attr-defined]
+        given, other_given = (*given, POOLED), (*other_given, POOLED)
+    part, twin = (built(config, *given, process=p) for p in (1, 2))
     if not isinstance(part.heads, nn.ModuleList) or not len(part.heads):
         yield "heads: should be an nn.ModuleList of at least one head"
         return
-    other = built(config, channels, SEED + 1)
+    other = built(config, *other_given)
     yield from each(
         _told(config, part, channels),
         _start(part, twin, other),
         _draws(part, twin, channels),
-        _heads(built(config, channels, SEED), channels),
+        _heads(built(config, *given), channels),
         _reset(part, twin, _random_buffers(part, other)),
     )
 
@@ -133,17 +139,20 @@ def _head(heads: nn.ModuleList, drawn: DrawnHead, channels: int) -> Findings:
     feature_BChw = noise((BATCH, channels, height, width), "feature").requires_grad_()
     buffers = {name: t.clone() for name, t in head.named_buffers()}
     where = f"head {drawn.head} on level {drawn.level} ({channels} channels, {height}x{width})"
+    prompt = (noise((BATCH, POOLED), "pooled"),) if getattr(head, "sees_prompt", False) else ()
     with calling(f"heads: {where}"):
-        logits_BK = head(feature_BChw)
+        logits_BK = head(feature_BChw, *prompt)
     if shape_of(logits_BK)[:1] != (BATCH,) or logits_BK.ndim != 2:
         yield f"heads: gave {shape_of(logits_BK)}, not (B, K) patch logits"
         return
     yield from _gradients(head, feature_BChw, logits_BK)
     if not bool(logits_BK.isfinite().all()):
         yield "heads: gave logits that are not finite"
-    if not torch.equal(logits_BK, head(feature_BChw)):
+    if prompt and torch.equal(logits_BK, head(feature_BChw, -prompt[0])):
+        yield "heads: one declares `sees_prompt`, and its logits do not depend on the prompt"
+    if not torch.equal(logits_BK, head(feature_BChw, *prompt)):
         yield "heads: logits differ between two calls: no dropout, no counter, no random numbers"
-    alone_BK = head(feature_BChw[1:2])
+    alone_BK = head(feature_BChw[1:2], *(pooled_BP[1:2] for pooled_BP in prompt))
     if not close(alone_BK, logits_BK[1:2]):
         yield (
             "heads: logits of a picture depend on the rest of the batch: GroupNorm does not, "
@@ -154,8 +163,8 @@ def _head(heads: nn.ModuleList, drawn: DrawnHead, channels: int) -> Findings:
             f"heads: a call changed the buffer `{changed[0]}`: a head is called several times in "
             "an iteration, and counts nothing"
         )
-    yield from _detached(heads, head, feature_BChw)
-    yield from _on_meta(head, feature_BChw, where)
+    yield from _detached(head, feature_BChw, *prompt)
+    yield from _on_meta(head, where, feature_BChw, *prompt)
 
 
 def _gradients(head: nn.Module, feature_BChw: Tensor, logits_BK: Tensor) -> Findings:
@@ -179,11 +188,12 @@ def _gradients(head: nn.Module, feature_BChw: Tensor, logits_BK: Tensor) -> Find
         yield "heads: one computes with a parameter that is not its own"
 
 
-def _detached(heads: nn.ModuleList, head: nn.Module, feature_BChw: Tensor) -> Findings:
+def _detached(head: nn.Module, *seen: Tensor) -> Findings:
     """As the student's step runs it: with weights that have no gradient."""
     frozen = {name: p.detach() for name, p in head.named_parameters(remove_duplicate=False)}
     with calling("heads: a head with detached weights (torch.func.functional_call)"):
-        logits_BK = functional_call(head, frozen, (feature_BChw.detach(),), tie_weights=False)
+        given = tuple(t.detach() for t in seen)
+        logits_BK = functional_call(head, frozen, given, tie_weights=False)
     if logits_BK.requires_grad and strangers(logits_BK, ()):
         yield (
             "heads: the student's loss reaches a weight of the heads: a head should read its "
@@ -191,11 +201,11 @@ def _detached(heads: nn.ModuleList, head: nn.Module, feature_BChw: Tensor) -> Fi
         )
 
 
-def _on_meta(head: nn.Module, feature_BChw: Tensor, where: str) -> Findings:
+def _on_meta(head: nn.Module, where: str, *seen: Tensor) -> Findings:
     """On another device, and without values, as `distillkit plan` runs it."""
     state = {n: t.detach().to("meta") for n, t in (*head.named_parameters(), *head.named_buffers())}
     try:
-        functional_call(head, state, (feature_BChw.detach().to("meta"),))
+        functional_call(head, state, tuple(t.detach().to("meta") for t in seen))
     except Exception as error:
         yield (
             f"heads: on the meta device {where} raised {told(error)}: `distillkit plan` runs heads "

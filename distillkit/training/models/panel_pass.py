@@ -10,8 +10,9 @@ Legend: B batch, C channels, H, W latent cells, K patch logits.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -41,6 +42,8 @@ class PanelPass:
     null: Condition
     positions: Sequence[int]
     seed: int
+    _pooled: dict[int, Tensor] = field(default_factory=dict)
+    """Pooled prompts by the view's index in the panel, for heads that see them."""
 
     @cached_property
     def critic_logits(self) -> list[HeadLogits]:
@@ -51,8 +54,8 @@ class PanelPass:
                 self._logits(
                     judged,
                     drawn,
-                    real_BK=self._run(head, self._real_maps[v][drawn.level]),
-                    fake_BK=self._run(head, self._detached_fake_maps[v][drawn.level]),
+                    real_BK=self._run(head, v, self._real_maps[v][drawn.level]),
+                    fake_BK=self._run(head, v, self._detached_fake_maps[v][drawn.level]),
                 )
                 for v, judged, drawn, head in self._drawn_heads()
             ]
@@ -79,11 +82,11 @@ class PanelPass:
             # Every name of a shared tensor is given, so that torch need not search for ties.
             named = head.named_parameters(remove_duplicate=False)
             frozen = {name: p.detach() for name, p in named}
-            features = (self._fake_maps[v][drawn.level],)
-            fake_BK = functional_call(head, frozen, features, tie_weights=False)
+            seen_by_head = self._input_of(head, v, self._fake_maps[v][drawn.level])
+            fake_BK = functional_call(head, frozen, seen_by_head, tie_weights=False)
             if seen is None:
                 with torch.no_grad():
-                    real_BK = self._run(head, self._real_maps[v][drawn.level])
+                    real_BK = self._run(head, v, self._real_maps[v][drawn.level])
             else:
                 real_BK = seen.real_BK.detach()
             logits.append(self._logits(judged, drawn, real_BK=real_BK, fake_BK=fake_BK))
@@ -95,16 +98,27 @@ class PanelPass:
         with torch.set_grad_enabled(self._backbone_trains):
             maps = self._maps(x_0_BCHW, sigma)
         return [
-            self._run(head, maps[v][drawn.level]).float()
+            self._run(head, v, maps[v][drawn.level]).float()
             for v, _, drawn, head in self._drawn_heads()
         ]
 
-    def _run(self, head: nn.Module, map_BChw: Tensor) -> Tensor:
-        guard = self.critic.guard("pool")
+    def _run(self, head: nn.Module, v: int, map_BChw: Tensor) -> Tensor:
+        guard, seen_by_head = self.critic.guard("pool"), self._input_of(head, v, map_BChw)
         with guard("heads"):
-            logits_BK: Tensor = head(map_BChw)
+            logits_BK: Tensor = head(*seen_by_head)
         guard.once("heads", lambda: check_logits(logits_BK, len(map_BChw)))
         return logits_BK
+
+    def _input_of(self, head: nn.Module, v: int, map_BChw: Tensor) -> tuple[Tensor, ...]:
+        """The map, and the pooled prompt of view `v` for a head that sees it."""
+        if not getattr(head, "sees_prompt", False):
+            return (map_BChw,)
+        if v not in self._pooled:
+            backbone: Any = self.critic.backbone
+            with self.critic.guard("backbone")("pooled()"):
+                pooled_BP = backbone.pooled(self._cond_of(self.panel.views[v]))
+            self._pooled[v] = pooled_BP.to(map_BChw.device, map_BChw.dtype)
+        return map_BChw, self._pooled[v]
 
     def _logits(
         self, judged: JudgedView, drawn: DrawnHead, *, real_BK: Tensor, fake_BK: Tensor
@@ -202,13 +216,17 @@ class PanelPass:
                 for p in self._positions(judged)
             ]
             x_t_BCHW = x_t_BCHW + sigma * torch.stack(draws).to(x_t_BCHW.device)
-        conds = [self.cond if judged.view.conditional else self.null for judged in views]
-        cond = Condition.join([_cond_rows(c, v) for c, v in zip(conds, views, strict=True)])
+        cond = Condition.join([self._cond_of(judged) for judged in views])
         backbone, guard = self.critic.backbone, self.critic.guard("backbone")
         with guard("features()"):
             maps = backbone.features(x_t_BCHW, t_B, cond, Window.join(windows))
         guard.once("features()", lambda: check_maps(maps, backbone, len(x_t_BCHW)))
         return maps
+
+    def _cond_of(self, judged: JudgedView) -> Condition:
+        """What a view's pictures are shown with: their prompts, or the null condition."""
+        cond = self.cond if judged.view.conditional else self.null
+        return cond if judged.rows is None else cond.rows(judged.rows)
 
     def _positions(self, judged: JudgedView) -> list[int]:
         """Numbers in the run of the pictures that a view judges."""
@@ -222,10 +240,6 @@ class PanelPass:
 
 def _rows(x_BCHW: Tensor, judged: JudgedView) -> Tensor:
     return x_BCHW if judged.rows is None else x_BCHW[list(judged.rows)]
-
-
-def _cond_rows(cond: Condition, judged: JudgedView) -> Condition:
-    return cond if judged.rows is None else cond.rows(judged.rows)
 
 
 def random_window(shape: Sequence[int], fraction: float, generators: Sequence[Generator]) -> Window:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from distillkit.examples.backbone import ExampleBackboneConfig
 from distillkit.randomness import generator, noise
+from distillkit.training.build import pool_arguments
 from distillkit.training.models.critic import Critic
 from distillkit.training.models.panel_pass import PanelPass
 from distillkit.values import Condition, DrawnHead, HeadLogits, JudgedView, Panel, View
@@ -25,6 +26,10 @@ class ConditionBackbone:
     """Features that know timestep and prompt: the picture plus t / 1000 plus the condition."""
 
     channels = (4, 4)
+    pooled_channels = 2
+
+    def pooled(self, cond: Condition) -> Tensor:
+        return cond.tensors["told"]
 
     def features(self, x_t_BCHW: Tensor, t_B: Tensor, cond: Condition, window: Any) -> list[Tensor]:
         told_B = t_B / 1000 + cond.tensors["told"].mean(1)
@@ -35,13 +40,15 @@ class ConditionBackbone:
         return []
 
 
-def critic_of(draw: str = "per-picture", name: str = "", backbone: Any = None) -> Critic:
+def critic_of(
+    draw: str = "per-picture", name: str = "", backbone: Any = None, **pool_fields: Any
+) -> Critic:
     """36 heads: three views, three noise levels, two levels of features, two a slot."""
     backbone = backbone or ConditionBackbone()
-    config = DynamicPoolConfig(
-        timesteps=[10, 250, 500], heads_per_slot=2, width=16, depth=1, zero_init=False, draw=draw
-    )
-    pool = config.build(backbone.channels, 0)
+    fields: dict[str, Any] = {"timesteps": [10, 250, 500], "heads_per_slot": 2, "draw": draw}
+    fields |= {"width": 16, "depth": 1, "zero_init": False}
+    config = DynamicPoolConfig(**fields | pool_fields)
+    pool = config.build(*pool_arguments(config, backbone, 0))
     return Critic(backbone, pool, None, TEACHER.schedule, SEED, name)
 
 
@@ -79,15 +86,17 @@ def judge(critic: Critic, panel: Panel, v: int, head: DrawnHead, b: int, x_CHW: 
     x_t = a.sqrt() * crop + (1 - a).sqrt() * eps
     cond = (TOLD if judged.view.conditional else NULL)[slice(b, b + 1)]
     maps = critic.backbone.features(x_t[None], t, cond, None)  # type: ignore[arg-type]
-    logits: Tensor = critic.pool.heads[head.head](maps[head.level])
+    judging = critic.pool.heads[head.head]
+    prompt = [cond.tensors["told"]] if getattr(judging, "sees_prompt", False) else []
+    logits: Tensor = judging(maps[head.level], *prompt)
     return logits[0]
 
 
 @pytest.mark.parametrize("draw", ["one", "all", "per-picture"])
-@pytest.mark.parametrize("name", ["", "second"])
-def test_every_picture_is_judged_as_if_it_were_alone(draw: str, name: str) -> None:
-    """With its own t*, heads, crop, noise and condition, whoever is beside it in the batch."""
-    critic = critic_of(draw, name)
+@pytest.mark.parametrize(("name", "prompt"), [("", False), ("second", False), ("", True)])
+def test_every_picture_is_judged_as_if_it_were_alone(draw: str, name: str, prompt: bool) -> None:
+    """With its own t*, heads, crop, noise, condition and pooled prompt, whoever is beside it."""
+    critic = critic_of(draw, name, prompt_projection=prompt)
     panel = critic.draw(0, BATCH)
     found = iter(pass_of(critic, panel).critic_logits)
     judged_pictures: list[int] = []
@@ -230,3 +239,14 @@ def test_a_backbone_that_sees_pictures_gets_decoded_crops_and_passes_gradients_o
     gradient = made.fake().grad
     assert bool((gradient[:, :3].flatten(1).abs().amax(1) > 0).all())
     assert not bool(gradient[:, 3].any())
+
+
+def test_heads_of_whole_pictures_with_their_prompt_see_the_pooled_prompt() -> None:
+    """A third of the heads: those of global-cond, not of crops and not of the null condition."""
+    critic = critic_of(prompt_projection=True)
+    seen = {
+        (judged.view.name, critic.pool.heads[drawn.head].sees_prompt)
+        for judged in critic.draw(0, BATCH).views
+        for drawn in judged.heads
+    }
+    assert seen == {("global-cond", True), ("local-cond", False), ("local-uncond", False)}
