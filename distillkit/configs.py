@@ -18,13 +18,30 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 if TYPE_CHECKING:
     from distillkit import contracts, exchange
+
+
+LEVELS = (999, 749, 499, 249)
+"""Noise levels of a roll-out of four steps, where a student has no others."""
+
+
+def falling(levels: tuple[float, ...]) -> tuple[float, ...]:
+    """The noise levels unchanged, if each is below the one before."""
+    sound = sorted(set(levels), reverse=True)
+    if list(levels) != sound:
+        raise ValueError(f"should fall, from noise to picture, like {sound}")
+    return levels
+
+
+Level = Annotated[int | float, Field(ge=0, le=999)]
+Levels = Annotated[tuple[Level, ...], AfterValidator(falling)]
+Sampler = Literal["renoise", "euler"]
 
 
 class Config(BaseModel):
@@ -83,6 +100,11 @@ class ComponentConfig(Config):
         """
         return self.build(*args)  # type: ignore[attr-defined]
 
+    def needs_null(self) -> bool:
+        """Whether the part needs the teacher's unconditional condition, where the fields tell it:
+        for a teacher without one (`TeacherConfig.has_null`) it is refused before a run starts."""
+        return False
+
     def preflight(self, recipe: Any) -> Iterable[Remark]:
         """What this machine or the recipe's other parts will not do for this part.
 
@@ -99,6 +121,12 @@ class TeacherConfig(ComponentConfig):
 
     socket: ClassVar[str] = "teacher"
 
+    @property
+    def has_null(self) -> bool:
+        """Whether the teacher has an unconditional condition; a model that was distilled with its
+        guidance has none, and its `null` returns None."""
+        return True
+
     def build(self) -> contracts.Teacher:
         raise NotImplementedError
 
@@ -109,6 +137,15 @@ class StudentConfig(ComponentConfig):
     socket: ClassVar[str] = "student"
     timestep_shift: int = Field(1000, ge=1, le=1000)
     """The student is run at floor(t * shift / 1000); 1000 is no shift."""
+    levels: Levels = Field(LEVELS, min_length=4)
+    """Noise levels that a roll-out of as many steps visits, falling; shorter ones skip some,
+    evenly. Fractions are levels between two."""
+    sampler: Sampler = "renoise"
+    """Between steps: `renoise` adds fresh noise to x_0-hat, as consistency models do; `euler` steps
+    along the flow, with the noise that the network sees (DDIM's step on other schedules)."""
+    gradient_steps: int = Field(1, ge=1, le=4)
+    """How many of a roll-out's last steps the student's gradient reaches. Each more keeps another
+    step's activations."""
     ema: float = Field(0.0, ge=0, lt=1)
     """Decay of the running average of the weights that is published, reached as the run gets older;
     0 publishes the last weights."""

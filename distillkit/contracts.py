@@ -1,9 +1,11 @@
 """What plugins implement: one protocol a socket. The values that they exchange are in `values`.
 
 Legend: B batch, C latent channels, H, W latent cells, K patch logits of a head, N heads in a pool.
-Latents have a standard deviation near 1. Timesteps count from 0 (clean) to 999 (noise) on the
-teacher's own schedule. Pictures are RGB in [0, 1]. All tensors of a call share one device, unless a
-field says otherwise.
+Latents have a standard deviation near 1; they are maps always: a family whose network takes tokens
+packs and unpacks them itself. A condition's texts are padded to one length: `NAME_mask` (B, L) of
+bool says which entries of `NAME` (B, L, ...) are text, and the others must not matter. Timesteps
+count from 0 (clean) to 999 (noise) on the teacher's own schedule. Pictures are RGB in [0, 1]. All
+tensors of a call share one device, unless a field says otherwise.
 """
 
 from __future__ import annotations
@@ -24,10 +26,10 @@ class Denoiser(Protocol):
 
     module: nn.Module
     prediction: Prediction
-    """What the network predicts: `epsilon`, `v_prediction` or `sample`."""
+    """What the network predicts: `epsilon`, `v_prediction`, `sample` or `flow`."""
 
     def __call__(self, x_t_BCHW: Tensor, t_B: Tensor, cond: Condition) -> Tensor:
-        """The network's output (B, C, H, W) at timesteps t_B."""
+        """The network's output (B, C, H, W) at timesteps t_B, int64, or float for fractional t."""
         ...
 
 
@@ -45,8 +47,11 @@ class Teacher(Protocol):
         """The condition of each prompt, one row a prompt; a row depends on its prompt alone."""
         ...
 
-    def null(self, count: int) -> Condition:
-        """`count` rows of the unconditional condition: the same tensors as `encode` gives."""
+    def null(self, count: int) -> Condition | None:
+        """`count` rows of the unconditional condition: the same tensors as `encode` gives.
+
+        None where the model has none, as `TeacherConfig.has_null` says.
+        """
         ...
 
     def sample(self, x_T_BCHW: Tensor, cond: Condition, generators: Sequence[Generator]) -> Tensor:
@@ -97,6 +102,8 @@ class Backbone(Protocol):
         """Every network. A parameter that requires gradients is trained with the critics."""
         ...
 
+    # Optional: `cell = n` lets crops begin and end at multiples of n latent cells only, for a
+    # network that takes patches of n by n.
     # Optional: `sees_pictures = True` gives `features` decoded pictures (B, 3, height, width) in
     # the place of noisy latents, cropped where the view asks for it; t_B is 0 then.
     # Optional: `pooled_channels: int` and `pooled(cond) -> Tensor` (B, pooled_channels), the prompt
@@ -149,8 +156,8 @@ class TrainBatch(Protocol):
     x_T_BCHW: Tensor
     """The noise that the student started from; the teacher's too, unless `samples.noise: fresh`."""
     cond: Condition
-    null: Condition
-    """The unconditional condition, B rows."""
+    null: Condition | None
+    """The unconditional condition, B rows; None where the teacher has none."""
     steps: int
     """Length of the student's roll-out."""
 

@@ -103,8 +103,8 @@ class Evaluator:
     count_progress: ProgressCount
 
     def __post_init__(self) -> None:
-        shift = self.recipe.student.timestep_shift
-        self.student = Student(self.parts.network, self.parts.teacher.schedule, shift)
+        schedule = self.parts.teacher.schedule
+        self.student = Student.of(self.parts.network, schedule, self.recipe.student)
 
     def samples(self, prompts: Sequence[str], seed: int) -> TeacherSamples:
         """A set: its prompts and noise."""

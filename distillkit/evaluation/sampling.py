@@ -91,7 +91,7 @@ def load_student(
     freeze(teacher.modules())
     parts = Parts(teacher, build_part(recipe.student, teacher))
     parts.network.module.requires_grad_(False).eval()
-    student = Student(parts.network, parts.teacher.schedule, recipe.student.timestep_shift)
+    student = Student.of(parts.network, parts.teacher.schedule, recipe.student)
     student.load_snapshot(file)
     return recipe, parts, student
 

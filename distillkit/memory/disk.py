@@ -28,7 +28,7 @@ def disk_of(recipe: Recipe, dry: DryRun) -> dict[str, int]:
     if samples.cache is not None and samples.count is not None:
         values = prod(dry.parts.teacher.latent_shape)
         if samples.cache_prompt_embeds:
-            values += sum(t[0].numel() for t in dry.parts.teacher.null(1).tensors.values())
+            values += sum(t[0].numel() for t in dry.parts.teacher.encode([""]).tensors.values())
         each = values * getattr(torch, samples.dtype).itemsize
         if not samples.cache.startswith("package:"):
             sizes[f"teacher samples: {samples.count:,}"] = samples.count * each

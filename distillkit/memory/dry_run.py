@@ -86,8 +86,8 @@ def _dry_run(recipe: Recipe) -> DryRun:
     teacher, guard = parts.teacher, Guard(part_label(recipe.teacher))
     if recipe.samples.cache is not None:
         embeds = recipe.samples.cache_prompt_embeds
-        with guard("null()"):
-            cond = teacher.null(recipe.run.batch).to(META) if embeds else None
+        with guard("encode()"):
+            cond = teacher.encode([""] * recipe.run.batch).to(META) if embeds else None
         cache: Any = FakeCache(teacher.latent_shape, cond)
         state.samples = replace(state.samples, cache=cache)
     if recipe.samples.real_cache is not None and state.pictures is not None:

@@ -109,6 +109,9 @@ def _remarks(recipe: Recipe) -> Iterator[tuple[Path, Remark]]:
     for path, part in parts_of(recipe):
         for remark in _asked(part, part.preflight, recipe):
             yield (*path, *filter(None, remark.field.split("."))), remark
+        if not recipe.teacher.has_null:
+            for remark in _asked(part, _no_null, part, recipe):
+                yield path, remark
     for name, critic in recipe.all_critics().items():
         path = ("critics", name, "pool") if name else ("pool",)
         for remark in _asked(critic.pool, _too_large, critic, recipe):
@@ -132,6 +135,14 @@ def _asked(
         yield Remark(str(error))
     except Exception as error:
         yield Remark(f"preflight() of {bringer(part)} failed: {type(error).__name__}: {error}")
+
+
+def _no_null(part: ComponentConfig, recipe: Recipe) -> Iterator[Remark]:
+    if part.needs_null():
+        yield Remark(
+            f"needs the unconditional condition, and the teacher '{recipe.teacher.name()}' has "
+            "none; take conditional views, and no guidance"
+        )
 
 
 def _too_large(critic: CriticConfig, recipe: Recipe) -> Iterator[Remark]:

@@ -80,7 +80,11 @@ class SampleCache:
             rows = {"x_0": samples.sample(ids, samples.x_T(ids), cond)}
             if self.has_conditions:
                 rows |= {f"cond.{name}": tensor for name, tensor in cond.tensors.items()}
-            whole = {name: tensor.to("cpu", self.dtype) for name, tensor in rows.items()}
+            # Masks and ids keep their own type, as in `Condition.to`.
+            whole = {
+                name: t.to("cpu", self.dtype if t.is_floating_point() else None)
+                for name, t in rows.items()
+            }
             save_tensors(self.path(shard), whole)
             yield shard
 
@@ -89,7 +93,7 @@ class SampleCache:
         return self._rows("x_0", ids)
 
     def conditions(self, ids: Sequence[int]) -> Condition | None:
-        """Conditions by number, float32 on the CPU; None where the cache keeps none."""
+        """Conditions by number on the CPU, real numbers in float32; None where none are kept."""
         if not self.has_conditions:
             return None
         names = [n for n in self._shard(0).keys() if n.startswith("cond.")]  # noqa: SIM118
@@ -99,7 +103,7 @@ class SampleCache:
         places = [divmod(i, self.batch) for i in ids]
         rows = [self._shard(n).get_slice(name)[row : row + 1] for n, row in places]
         # In float32 first: under autocast the CPU joins no rows of float16.
-        return torch.cat([row.float() for row in rows])
+        return torch.cat([row.float() if row.is_floating_point() else row for row in rows])
 
     def _shard(self, number: int) -> Any:
         """The shard's open file: memory-mapped, so that only the rows asked for are read."""

@@ -190,7 +190,7 @@ def make_train_state(recipe: Recipe, parts: Parts, accelerator: Any) -> TrainSta
             run.batch, run.accumulate, accelerator.process_index, accelerator.num_processes
         ),
         samples=TeacherSamples(parts.teacher, make_order(recipe, parts), device),
-        student=Student(network, parts.teacher.schedule, recipe.student.timestep_shift),
+        student=Student.of(network, parts.teacher.schedule, recipe.student),
         ema=EMA(bare, recipe.student.ema) if recipe.student.ema else None,
         student_optimizer=make_optimizer((trainable, recipe.optim.student)),
         critics=critics,

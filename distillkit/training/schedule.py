@@ -169,7 +169,13 @@ class TrainSchedule:
 
     def first_joint_iteration(self) -> int:
         """The first iteration in which both players train, of one step where there is such a one:
-        what a plan counts and a benchmark times."""
+        what a plan counts and a benchmark times.
+
+        Where gradients reach several steps, it is one in which they reach most of them.
+        """
+        most = self.recipe.student.gradient_steps
+        if most > 1:
+            return self._deepest(most)
         longer: int | None = None
         for i in range(self.start, min(len(self), self.start + 1000)):
             spec = self.spec(i)
@@ -178,3 +184,13 @@ class TrainSchedule:
             if spec.trains_student and longer is None:
                 longer = i
         return longer or 0
+
+    def _deepest(self, most: int) -> int:
+        """The first iteration whose gradient reaches most steps, at most `most`; looked for all
+        over the run, since long roll-outs are in its last stages."""
+        best, depth, every = 0, 0, self.recipe.optim.critic_updates
+        for i in range(self.start + every - 1, len(self), every * (1 + len(self) // 2000)):
+            reached = min(self.spec(i).steps, most)
+            if reached > depth:
+                best, depth = i, reached
+        return best

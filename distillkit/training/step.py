@@ -86,12 +86,12 @@ def make_batch(
                 x_T_BCHW, cond, spec.steps, renoise_SBCHW.to(x_T_BCHW.device)
             )
 
-    rows = slices.rows(micro)
+    rows, null = slices.rows(micro), samples.teacher.null(len(ids))
     return LazyTrainBatch(
         iteration=i,
         x_T_BCHW=x_T_BCHW,
         cond=cond,
-        null=samples.teacher.null(len(ids)).to(x_T_BCHW.device),
+        null=null.to(x_T_BCHW.device) if null is not None else None,
         make_real=make_real,
         make_fake=make_fake,
         steps=spec.steps,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from distillkit.configs import BackboneConfig, Remark, StudentConfig, TeacherConfig
+from distillkit.configs import LEVELS, BackboneConfig, Remark, StudentConfig, TeacherConfig
 from distillkit.errors import did_you_mean
 from distillkit_diffusers.choices import DType, OffloadName, PredictionType, SolverName, Spacing
 from distillkit_diffusers.io.hub import Asset, teacher_assets
@@ -246,6 +246,12 @@ class UNetStudentConfig(StudentConfig):
         return self.train == "full"
 
     def preflight(self, recipe: Any) -> Iterable[Remark]:
+        if self.sampler != "renoise" or self.levels != LEVELS:
+            said = (
+                "the published folder's scheduler adds fresh noise at 999, 749, 499 and 249: other "
+                "software will not draw as this recipe does"
+            )
+            yield Remark(said, "levels" if self.levels != LEVELS else "sampler", is_error=False)
         if self.start != "teacher":
             yield from missing_files([Asset("student.start", self.start, "file")])
         elif not recipe.warmup.student:

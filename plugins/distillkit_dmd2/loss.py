@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, model_validator
 
 from distillkit.configs import LossConfig
+from distillkit.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -35,14 +36,14 @@ class DistributionMatching:
     def critic(self, batch: TrainBatch) -> Tensor:
         """E|eps - eps_fake(x_t, t)|^2 on the student's samples: trains the fake score (DMD, eq. 6).
 
-        eps - eps_fake = -sqrt(a / (1 - a)) (x_0 - x_0_fake), a = alpha_bar: so the loss is the same
-        for any prediction type.
+        eps - eps_fake = -(alpha / sigma) (x_0 - x_0_fake): so the loss is the same for any
+        prediction type.
         """
         x_0_BCHW = batch.fake_BCHW.detach()
         t_B, x_t_BCHW = self._add_noise(batch, x_0_BCHW, 0, len(self.teacher.schedule))
         guess_BCHW = self._predict_x_0(self.fake_score, x_t_BCHW, t_B, batch.cond)
-        a_B111 = self.teacher.schedule.alpha_bar(t_B)
-        return (a_B111 / (1 - a_B111) * (x_0_BCHW - guess_BCHW).square()).mean()
+        snr_B111 = self.teacher.schedule.snr(t_B)
+        return (snr_B111 * (x_0_BCHW - guess_BCHW).square()).mean()
 
     def student(self, batch: TrainBatch) -> Tensor:
         """0.5 |x - stop(x - g)|^2, g = (x_0_fake - x_0_real) / mean|x - x_0_real| (DMD, eq. 7, 8).
@@ -87,6 +88,8 @@ class DistributionMatching:
         cond_BCHW = self._predict_x_0(self.teacher.denoiser, x_t_BCHW, t_B, batch.cond)
         if self.guidance <= 1:
             return cond_BCHW
+        if batch.null is None:
+            raise UserError("distribution-matching: guidance needs an unconditional condition")
         null_BCHW = self._predict_x_0(self.teacher.denoiser, x_t_BCHW, t_B, batch.null)
         return null_BCHW + self.guidance * (cond_BCHW - null_BCHW)
 
@@ -101,6 +104,9 @@ class DistributionMatchingConfig(LossConfig):
     """Largest timestep at which the scores are compared."""
     guidance: float = Field(1.0, ge=0)
     """Classifier-free guidance of the teacher's score; up to 1 the null condition is never run."""
+
+    def needs_null(self) -> bool:
+        return self.guidance > 1
 
     @model_validator(mode="after")
     def _low_is_below_high(self) -> DistributionMatchingConfig:

@@ -92,6 +92,9 @@ class CompartmentPoolConfig(PoolConfig):
         times = len(self.timesteps) if self.draw == "one" else 1
         return 1 / (times * (1 if self.whole_slots else self.slot_size))
 
+    def needs_null(self) -> bool:
+        return any(not make_view(name, self.crop).conditional for name in self.views)
+
     def preflight(self, recipe: Any) -> Iterable[Remark]:
         channels = recipe.critic_of(self).backbone.level_channels(recipe.teacher)
         if channels is not None and (flaw := self._missing_level(channels)):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
+import pytest
 from pydantic import Field
 
 from distillkit.configs import RefreshConfig, StudentConfig
+from distillkit.examples.student import ExampleStudentConfig
 
 
 class Base(RefreshConfig):
@@ -48,3 +51,19 @@ def test_inherited_fields_and_classes_in_functions_have_them_too() -> None:
     assert shift == StudentConfig.model_fields["timestep_shift"].description
     properties = Local.model_json_schema()["properties"]
     assert properties["depth"]["description"] == "Blocks that train."
+
+
+@pytest.mark.parametrize(
+    ("levels", "said"),
+    [
+        ([999, 999, 499, 249], "should fall, from noise to picture, like [999, 499, 249]"),
+        ([249, 499, 749, 999], "like [999, 749, 499, 249]"),
+        ([999, 499], "at least 4 items"),
+        ([1000, 749, 499, 249], "less than or equal to 999"),
+    ],
+)
+def test_noise_levels_of_a_student_fall(levels: list[float], said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        ExampleStudentConfig.model_validate({"levels": levels})
+    whole = ExampleStudentConfig.model_validate({"levels": [999, 700.5, 499, 249]}).levels
+    assert [type(level) for level in whole] == [int, float, int, int]

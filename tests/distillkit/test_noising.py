@@ -53,3 +53,40 @@ def test_a_schedule_without_terminal_signal_gives_no_nan_and_refuses_epsilon() -
     assert not schedule.defines_x_0(2, "epsilon")
     x_t, v = torch.ones(1, 1, 1, 1), torch.full((1, 1, 1, 1), 3.0)
     assert float(schedule.to_x_0(v, x_t, torch.tensor([2]), "v_prediction")) == -3.0
+    # An epsilon that is a little off says nothing of x_0, but leaves it finite.
+    assert bool(schedule.to_x_0(v, x_t, torch.tensor([2]), "epsilon").isfinite())
+
+
+def test_flow_matching_by_hand() -> None:
+    """Shift 3: s = 0.25, 0.5, 0.75, 1 become 3 s / (1 + 2 s) = 0.5, 0.75, 0.9, 1; x_0 = x - s v."""
+    schedule = NoiseSchedule.flow_matching(shift=3.0, levels=4)
+    t_B = torch.arange(4)
+    alpha, sigma = (each.flatten() for each in schedule.alpha_sigma(t_B))
+    torch.testing.assert_close(sigma, torch.tensor([0.5, 0.75, 0.9, 1.0]))
+    torch.testing.assert_close(alpha, torch.tensor([0.5, 0.25, 0.1, 0.0]))
+    torch.testing.assert_close(schedule.snr(t_B).flatten()[:2], torch.tensor([1.0, 1 / 9]))
+    torch.testing.assert_close(schedule.alpha_bar(t_B).flatten()[:2], torch.tensor([0.5, 0.1]))
+    # Halfway between two levels in sigma, and back.
+    between = torch.tensor([0.5, 1.5, 3.0])
+    sigma = schedule.alpha_sigma(between)[1].flatten()
+    torch.testing.assert_close(sigma, torch.tensor([0.625, 0.825, 1.0]))
+    torch.testing.assert_close(schedule.level_of(sigma).float(), between)
+    x_0, eps = torch.full((4, 1, 1, 1), 2.0), torch.full((4, 1, 1, 1), -1.0)
+    x_t = schedule.add(x_0, eps, t_B)
+    torch.testing.assert_close(x_t.flatten(), torch.tensor([0.5, -0.25, -0.7, -1.0]))
+    torch.testing.assert_close(schedule.to_x_0(eps - x_0, x_t, t_B, "flow"), x_0)
+    torch.testing.assert_close(schedule.to_eps(x_0, x_t, t_B), eps)
+    assert schedule.defines_x_0(3, "flow")
+    assert not schedule.defines_x_0(3, "epsilon")
+
+
+def test_a_flow_is_read_from_any_schedule_and_any_prediction_from_a_flow() -> None:
+    x_0, eps = torch.full((1, 1, 1, 1), 2.0), torch.full((1, 1, 1, 1), -1.0)
+    for schedule in (world_schedule(), NoiseSchedule.flow_matching(3.0)):
+        t_B = torch.tensor([600])
+        alpha, sigma = schedule.alpha_sigma(t_B)
+        x_t = schedule.add(x_0, eps, t_B)
+        said = {"flow": eps - x_0, "v_prediction": alpha * eps - sigma * x_0, "epsilon": eps}
+        for prediction, output in said.items():
+            found = schedule.to_x_0(output, x_t, t_B, prediction)  # type: ignore[arg-type]
+            torch.testing.assert_close(found, x_0, rtol=1e-4, atol=1e-4)

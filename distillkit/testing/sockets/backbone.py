@@ -69,7 +69,8 @@ def backbone_findings(config: ComponentConfig, taught_by: Teacher) -> Findings:
 
 
 def _input(part: Any, taught_by: Teacher) -> _Input:
-    cond, null = taught_by.encode(PROMPTS), taught_by.null(COUNT)
+    cond = taught_by.encode(PROMPTS)
+    null = taught_by.null(COUNT) or cond
     if getattr(part.part, "sees_pictures", False):
         images_B3HW = noise((COUNT, 3, *taught_by.image_size), "x_t").sigmoid()
         return _Input(images_B3HW, torch.zeros(COUNT, dtype=torch.int64), cond, null)
@@ -136,7 +137,8 @@ def _again(part: Any, given: _Input) -> Findings:
 def _windows(part: Any, given: _Input) -> Findings:
     """Crops of the pictures, at fractional t, with no prompt."""
     H, W = given.x_BCHW.shape[2:]
-    h, w = max(1, H // 2), max(1, W // 2)
+    cell = getattr(part.part, "cell", 1)
+    h, w = (max(1, side // 2 // cell) * cell for side in (H, W))
     window = Window(torch.tensor([0, H - h, 0]), torch.tensor([0, 0, W - w]), h, w, H, W)
     crops_BChw, t_B = window.crop(given.x_BCHW), (given.t_B * 0.999).float()
     with calling("features() of crops, at fractional t, with the null condition,"):

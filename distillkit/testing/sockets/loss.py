@@ -5,7 +5,7 @@ Legend: B batch, C latent channels, H, W latent cells, K patch logits of a head.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from operator import is_not
 from typing import Any
@@ -34,6 +34,7 @@ from distillkit.testing.findings import (
     weights_of,
 )
 from distillkit.training.models.batch import LazyTrainBatch
+from distillkit.values import Condition
 
 PLAYERS = ("critic", "student")
 
@@ -125,6 +126,10 @@ def _gradients(
         yield f"{player}(): its gradient reaches the other player: use `{player}_logits`"
 
 
+def _tensors(cond: Condition | None) -> Iterable[tuple[str, Tensor]]:
+    return cond.tensors.items() if cond is not None else ()
+
+
 def _values(batch: LazyTrainBatch) -> dict[str, Tensor]:
     """A copy of everything that a loss is shown."""
     shown = {
@@ -132,7 +137,7 @@ def _values(batch: LazyTrainBatch) -> dict[str, Tensor]:
         "real_BCHW": batch.real_BCHW,
         "fake_BCHW": batch.fake_BCHW,
         **{f"cond.tensors['{name}']": t for name, t in batch.cond.tensors.items()},
-        **{f"null.tensors['{name}']": t for name, t in batch.null.tensors.items()},
+        **{f"null.tensors['{name}']": t for name, t in _tensors(batch.null)},
     }
     for n, (one, other) in enumerate(
         zip(batch.critic_logits(), batch.student_logits(), strict=True)

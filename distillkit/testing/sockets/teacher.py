@@ -45,7 +45,7 @@ def teacher_findings(config: ComponentConfig) -> Findings:
         return
     x_T_BCHW = noise((COUNT, *part.latent_shape), "x_T")
     yield from each(
-        _conditions(part, cond),
+        _conditions(part, cond, config),
         _samples(part, x_T_BCHW, cond),
         denoiser_findings("denoiser", part.denoiser, x_T_BCHW, cond),
         _pictures(part, x_T_BCHW, cond),
@@ -95,10 +95,7 @@ def _samples(part: Any, x_T_BCHW: Tensor, cond: Condition) -> Findings:
         )
 
 
-def _conditions(part: Any, cond: Condition) -> Findings:
-    null = part.null(2)
-    if not isinstance(null, Condition):
-        raise Raised(f"null(): gave {type(null).__name__}, not a Condition")
+def _conditions(part: Any, cond: Condition, config: ComponentConfig) -> Findings:
     if len(cond) != COUNT or any(len(t) != COUNT for t in cond.tensors.values()):
         yield "encode(): should give one row a prompt in every tensor"
     alone = part.encode(PROMPTS[-1:])
@@ -106,11 +103,51 @@ def _conditions(part: Any, cond: Condition) -> Findings:
         yield "encode(): a prompt's row depends on the other prompts"
     if any(t.requires_grad for t in cond.tensors.values()):
         yield "encode(): the condition asks for gradients"
+    yield from _null(part, cond, getattr(config, "has_null", True))
+    yield from _masks(part, cond)
+
+
+def _null(part: Any, cond: Condition, has_null: bool) -> Findings:
+    """The unconditional condition is like the others, or there is none and the config says so."""
+    null = part.null(2)
+    if (null is not None) != has_null:
+        said = "None" if null is None else "a condition"
+        yield f"null(): gave {said}, and the config's `has_null` is {has_null}: let them agree"
+    if null is None:
+        return
+    if not isinstance(null, Condition):
+        raise Raised(f"null(): gave {type(null).__name__}, not a Condition")
     one, other = ({n: (*t.shape[1:], t.dtype) for n, t in c.tensors.items()} for c in (cond, null))
     if one != other:
         yield f"null(): tensors are {other}; encode() gives {one}"
     elif len(null) != 2 or any(len(t) != 2 for t in null.tensors.values()):
         yield f"null(2): gave {len(null)} rows"
+
+
+def _masks(part: Any, cond: Condition) -> Findings:
+    """Padding of a text must not matter to the denoiser."""
+    x_BCHW = noise((len(cond), *part.latent_shape), "x_T")
+    t_B = torch.full((len(cond),), 500)
+    for name, mask_BL in cond.tensors.items():
+        text = cond.tensors.get(name.removesuffix("_mask"))
+        if not name.endswith("_mask"):
+            continue
+        if text is None or mask_BL.dtype != torch.bool or text.shape[:2] != mask_BL.shape:
+            yield (
+                f"encode(): {name} is {shape_of(mask_BL)} of {mask_BL.dtype}; a mask is of bool, "
+                f"and says which entries of {name.removesuffix('_mask')} (B, L, ...) are text"
+            )
+            continue
+        other = torch.where(_as_wide(mask_BL, text), text, torch.randn_like(text))
+        padded = Condition({**cond.tensors, name.removesuffix("_mask"): other})
+        with torch.no_grad():
+            one, two = (part.denoiser(x_BCHW, t_B, c).float() for c in (cond, padded))
+        if not close(one, two):
+            yield f"denoiser: what stands where {name} is false changes its output"
+
+
+def _as_wide(mask_BL: Tensor, like_BLX: Tensor) -> Tensor:
+    return mask_BL.view(*mask_BL.shape, *[1] * (like_BLX.ndim - 2))
 
 
 def _pictures(part: Any, x_0_BCHW: Tensor, cond: Condition) -> Findings:

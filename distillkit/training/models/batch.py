@@ -25,7 +25,7 @@ class LazyTrainBatch:
     iteration: int
     x_T_BCHW: Tensor
     cond: Condition
-    null: Condition
+    null: Condition | None
     make_real: Callable[[], Tensor]
     make_fake: Callable[[], Tensor]
     """The student's roll-out; with its graph where the student trains."""

@@ -18,6 +18,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.func import functional_call
 
+from distillkit.errors import UserError
 from distillkit.randomness import generator
 from distillkit.training.guard import check_logits, check_maps
 from distillkit.training.models.critic import Critic
@@ -39,7 +40,7 @@ class PanelPass:
     real: Callable[[], Tensor]
     fake: Callable[[], Tensor]
     cond: Condition
-    null: Condition
+    null: Condition | None
     positions: Sequence[int]
     seed: int
     _pooled: dict[int, Tensor] = field(default_factory=dict)
@@ -174,7 +175,8 @@ class PanelPass:
 
     def _window(self, v: int, judged: JudgedView, shape: Sequence[int]) -> tuple[Window, Tensor]:
         generators = [self._generator("look", p, v) for p in self._positions(judged)]
-        window = random_window(shape, judged.view.crop, generators)
+        cell = getattr(self.critic.backbone, "cell", 1)
+        window = random_window(shape, judged.view.crop, generators, cell)
         size = (shape[0], window.height, window.width)
         noise_BChw = torch.stack([torch.randn(size, generator=rng) for rng in generators])
         return window, noise_BChw.to(self.real().device)
@@ -224,8 +226,16 @@ class PanelPass:
         return maps
 
     def _cond_of(self, judged: JudgedView) -> Condition:
-        """What a view's pictures are shown with: their prompts, or the null condition."""
+        """What a view's pictures are shown with: their prompts, or the null condition.
+
+        Raises `UserError` where the teacher has none.
+        """
         cond = self.cond if judged.view.conditional else self.null
+        if cond is None:
+            raise UserError(
+                f"view '{judged.view.name}' has no prompt, and the teacher has no unconditional "
+                "condition: let the pool have conditional views alone"
+            )
         return cond if judged.rows is None else cond.rows(judged.rows)
 
     def _positions(self, judged: JudgedView) -> list[int]:
@@ -242,13 +252,18 @@ def _rows(x_BCHW: Tensor, judged: JudgedView) -> Tensor:
     return x_BCHW if judged.rows is None else x_BCHW[list(judged.rows)]
 
 
-def random_window(shape: Sequence[int], fraction: float, generators: Sequence[Generator]) -> Window:
-    """A crop of `fraction` of each side of a (C, H, W) latent, at a random corner a generator."""
+def random_window(
+    shape: Sequence[int], fraction: float, generators: Sequence[Generator], cell: int = 1
+) -> Window:
+    """A crop of `fraction` of each side of a (C, H, W) latent, at a random corner a generator.
+
+    Sides and corners are multiples of `cell`, the backbone's patches.
+    """
     _, height, width = shape
-    h, w = max(1, round(height * fraction)), max(1, round(width * fraction))
+    h, w = (max(1, round(side * fraction / cell)) * cell for side in (height, width))
     tops, lefts = [], []
     for rng in generators:
-        tops.append(int(torch.randint(height - h + 1, (), generator=rng)))
-        lefts.append(int(torch.randint(width - w + 1, (), generator=rng)))
+        tops.append(cell * int(torch.randint((height - h) // cell + 1, (), generator=rng)))
+        lefts.append(cell * int(torch.randint((width - w) // cell + 1, (), generator=rng)))
     # On the CPU: `Window.crop` reads the corners, and reading them from a GPU would wait for it.
     return Window(torch.tensor(tops), torch.tensor(lefts), h, w, height, width)

@@ -1,11 +1,11 @@
-"""The student: its shifted timestep, its roll-out of k steps, its EMA and its snapshots.
+"""The student: its grid of noise levels, its roll-out of k steps, its EMA and its snapshots.
 
 Legend: B batch, C channels, H, W latent cells, S re-noisings of a roll-out (steps - 1).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,75 +15,117 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from distillkit.configs import LEVELS, Sampler
 from distillkit.errors import UserError
 from distillkit.training.models.distributed import copy_into, unwrap
 
 if TYPE_CHECKING:
+    from distillkit.configs import StudentConfig
     from distillkit.contracts import StudentNetwork
     from distillkit.noising import NoiseSchedule
     from distillkit.values import Condition
 
 MAX_STEPS = 4
-"""The grid has four levels; shorter roll-outs skip some (as LCM does with 4 original steps)."""
+"""Steps of the longest roll-out."""
 
 
-def noise_grid(steps: int, levels: int = 1000) -> list[int]:
-    """Noise levels that a roll-out visits: 999 | 999,499 | 999,749,499 | 999,749,499,249."""
-    if not 1 <= steps <= MAX_STEPS:
-        raise ValueError(f"a roll-out has 1 to {MAX_STEPS} steps, not {steps}")
-    places = [levels * (MAX_STEPS - i) // MAX_STEPS - 1 for i in range(MAX_STEPS)]
-    return [places[i * MAX_STEPS // steps] for i in range(steps)]
+@dataclass(frozen=True)
+class Grid:
+    """The student's own grid: the noise levels of a roll-out, where the network is run for each,
+    and how x_t goes from one to the next."""
+
+    timestep_shift: int = 1000
+    """The network is run at t * shift / 1000, rounded down where t is whole."""
+    levels: Sequence[float] = LEVELS
+    """Noise levels of the longest roll-out, falling; shorter ones skip some, evenly (as LCM does
+    with 4 original steps)."""
+    sampler: Sampler = "renoise"
+    """Between steps, x_0-hat with fresh noise (consistency models), or with the noise that the
+    network sees in x_t: an Euler step along the flow, or DDIM's on other schedules."""
+
+    def visits(self, steps: int) -> list[tuple[float, float]]:
+        """Of each step: the noise level, and the timestep at which the network is run."""
+        if not 1 <= steps <= MAX_STEPS:
+            raise ValueError(f"a roll-out has 1 to {MAX_STEPS} steps, not {steps}")
+        places = [self.levels[i * len(self.levels) // steps] for i in range(steps)]
+        return [(t, shifted(t, self.timestep_shift)) for t in places]
 
 
-def shifted(t: int, shift: int) -> int:
-    """t' = floor(t * shift / 1000): where the network is run for noise level t."""
-    return t * shift // 1000
+def noise_grid(steps: int) -> list[float]:
+    """Noise levels of the usual grid: 999 | 999,499 | 999,749,499 | 999,749,499,249."""
+    return [t for t, _ in Grid().visits(steps)]
+
+
+def shifted(t: float, shift: int) -> float:
+    """t' = floor(t * shift / 1000): where the network is run for noise level t. Fractional levels
+    are not rounded."""
+    return t * shift // 1000 if isinstance(t, int) else t * shift / 1000
 
 
 @dataclass
 class Student:
-    """A network with its timestep shift; the weights mean nothing without it."""
+    """A network with its grid; the weights mean nothing without the timestep shift in it."""
 
     network: StudentNetwork
     schedule: NoiseSchedule
     timestep_shift: int
+    levels: Sequence[float] = LEVELS
+    sampler: Sampler = "renoise"
+    gradient_steps: int = 1
+    """How many of a roll-out's last steps a gradient of x_0-hat reaches."""
 
     def __post_init__(self) -> None:
-        first = shifted(noise_grid(1, len(self.schedule))[0], self.timestep_shift)
-        if not self.schedule.defines_x_0(first, self.network.prediction):
-            raise UserError(
-                f"student.timestep_shift: {self.timestep_shift} runs the network at timestep "
-                f"{first}, where this schedule leaves no signal (zero terminal SNR) and a network "
-                "that predicts epsilon says nothing of x_0; take a smaller shift"
-            )
+        for t, run_at in self.grid.visits(MAX_STEPS):
+            if not self.schedule.defines_x_0(run_at, self.network.prediction):
+                raise UserError(
+                    f"student.timestep_shift: {self.timestep_shift} runs the network at timestep "
+                    f"{run_at} for noise level {t}, where this schedule leaves no signal (zero "
+                    "terminal SNR) and a network that predicts epsilon says nothing of x_0; take "
+                    "a smaller shift"
+                )
 
-    def x_0(self, x_t_BCHW: Tensor, t: int, cond: Condition) -> Tensor:
+    @staticmethod
+    def of(network: StudentNetwork, schedule: NoiseSchedule, config: StudentConfig) -> Student:
+        """The student that a recipe's part describes."""
+        fields = (config.timestep_shift, config.levels, config.sampler, config.gradient_steps)
+        return Student(network, schedule, *fields)
+
+    @property
+    def grid(self) -> Grid:
+        """The grid of its roll-outs."""
+        return Grid(self.timestep_shift, self.levels, self.sampler)
+
+    def x_0(self, x_t_BCHW: Tensor, run_at: float, cond: Condition) -> Tensor:
         """The network's prediction of x_0 from x_t: it is run, and its output converted, at the
-        shifted timestep."""
-        t_B = torch.full((len(x_t_BCHW),), shifted(t, self.timestep_shift), device=x_t_BCHW.device)
+        timestep `run_at`."""
+        t_B = torch.full((len(x_t_BCHW),), run_at, device=x_t_BCHW.device)
         output_BCHW = self.network(x_t_BCHW, t_B, cond)
         return self.schedule.to_x_0(output_BCHW, x_t_BCHW, t_B, self.network.prediction)
 
     def rollout(
         self, x_T_BCHW: Tensor, cond: Condition, steps: int, renoise_SBCHW: Tensor
     ) -> Tensor:
-        """x_0-hat after `steps` steps; gradients reach the last step alone (section 3.5).
+        """x_0-hat after `steps` steps; gradients reach the last `gradient_steps` (section 3.5).
 
-        Between steps x_0-hat is noised to the next level of the unshifted grid with
-        `renoise_SBCHW[i]`.
+        Between steps x_0-hat is noised to the grid's next level, unshifted, with
+        `renoise_SBCHW[i]`; the Euler sampler draws nothing.
         """
-        grid = noise_grid(steps, len(self.schedule))
+        visits = self.grid.visits(steps)
         x_BCHW = x_T_BCHW
-        for i in range(steps - 1):
-            with torch.no_grad():
-                x_0_BCHW = self.x_0(x_BCHW, grid[i], cond)
-                t_B = torch.full((len(x_BCHW),), grid[i + 1], device=x_BCHW.device)
-                x_BCHW = self.schedule.add(x_0_BCHW, renoise_SBCHW[i], t_B)
-        if steps > 1 and torch.is_autocast_enabled(x_BCHW.device.type):
-            # Autocast keeps 16-bit copies of weights; those made under no_grad have no history, and
-            # the last step would train nothing (fixed in later versions of torch).
-            torch.clear_autocast_cache()
-        return self.x_0(x_BCHW, grid[-1], cond)
+        for i, (t, run_at) in enumerate(visits[:-1]):
+            reached = steps - i <= self.gradient_steps
+            with torch.set_grad_enabled(reached and torch.is_grad_enabled()):
+                x_0_BCHW = self.x_0(x_BCHW, run_at, cond)
+                eps_BCHW = renoise_SBCHW[i]
+                if self.sampler == "euler":
+                    eps_BCHW = self.schedule.to_eps(x_0_BCHW, x_BCHW, _full(t, x_BCHW))
+                x_BCHW = self.schedule.add(x_0_BCHW, eps_BCHW, _full(visits[i + 1][0], x_BCHW))
+            last_without = i + 1 == steps - self.gradient_steps
+            if last_without and torch.is_autocast_enabled(x_BCHW.device.type):
+                # Autocast keeps 16-bit copies of weights; those made under no_grad have no
+                # history, and the next step would train nothing (fixed in later torch).
+                torch.clear_autocast_cache()
+        return self.x_0(x_BCHW, visits[-1][1], cond)
 
     def load_snapshot(self, path: Path) -> None:
         """Load the weights of a snapshot file. Raises `UserError`."""
@@ -104,6 +146,10 @@ class Student:
         """Inside, other weights may be loaded; afterwards the network has its own, bit for bit."""
         with weights_restored(unwrap(self.network.module)):
             yield
+
+
+def _full(t: float, like_BCHW: Tensor) -> Tensor:
+    return torch.full((len(like_BCHW),), t, device=like_BCHW.device)
 
 
 class EMA:

@@ -119,3 +119,14 @@ def test_switches_are_tried_in_order_until_the_card_holds_the_run(
 
 def test_a_card_keeps_something_for_itself() -> None:
     assert usable(24) < 24 * GIB
+
+
+def test_gradients_through_more_steps_cost_what_they_keep() -> None:
+    """Of the last stage's four steps, each that a gradient reaches keeps a graph of its own."""
+    student = world_recipe().student
+    graphs = []
+    for steps in (1, 2, 4):
+        deeper = student.model_copy(update={"gradient_steps": steps})
+        graphs.append(make_plan(world_recipe(student=deeper)).dry.student_graph)
+    assert 0 < graphs[0] < graphs[1]
+    assert graphs[2] - graphs[1] == 2 * (graphs[1] - graphs[0])

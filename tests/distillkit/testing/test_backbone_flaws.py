@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from distillkit import testing
 from distillkit.configs import ComponentConfig
 from distillkit.examples.backbone import ExampleBackboneConfig
+from distillkit.values import Window
 from tests.distillkit.testing.flaws import (
     Flaws,
     flawed,
@@ -159,3 +160,22 @@ def test_a_backbone_that_sees_pictures_gets_pictures() -> None:
         return part
 
     testing.check(rebuilt(ExampleBackboneConfig, sees))
+
+
+def test_a_backbone_of_patches_gets_crops_of_whole_patches() -> None:
+    """Of an 8x8 latent in patches of 4: half a side is one patch, at 0 or 4."""
+
+    def patches(part: Any, teacher: Any) -> Any:
+        part.cell, sound = 4, part.features
+
+        def run(x_BCHW: Tensor, t_B: Tensor, cond: Any, window: Window) -> Any:
+            corners = [*window.top_B.tolist(), *window.left_B.tolist()]
+            assert {n % 4 for n in (window.height, window.width, *corners)} == {0}
+            return sound(x_BCHW, t_B, cond, window)
+
+        part.features = run
+        return part
+
+    backbone = rebuilt(ExampleBackboneConfig, patches)
+    testing.check(backbone)
+    testing.check_run(backbone)

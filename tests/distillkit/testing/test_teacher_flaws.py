@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
+from distillkit import testing
 from distillkit.configs import ComponentConfig
+from distillkit.errors import UserError
 from distillkit.examples.teacher import ExampleTeacherConfig
+from distillkit.memory.plan import make_plan
+from distillkit.recipe.load import RecipeError
+from distillkit.recipe.preflight import preflight
 from distillkit.values import Condition
 from tests.distillkit.testing.flaws import (
     Flaws,
@@ -19,6 +25,7 @@ from tests.distillkit.testing.flaws import (
     table,
     without,
 )
+from tests.distillkit.world import world_recipe
 
 
 def flaky(sound: Any, *args: Any) -> Any:
@@ -73,12 +80,36 @@ def trains_itself(part: Any, *_: Any) -> Any:
     return part
 
 
+def masked(sound: Any, prompts: Any, dtype: Any = torch.bool) -> Condition:
+    """Says that the second of the two numbers is padding, which the denoiser reads all the same."""
+    told = sound(prompts).tensors["told"]
+    return Condition({"told": told, "told_mask": torch.tensor([[1, 0]] * len(told)).to(dtype)})
+
+
+class NoNull(ExampleTeacherConfig):
+    """Says that there is no unconditional condition."""
+
+    @property
+    def has_null(self) -> bool:
+        return False
+
+
 TEACHERS: Flaws = {
     "no modules": (
         flawed(ExampleTeacherConfig, modules=lambda s: None),
         "modules(): gave None, not a list of networks",
     ),
-    "no null": (flawed(ExampleTeacherConfig, null=lambda *a: None), "null(): gave NoneType, not a"),
+    "no null": (
+        flawed(ExampleTeacherConfig, null=lambda *a: None),
+        "null(): gave None, and the config's `has_null` is True: let them agree",
+    ),
+    "null of a kind": (flawed(ExampleTeacherConfig, null=lambda *a: 3), "null(): gave int, not a"),
+    "a null after all": (NoNull(), "null(): gave a condition, and the config's `has_null` is Fal"),
+    "padding": (flawed(ExampleTeacherConfig, encode=masked), "where told_mask is false changes"),
+    "a mask of numbers": (
+        flawed(ExampleTeacherConfig, encode=lambda s, p: masked(s, p, torch.int64)),
+        "encode(): told_mask is (3, 2) of torch.int64; a mask is of bool",
+    ),
     "a constant seed": (
         flawed(ExampleTeacherConfig, sample=constant_seed),
         "sample(): a picture depends on what else is in its batch; its noise comes from its own g",
@@ -154,3 +185,25 @@ TEACHERS: Flaws = {
 @table(TEACHERS)
 def test_a_flaw_of_a_teacher_is_found(config: ComponentConfig, finding: str) -> None:
     assert finding in said_of(config)
+
+
+class Guided(NoNull):
+    """Has none, and says so."""
+
+    def build(self) -> Any:
+        part = super().build()
+        part.null = lambda count: None  # type: ignore[method-assign]
+        return part
+
+
+def test_a_teacher_without_an_unconditional_condition_is_sound_and_trains() -> None:
+    """With views that have the prompt; a view without one is refused in a sentence."""
+    testing.check(Guided())
+    testing.check_run(Guided())
+    pool = {"type": "dynamic", "width": 16, "depth": 1, "heads_per_slot": 1}
+    recipe = world_recipe(teacher=Guided(), pool=pool)
+    with pytest.raises(RecipeError, match="pool: needs the unconditional condition, and the teac"):
+        preflight(recipe)
+    with pytest.raises(UserError, match="view 'local-uncond' has no prompt, and the teacher has"):
+        make_plan(recipe)
+    assert preflight(world_recipe(teacher=Guided(), pool=pool | {"views": ["global-cond"]})) == []

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from distillkit.examples.teacher import ExampleDenoiser
+from distillkit.noising import NoiseSchedule, Prediction
 from distillkit.training.models.student import EMA, Student, noise_grid, shifted
 from distillkit.values import Condition
 from tests.distillkit.world import world_schedule
@@ -89,6 +90,48 @@ def test_roll_out_of_two_steps_by_hand() -> None:
     first = x_T / a[499].sqrt()
     second = (a[499].sqrt() * first + (1 - a[499]).sqrt() * renoise[0]) / a[249].sqrt()
     torch.testing.assert_close(student.rollout(x_T, cond, 2, renoise), second)
+
+
+class Flow(ExampleDenoiser):
+    """Says v = x_t, whatever it is asked."""
+
+    prediction: Prediction = "flow"
+
+    def __call__(self, x_t_BCHW: Any, t_B: Any, cond: Condition) -> Any:
+        return x_t_BCHW
+
+
+def test_an_euler_step_along_the_flow_by_hand() -> None:
+    """v = x: from sigma 1 to 0.75, x = 1 + (0.75 - 1) * 1 = 0.75; then x_0 = 0.75 - 0.75 * 0.75."""
+    schedule = NoiseSchedule.flow_matching(shift=3.0)
+    student = Student(Flow(), schedule, 1000, (999, 749, 499, 249), "euler")
+    x_T, cond = torch.ones(1, 4, 2, 2), Condition({"told": torch.zeros(1, 2)})
+    x_0 = student.rollout(x_T, cond, 2, torch.full((1, 1, 4, 2, 2), float("nan")))
+    torch.testing.assert_close(x_0, torch.full_like(x_T, 0.75 - 0.75 * 0.75))
+
+
+def test_levels_are_the_students_own_and_fractions_are_not_rounded() -> None:
+    network = Recorder()
+    student = Student(network, world_schedule(), 500, (900.5, 700, 400, 101))
+    cond = Condition({"told": torch.zeros(1, 2)})
+    student.rollout(torch.randn(1, 4, 8, 8), cond, 3, torch.randn(2, 1, 4, 8, 8))
+    assert student.grid.visits(3) == [(900.5, 450.25), (700, 350), (400, 200)]
+    assert [t for t, _ in network.asked] == [450, 350, 200]
+
+
+@pytest.mark.parametrize(("reached", "asked"), [(1, 1), (2, 2), (3, 3), (4, 3)])
+def test_gradients_reach_as_many_of_the_last_steps_as_asked(reached: int, asked: int) -> None:
+    network = Recorder()
+    student = Student(network, world_schedule(), 250, gradient_steps=reached)
+    cond = Condition({"told": torch.zeros(2, 2)})
+    student.rollout(torch.randn(2, 4, 8, 8), cond, 3, torch.randn(2, 2, 4, 8, 8))
+    assert [with_gradient for _, with_gradient in network.asked] == [False] * (3 - asked) + (
+        [True] * asked
+    )
+    network.asked.clear()
+    with torch.no_grad():
+        student.rollout(torch.randn(2, 4, 8, 8), cond, 3, torch.randn(2, 2, 4, 8, 8))
+    assert not any(with_gradient for _, with_gradient in network.asked)
 
 
 def test_running_average_by_hand() -> None:
