@@ -17,11 +17,18 @@ the part's parameters, its `build` makes the part. Importing a config must not i
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from pydantic_core import PydanticCustomError
+
+from distillkit.remarks import LevelInputs as LevelInputs
+from distillkit.remarks import PoolSize as PoolSize
+from distillkit.remarks import Remark as Remark
+from distillkit.remarks import describe_levels as describe_levels
+from distillkit.remarks import join_problems as join_problems
+from distillkit.remarks import make_problem as make_problem
+from distillkit.remarks import misfit as misfit
+from distillkit.remarks import without_effect as without_effect
 
 if TYPE_CHECKING:
     from distillkit import contracts, exchange
@@ -50,25 +57,6 @@ class Config(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
-
-
-@dataclass(frozen=True)
-class Remark:
-    """What `ComponentConfig.preflight` has found."""
-
-    message: str
-    """What is wrong, or worth knowing, in a sentence without a full stop."""
-    field: str = ""
-    """The part's field that it is about; empty for the part as a whole."""
-    is_error: bool = True
-    """Whether the recipe is refused; otherwise it is a note to the user."""
-
-
-class PoolSize(NamedTuple):
-    """How large a pool is, all heads together."""
-
-    heads: int
-    parameters: int
 
 
 class ComponentConfig(Config):
@@ -169,6 +157,11 @@ class BackboneConfig(ComponentConfig):
         """Channels of each level for that teacher, where configs tell them without building."""
         return None
 
+    def level_inputs(self, teacher: TeacherConfig) -> tuple[LevelInputs, ...] | None:
+        """What each level's map hears of prompt and t*, where configs tell it: `check` says which
+        critics are unconditional."""
+        return None
+
     def build(self, teacher: contracts.Teacher) -> contracts.Backbone:
         raise NotImplementedError
 
@@ -218,6 +211,9 @@ class LossConfig(ComponentConfig):
     socket: ClassVar[str] = "loss"
     paired: ClassVar[bool] = False
     """Whether it compares each picture with the teacher's of the same x_T."""
+    uses_critics: ClassVar[bool | None] = None
+    """Whether its terms ask for the critics' logits; False: it has no term for critics, nor
+    networks that train with them; None: the config can't tell."""
     weight: float = Field(1.0, ge=0)
     """Factor of this term in both players' sums."""
     ramp: int = Field(0, ge=0)
@@ -300,30 +296,3 @@ def reserved_names(base: type[ComponentConfig]) -> set[str]:
     names = {name for owner in (ComponentConfig, base) for name in vars(owner)}
     fields = base.model_fields.keys()
     return {n for n in names - fields if not n.startswith(("_", "model_"))}
-
-
-def misfit(message: str, *loc: str) -> Exception:
-    """For validators of whole models: a ValueError whose problem is the field at `loc`.
-
-    raise misfit("needs a `pool` whose heads it could work on", "refresh")
-    """
-    return join_problems("misfit", make_problem(loc, message))
-
-
-def make_problem(loc: tuple[str, ...], message: str, kind: str = "part") -> dict[str, Any]:
-    """One of pydantic's problems, made by us."""
-    return {"type": kind, "loc": loc, "msg": message}
-
-
-def join_problems(what: str, *errors: Any, config: type[Config] | None = None) -> Exception:
-    """One error for pydantic that keeps all inner ones, with their places, in its context.
-
-    pydantic joins no ValidationErrors of nested calls; `recipe.problems` takes these apart again,
-    and finds the fields that there are in `config`.
-    """
-    lines = [": ".join(filter(None, (".".join(map(str, e["loc"])), e["msg"]))) for e in errors]
-    return PydanticCustomError(
-        "part",
-        "{what}: {summary}",
-        {"what": what, "summary": "; ".join(lines), "errors": errors, "config": config},
-    )

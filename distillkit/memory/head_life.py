@@ -14,6 +14,8 @@ from distillkit.training.models.critic import Critic
 from distillkit.values import HeadStats
 
 ITERATIONS = 500
+LONGEST = 5000
+"""Iterations that are counted where no head is reset before."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,20 @@ class HeadLives:
 
 def count_lives(critic: Critic, batch: int, iterations: int = ITERATIONS) -> HeadLives:
     """The run's own draws and picks, for `batch` pictures an iteration. Nothing is trained, so that
-    a policy that asks for accuracies is told some that are drawn at random."""
+    a policy that asks for accuracies is told some that are drawn at random.
+
+    Counted up to the last reset: where all heads are replaced at once, each of them has ended then.
+    """
     heads = len(critic.pool.heads)
     reset_N, updates_N = torch.zeros(2, heads, dtype=torch.int64)
     accuracy_N = torch.rand(heads, generator=generator(0, "plan"), dtype=torch.float64)
     updates = resets = 0
-    for i in range(iterations):
+    ended = HeadLives(iterations, heads, 0, 0)
+    for i in range(max(iterations, LONGEST)):
+        if i >= iterations and resets:
+            break
+        if i == iterations:
+            ended = HeadLives(iterations, heads, updates, 0)
         drawn = list(critic.draw(i, batch).head_ids)
         updates_N[drawn] += 1
         updates += len(drawn)
@@ -52,4 +62,6 @@ def count_lives(critic: Critic, batch: int, iterations: int = ITERATIONS) -> Hea
         picked = critic.pick(i, HeadStats(i + 1 - reset_N, updates_N.clone(), drawn_N, known_N))
         reset_N[picked], updates_N[picked] = i + 1, 0
         resets += len(picked)
-    return HeadLives(iterations, heads, updates, resets)
+        if picked:
+            ended = HeadLives(i + 1, heads, updates, resets)
+    return ended

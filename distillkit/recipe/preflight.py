@@ -12,11 +12,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from distillkit.configs import ComponentConfig, PoolSize, Remark
+from distillkit.configs import ComponentConfig, PoolSize, Remark, describe_levels
 from distillkit.errors import UserError
 from distillkit.recipe.load import LoadedRecipe, RecipeError
 from distillkit.recipe.problems import Problem
 from distillkit.recipe.schema import CriticConfig, Recipe
+from distillkit.recipe.sections import section_remarks
 from distillkit.recipe.yaml12 import Path
 from distillkit.registry.entry_points import installed
 
@@ -73,14 +74,17 @@ def bringer(part: ComponentConfig) -> str:
 
 
 def describe_critics(recipe: Recipe) -> list[str]:
-    """Size of each critic's pool, and how long its heads live, where the configs tell it."""
+    """Size of each critic's pool, how long its heads live, and what the backbone's levels hear of
+    prompt and t*, where the configs tell it."""
     lines = []
     for name, critic in recipe.all_critics().items():
         size = _size(critic, recipe)
         heads = (
             f"{size.heads:,} heads with {size.parameters / 1e6:,.1f} M parameters" if size else ""
         )
-        facts = [fact for fact in (heads, head_life(critic)) if fact]
+        inputs = critic.backbone.level_inputs(recipe.teacher)
+        heard = describe_levels(inputs) if inputs else ""
+        facts = [fact for fact in (heads, head_life(critic), heard) if fact]
         if facts:
             lines.append(f"{f'critic {name}: ' if name else ''}{'; '.join(facts)}")
     return lines
@@ -112,6 +116,7 @@ def _remarks(recipe: Recipe) -> Iterator[tuple[Path, Remark]]:
         if not recipe.teacher.has_null:
             for remark in _asked(part, _no_null, part, recipe):
                 yield path, remark
+    yield from section_remarks(recipe)
     for name, critic in recipe.all_critics().items():
         path = ("critics", name, "pool") if name else ("pool",)
         for remark in _asked(critic.pool, _too_large, critic, recipe):

@@ -9,19 +9,36 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from distillkit.configs import LEVELS, BackboneConfig, Remark, StudentConfig, TeacherConfig
+from distillkit.configs import (
+    BackboneConfig,
+    LevelInputs,
+    Remark,
+    StudentConfig,
+    TeacherConfig,
+    without_effect,
+)
 from distillkit.errors import did_you_mean
-from distillkit_diffusers.choices import DType, OffloadName, PredictionType, SolverName, Spacing
+from distillkit_diffusers.choices import (
+    DType,
+    OffloadName,
+    PredictionType,
+    SolverName,
+    Spacing,
+    unpublished_grid,
+    unused_options,
+)
 from distillkit_diffusers.io.hub import Asset, teacher_assets
 from distillkit_diffusers.io.model_configs import (
     assumed_sizes,
     level_channels,
+    level_inputs,
     missing_files,
     missing_peft,
     missing_variant,
     read_unet_config,
+    unet_config_of,
 )
-from distillkit_diffusers.presets import PRESETS, with_preset
+from distillkit_diffusers.presets import PRESETS, moved_start, with_preset
 
 if TYPE_CHECKING:
     from distillkit import contracts
@@ -117,6 +134,7 @@ class SDXLTeacherConfig(TeacherConfig):
             yield Remark(flaw, "variant")
         yield from assumed_sizes(self.model, self.config)
         yield from missing_peft("lora") if self.lora else ()
+        yield from unused_options(self)
 
     def build(self) -> contracts.Teacher:
         from distillkit_diffusers.teacher import load_teacher
@@ -174,20 +192,19 @@ class UNetEncoderConfig(BackboneConfig):
         return self
 
     def level_channels(self, teacher: TeacherConfig) -> tuple[int, ...] | None:
-        found = self._all_channels(teacher)
-        return found[: self.levels] if found is not None else None
+        unet = unet_config_of(teacher)
+        return level_channels(unet)[: self.levels] if unet else None
 
-    def _all_channels(self, teacher: TeacherConfig) -> tuple[int, ...] | None:
-        """Of teachers of this family, which have the sizes of a UNet in `model` too."""
-        config = teacher.unet_config() if hasattr(teacher, "unet_config") else None
-        return level_channels(config) if config is not None else None
+    def level_inputs(self, teacher: TeacherConfig) -> tuple[LevelInputs, ...] | None:
+        unet = unet_config_of(teacher)
+        return level_inputs(unet)[: self.levels] if unet else None
 
     def preflight(self, recipe: Any) -> Iterable[Remark]:
         if self.model is not None:
             yield from missing_files([Asset("backbone.model", self.model, "file")])
-        there = self._all_channels(recipe.teacher)
-        if there is not None and self.levels is not None and self.levels > len(there):
-            yield Remark(f"{self.levels}, but the UNet has {len(there)}", "levels")
+        unet = unet_config_of(recipe.teacher)
+        if unet and self.levels is not None and self.levels > (there := len(level_channels(unet))):
+            yield Remark(f"{self.levels}, but the UNet has {there}", "levels")
 
     def build(self, teacher: contracts.Teacher) -> contracts.Backbone:
         from distillkit_diffusers.io.loading import load_unet
@@ -246,12 +263,7 @@ class UNetStudentConfig(StudentConfig):
         return self.train == "full"
 
     def preflight(self, recipe: Any) -> Iterable[Remark]:
-        if self.sampler != "renoise" or self.levels != LEVELS:
-            said = (
-                "the published folder's scheduler adds fresh noise at 999, 749, 499 and 249: other "
-                "software will not draw as this recipe does"
-            )
-            yield Remark(said, "levels" if self.levels != LEVELS else "sampler", is_error=False)
+        yield from unpublished_grid(self)
         if self.start != "teacher":
             yield from missing_files([Asset("student.start", self.start, "file")])
         elif not recipe.warmup.student:
@@ -260,6 +272,9 @@ class UNetStudentConfig(StudentConfig):
                 "without `warmup.student` and `warmup.losses` the critics win from the start"
             )
             yield Remark(said, "start", is_error=False)
+        yield from moved_start(self) if not recipe.warmup.student else ()
+        if self.train == "full":
+            yield from without_effect(self, "with `train: full`", "rank", "targets")
 
     def build(self, teacher: contracts.Teacher) -> contracts.StudentNetwork:
         from distillkit_diffusers.io.loading import load_start

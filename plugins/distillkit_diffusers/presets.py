@@ -1,11 +1,15 @@
-"""Published SDXL models as teachers, each with its authors' sampler settings. Needs no torch.
+"""Published SDXL models: as teachers with their authors' settings, and as starts. Needs no torch.
 
 Sources: the models' cards and their code. Fields beside `preset` override these.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import Any
+
+from distillkit.configs import Remark
 
 BASE = {"model": "stabilityai/stable-diffusion-xl-base-1.0", "variant": "fp16"}
 """They go together: a recipe that names another model has its own variant."""
@@ -86,6 +90,37 @@ PRESETS: dict[str, dict[str, Any]] = {
         "steps": 4,
     },
 }
+
+
+ONE_STEP_TIMESTEPS = {
+    "dmd2-1step": 399,
+    "hyper-sdxl-1step": 800,
+    "hyper-sdxl-unified": 800,
+    "lightning-1step": 999,
+    "sdxl-turbo": 999,
+    "nitrosd-realism": 249,
+    "nitrosd-vibrant": 499,
+}
+"""The timestep at which each model's own code runs its one step. Sources: the models' cards."""
+
+
+def moved_start(student: Any) -> Iterator[Remark]:
+    """A note on published one-step weights that the shift runs elsewhere than they were made for.
+    They are known by their file's name."""
+    start, shift, first = student.start, student.timestep_shift, student.levels[0]
+    name = start.rpartition("/")[2]
+    for preset, own in ONE_STEP_TIMESTEPS.items():
+        fields = PRESETS[preset]
+        files = [fields[k] for k in ("unet", "lora") if k in fields] or [fields["model"]]
+        runs_at = first * shift // 1000
+        if runs_at != own and any(start == f or name == f.rpartition("/")[2] for f in files):
+            said = (
+                f"{name} ({preset}) makes its one step at t = {own}, and `timestep_shift: {shift}` "
+                f"runs it at {runs_at:g}, which costs it quality until it has learnt better: warm "
+                "it up by regression (`warmup.student`, `warmup.losses`), or set "
+                f"`timestep_shift: {math.ceil(1000 * own / first)}`"
+            )
+            yield Remark(said, "start", is_error=False)
 
 
 def with_preset(name: str, given: dict[str, Any]) -> dict[str, Any]:

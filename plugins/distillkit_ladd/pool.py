@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from distillkit.configs import PoolConfig, PoolSize
+from distillkit.configs import PoolConfig, PoolSize, Remark, describe_levels
 from distillkit.randomness import generator as keyed_generator
 from distillkit.values import DrawnHead, JudgedView, Panel, View
 
@@ -67,6 +67,14 @@ class ContinuousPoolConfig(PoolConfig):
         """Heads of `heads.CellHead`, one a level."""
         inner = 9 * self.width**2 + 5 * self.width + 1
         return PoolSize(len(channels), sum(c * self.width + inner for c in channels))
+
+    def preflight(self, recipe: Any) -> Iterable[Remark]:
+        inputs = recipe.critic_of(self).backbone.level_inputs(recipe.teacher)
+        if inputs and not any(level.prompt for level in inputs):
+            said = (
+                f"its heads judge with the prompt, which no level hears: {describe_levels(inputs)}"
+            )
+            yield Remark(said)
 
     def build(self, channels: tuple[int, ...], seed: int) -> ContinuousPool:
         return ContinuousPool(

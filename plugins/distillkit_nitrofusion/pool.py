@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from distillkit.configs import PoolConfig, PoolSize, Remark
+from distillkit.configs import (
+    LevelInputs,
+    PoolConfig,
+    PoolSize,
+    Remark,
+    describe_levels,
+    without_effect,
+)
 from distillkit.errors import UserError
 from distillkit.values import View
 from distillkit_nitrofusion.compartments import CompartmentPool, Draw
@@ -96,9 +103,44 @@ class CompartmentPoolConfig(PoolConfig):
         return any(not make_view(name, self.crop).conditional for name in self.views)
 
     def preflight(self, recipe: Any) -> Iterable[Remark]:
-        channels = recipe.critic_of(self).backbone.level_channels(recipe.teacher)
+        backbone = recipe.critic_of(self).backbone
+        channels = backbone.level_channels(recipe.teacher)
         if channels is not None and (flaw := self._missing_level(channels)):
             yield Remark(flaw, "levels")
+            return
+        yield from self._deaf_views(backbone.level_inputs(recipe.teacher))
+        if self.head == "cell":
+            yield from without_effect(self, "with `head: cell`, which has none", "stride")
+        if not any(compares_prompt(make_view(name, self.crop)) for name in self.views):
+            said = "without the view global-cond, whose heads it is for"
+            yield from without_effect(self, said, "prompt_projection")
+
+    def _deaf_views(self, inputs: Sequence[LevelInputs] | None) -> Iterator[Remark]:
+        """Conditional views that do not hear the prompt: on no level, or on some."""
+        if inputs is None:
+            return
+        there = range(len(inputs)) if self.levels is None else self.levels
+        deaf = [level for level in there if not inputs[level].prompt]
+        asked = [
+            view
+            for view in (make_view(name, self.crop) for name in self.views)
+            if view.conditional and not (self.prompt_projection and compares_prompt(view))
+        ]
+        for view in asked if len(deaf) == len(there) else ():
+            yield Remark(
+                f"{view.name} hears nothing of the prompt on its levels, so that it judges as "
+                f"{view.name.replace('cond', 'uncond')} would: {describe_levels(inputs)}. Add a "
+                "level that hears the prompt, or name the other view",
+                "views",
+            )
+        if asked and deaf and len(deaf) < len(there):
+            levels = ", ".join(map(str, deaf))
+            yield Remark(
+                f"level {levels} hears nothing of the prompt: heads on it judge as those of an "
+                "unconditional view, whatever their view's name says",
+                "levels",
+                is_error=False,
+            )
 
     @property
     def sees_prompt(self) -> bool:

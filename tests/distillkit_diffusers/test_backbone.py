@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from distillkit.errors import UserError
-from distillkit.values import Window
-from distillkit_diffusers.configs import UNetEncoderConfig
+from distillkit.values import Condition, Window
+from distillkit_diffusers.configs import SDXLTeacherConfig, UNetEncoderConfig
 from distillkit_diffusers.denoiser import window_ids
 from tests.distillkit_diffusers.tiny import noise
 
@@ -129,3 +129,33 @@ def test_heads_that_see_the_prompt_get_the_pooled_embedding(teacher: Any) -> Non
     backbone = UNetEncoderConfig().build(teacher)
     assert torch.equal(backbone.pooled(cond), cond.tensors["pooled"])
     assert backbone.pooled(cond).shape == (2, backbone.pooled_channels)
+
+
+@torch.no_grad()
+def test_what_levels_hear_is_what_changes_their_maps(teacher: Any, tiny_sdxl: Path) -> None:
+    """Level 0 is a convolution of x_t; levels 1 to 3 lie before the first cross-attention."""
+    config, x_t = UNetEncoderConfig(), noise(2)
+    backbone, null = config.build(teacher), teacher.null(2).tensors
+    cond = teacher.encode(["a red ring", "a star"]).tensors
+    others = {
+        "words": (10, Condition(dict(null) | {"prompt": cond["prompt"]})),
+        "pooled": (10, Condition(dict(null) | {"pooled": cond["pooled"]})),
+        "t": (500, Condition(null)),
+    }
+
+    def maps(t: int, shown: Condition) -> Any:
+        return backbone.features(x_t, torch.tensor([t, t]), shown, whole(2))
+
+    before = maps(10, Condition(null))
+    hears = {
+        what: [not torch.equal(a, b) for a, b in zip(before, maps(*other), strict=True)]
+        for what, other in others.items()
+    }
+    assert hears["words"] == [False] * 4 + [True] * 6
+    told = config.level_inputs(SDXLTeacherConfig(model=str(tiny_sdxl)))
+    assert told is not None
+    assert [level.prompt == "the prompt's words" for level in told] == hears["words"]
+    assert [bool(level.prompt) for level in told] == hears["pooled"] == [False] + [True] * 9
+    assert [level.timestep for level in told] == hears["t"]
+    few = UNetEncoderConfig(levels=5).level_inputs(SDXLTeacherConfig(model=str(tiny_sdxl)))
+    assert few == told[:5]

@@ -11,7 +11,7 @@ import torch
 from distillkit.errors import UserError
 from distillkit_diffusers.configs import SDXLTeacherConfig, UNetStudentConfig
 from distillkit_diffusers.io.sdxl_files import SDXL_FILES
-from distillkit_diffusers.presets import PRESETS
+from distillkit_diffusers.presets import ONE_STEP_TIMESTEPS, PRESETS
 from distillkit_diffusers.solvers import make_solver
 from tests.distillkit_diffusers.tiny import noise
 
@@ -122,3 +122,13 @@ def test_a_presets_missing_files_are_named() -> None:
     message = str(error.value)
     assert "hf download ChenDY/NitroFusion nitrosd-vibrant_unet.safetensors" in message
     assert "--set teacher.unet=models/NitroFusion/nitrosd-vibrant_unet.safetensors" in message
+
+
+def test_the_timesteps_of_one_step_starts_are_those_that_their_teachers_run_at() -> None:
+    """A preset with one timestep says the same; shifted students run at floor(999 shift / 1000)."""
+    for name, own in ONE_STEP_TIMESTEPS.items():
+        fields = PRESETS[name]
+        if len(fields.get("timesteps", ())) == 1:
+            assert fields["timesteps"] == (own,)
+        if "timestep_shift" in fields:
+            assert 999 * fields["timestep_shift"] // 1000 == own

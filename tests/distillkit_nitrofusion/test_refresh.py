@@ -83,6 +83,17 @@ def test_the_remainder_by_hand() -> None:
     assert [count_due(i, 2, 0.15, 10) for i in range(8)] == [0, 1, 0, 2, 0, 1, 0, 2]
 
 
+@pytest.mark.parametrize("every", [1, 3])
+def test_full_resets_take_every_head(every: int) -> None:
+    """In every iteration no head that judges was ever trained: the control without any learning."""
+    refresh = RandomRefreshConfig(fraction=1.0, every=every).build()
+    picked = [refresh.pick(i, ALL, seeded(i)) for i in range(6)]
+    assert [len(heads) for heads in picked] == [
+        480 if (i + 1) % every == 0 else 0 for i in range(6)
+    ]
+    assert all(heads == list(range(480)) for heads in picked if heads)
+
+
 @pytest.mark.parametrize("config", [RandomRefreshConfig(), OldestRefreshConfig()])
 def test_the_papers_refresh_picks_4_or_5_distinct_heads(config: RandomRefreshConfig) -> None:
     """1 % of 480 is 4.8: in 50 iterations 240 heads, 4 in one of five and 5 in the others."""

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from distillkit.configs import Remark
+from distillkit.configs import LevelInputs, Remark
 from distillkit_diffusers.io.hub import Asset, not_there
 from distillkit_diffusers.io.sdxl_files import SDXL_FILES
 
@@ -40,6 +40,11 @@ def read_unet_config(model: str | Path, config: str | None = None) -> dict[str, 
     return found if isinstance(found, dict) else None
 
 
+def unet_config_of(teacher: Any) -> dict[str, Any] | None:
+    """Of a teacher of this family: the config of its UNet, which a backbone's `model` has too."""
+    return teacher.unet_config() if hasattr(teacher, "unet_config") else None
+
+
 def level_channels(config: Mapping[str, Any]) -> tuple[int, ...]:
     """Channels of each map of a UNet's encoder: SDXL has 320 x4, 640 x3, 1280 x3."""
     widths, layers = config["block_out_channels"], config["layers_per_block"]
@@ -49,6 +54,22 @@ def level_channels(config: Mapping[str, Any]) -> tuple[int, ...]:
         downsamplers = 1 if i < len(widths) - 1 else 0
         channels += [width] * (count + downsamplers)
     return (*channels, widths[-1])
+
+
+def level_inputs(config: Mapping[str, Any]) -> tuple[LevelInputs, ...]:
+    """What each map of a UNet's encoder hears: of the prompt its pooled embedding, which is added
+    to the time embedding of every residual block; and its tokens from the first block with
+    cross-attention on. SDXL's levels 1 to 3 lie before that, and level 0 is a convolution of x_t.
+    """
+    tokens, pooled = LevelInputs("the prompt's words"), LevelInputs("the pooled prompt alone")
+    layers = config["layers_per_block"]
+    kinds, heard, found = config["down_block_types"], pooled, [LevelInputs(timestep=False)]
+    counts = [layers] * len(kinds) if isinstance(layers, int) else layers
+    for i, (kind, count) in enumerate(zip(kinds, counts, strict=True)):
+        heard = tokens if "CrossAttn" in kind else heard
+        found += [heard] * (count + (i < len(kinds) - 1))
+    crosses = "CrossAttn" in (config.get("mid_block_type") or "UNetMidBlock2DCrossAttn")
+    return (*found, tokens if crosses else heard)
 
 
 def missing_files(assets: Iterable[Asset]) -> Iterator[Remark]:

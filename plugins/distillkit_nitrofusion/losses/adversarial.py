@@ -112,6 +112,7 @@ class AdversarialConfig(LossConfig):
     """The fields of every adversarial loss."""
 
     objective: ClassVar[Objective]
+    uses_critics: ClassVar[bool | None] = True
     r1: ApproximateR1Config | None = None
     """Approximate R1 penalty of the critics, around real samples; null for none."""
     r2: ApproximateR1Config | None = None

@@ -83,6 +83,7 @@ class RegressionConfig(LossConfig):
 
     type: Literal["regression"] = "regression"
     paired: ClassVar[bool] = True
+    uses_critics: ClassVar[bool | None] = False
     norm: Literal["mse", "pseudo-huber"] = "mse"
     """Mean squared error, or the pseudo-Huber distance, which weighs outliers less."""
     c: float = Field(0.00054, gt=0)

@@ -53,3 +53,17 @@ def test_a_policy_by_accuracy_is_told_accuracies() -> None:
 def test_heads_of_every_picture_are_counted_with_the_runs_batch() -> None:
     counted = lives({"type": "random", "fraction": 0.05}, draw="per-picture")
     assert 500 * 6 < counted.updates < 500 * 12  # of four pictures some share their t*
+
+
+@pytest.mark.parametrize(("every", "said"), [
+    (300, "a head lives 300 iterations and is trained 75.0 times, counted over 300 iterations"),
+    (600, "a head lives 600 iterations and is trained 150.0 times, counted over 600 iterations"),
+    (1, "a head lives 1 iterations and is trained 0.2 times, counted over 500 iterations"),
+])  # fmt: skip
+def test_full_resets(every: int, said: str) -> None:
+    """All heads at once, of which 1 in 4 is drawn an iteration: 300 / 4 and 600 / 4 updates. New
+    ones in every iteration: 6 of 24 heads are trained once before they go."""
+    refresh = {"type": "random", "fraction": 1.0, "every": every}
+    assert str(lives(refresh)) == said
+    [critic] = world_recipe(refresh=refresh).all_critics().values()
+    assert said.startswith(str(head_life(critic)).partition(",")[0])

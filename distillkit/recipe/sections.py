@@ -1,0 +1,55 @@
+"""Remarks on the recipe's own sections: what has no effect there, and losses without critics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from distillkit.configs import Remark, without_effect
+from distillkit.recipe.schema import Recipe
+from distillkit.recipe.yaml12 import Path
+
+
+def section_remarks(recipe: Recipe) -> Iterator[tuple[Path, Remark]]:
+    """Each with the place of the field that it is about."""
+    for path, remark in (*_critics(recipe), *_unused(recipe)):
+        yield (*path, *filter(None, [remark.field])), remark
+
+
+def _critics(recipe: Recipe) -> Iterator[tuple[Path, Remark]]:
+    """Losses that need critics where there are none, and critics that no loss trains."""
+    for n, loss in enumerate(recipe.warmup.losses):
+        if loss.uses_critics:
+            said = f"{loss.name()} learns from critics, and the student warms up without them"
+            yield ("warmup", "losses", str(n)), Remark(said)
+    critics = recipe.all_critics()
+    for n, loss in enumerate(recipe.losses):
+        if loss.uses_critics and not critics:
+            yield ("losses", str(n)), Remark(f"{loss.name()} needs a `backbone` and a `pool`")
+    if critics and all(loss.uses_critics is False for loss in recipe.losses):
+        place = ("pool",) if recipe.pool is not None else ("critics",)
+        said = "no loss has a term for critics, so that heads are neither trained nor asked"
+        yield place, Remark(said, is_error=False)
+        if recipe.warmup.critic:
+            said = "no loss has a term for critics: they would train on nothing"
+            yield ("warmup", "critic"), Remark(said)
+
+
+def _unused(recipe: Recipe) -> Iterator[tuple[Path, Remark]]:
+    samples, warmup, optim = recipe.samples, recipe.warmup, recipe.optim
+    found = []
+    if not samples.cache:
+        fields = ("dtype", "cache_prompt_embeds")
+        found += [("samples", r) for r in without_effect(samples, "without `cache`", *fields)]
+    if not samples.cache and not samples.real_cache:
+        found += [("samples", r) for r in without_effect(samples, "without a cache", "max_gb")]
+    if samples.real == "teacher":
+        said = "with `real: teacher`; it is for pictures"
+        found += [("samples", r) for r in without_effect(samples, said, "real_cache")]
+    if not warmup.student:
+        found += [("warmup", r) for r in without_effect(warmup, "with `student: 0`", "losses")]
+        said = "without `warmup.student`"
+        found += [("optim", r) for r in without_effect(optim, said, "warmup")]
+    if not recipe.all_critics():
+        said = "without a `pool`"
+        found += [("run", r) for r in without_effect(recipe.run, said, "offload_heads")]
+    yield from (((section,), remark) for section, remark in found)
