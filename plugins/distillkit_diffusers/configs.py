@@ -18,15 +18,8 @@ from distillkit.configs import (
     without_effect,
 )
 from distillkit.errors import did_you_mean
-from distillkit_diffusers.choices import (
-    DType,
-    OffloadName,
-    PredictionType,
-    SolverName,
-    Spacing,
-    unpublished_grid,
-    unused_options,
-)
+from distillkit_diffusers import presets
+from distillkit_diffusers.choices import DType, OffloadName, PredictionType, SolverName, Spacing
 from distillkit_diffusers.io.hub import Asset, teacher_assets
 from distillkit_diffusers.io.model_configs import (
     assumed_sizes,
@@ -38,7 +31,6 @@ from distillkit_diffusers.io.model_configs import (
     read_unet_config,
     unet_config_of,
 )
-from distillkit_diffusers.presets import PRESETS, moved_start, with_preset
 
 if TYPE_CHECKING:
     from distillkit import contracts
@@ -102,10 +94,10 @@ class SDXLTeacherConfig(TeacherConfig):
         name = given.get("preset") if isinstance(given, dict) else None
         if name is None:
             return given
-        if not isinstance(name, str) or name not in PRESETS:
-            guess = did_you_mean(str(name), PRESETS)
-            raise ValueError(f"no preset '{name}';{guess} presets: {', '.join(PRESETS)}")
-        return with_preset(name, given)
+        if not isinstance(name, str) or name not in presets.PRESETS:
+            guess = did_you_mean(str(name), presets.PRESETS)
+            raise ValueError(f"no preset '{name}';{guess} presets: {', '.join(presets.PRESETS)}")
+        return presets.with_preset(name, given)
 
     @model_validator(mode="after")
     def _check_timesteps(self) -> SDXLTeacherConfig:
@@ -134,7 +126,7 @@ class SDXLTeacherConfig(TeacherConfig):
             yield Remark(flaw, "variant")
         yield from assumed_sizes(self.model, self.config)
         yield from missing_peft("lora") if self.lora else ()
-        yield from unused_options(self)
+        yield from presets.unused_options(self)
 
     def build(self) -> contracts.Teacher:
         from distillkit_diffusers.teacher import load_teacher
@@ -263,7 +255,7 @@ class UNetStudentConfig(StudentConfig):
         return self.train == "full"
 
     def preflight(self, recipe: Any) -> Iterable[Remark]:
-        yield from unpublished_grid(self)
+        yield from presets.unpublished_grid(self)
         if self.start != "teacher":
             yield from missing_files([Asset("student.start", self.start, "file")])
         elif not recipe.warmup.student:
@@ -272,7 +264,7 @@ class UNetStudentConfig(StudentConfig):
                 "without `warmup.student` and `warmup.losses` the critics win from the start"
             )
             yield Remark(said, "start", is_error=False)
-        yield from moved_start(self) if not recipe.warmup.student else ()
+        yield from presets.moved_start(self) if not recipe.warmup.student else ()
         if self.train == "full":
             yield from without_effect(self, "with `train: full`", "rank", "targets")
 

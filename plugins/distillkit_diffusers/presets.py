@@ -1,4 +1,4 @@
-"""Published SDXL models: as teachers with their authors' settings, and as starts. Needs no torch.
+"""Published SDXL models as teachers and starts; remarks on settings. Needs no torch.
 
 Sources: the models' cards and their code. Fields beside `preset` override these.
 """
@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from distillkit.configs import Remark
+from distillkit.configs import LEVELS, Remark, without_effect
 
 BASE = {"model": "stabilityai/stable-diffusion-xl-base-1.0", "variant": "fp16"}
 """They go together: a recipe that names another model has its own variant."""
@@ -129,3 +129,28 @@ def with_preset(name: str, given: dict[str, Any]) -> dict[str, Any]:
     if "model" in given:
         fields.pop("variant")
     return fields | given
+
+
+def unused_options(teacher: Any) -> Iterator[Remark]:
+    """Fields of a teacher's config that its solver, or another field, leaves without effect."""
+    solver = teacher.solver
+    for field, owner in (("eta", "tcd"), ("timestep_shift", "lcm-shift")):
+        if solver != owner:
+            yield from without_effect(teacher, f"with solver {solver}; it is for {owner}", field)
+    if solver in ("lcm", "lcm-shift", "tcd"):
+        yield from without_effect(teacher, f"with solver {solver}, which has its own", "spacing")
+    if teacher.timesteps is not None:
+        yield from without_effect(teacher, "beside `timesteps`, which overrides it", "steps")
+    if teacher.lora is None:
+        yield from without_effect(teacher, "without `lora`", "lora_strength")
+
+
+def unpublished_grid(student: Any) -> Iterator[Remark]:
+    """A note on a student's grid that its published folder does not have."""
+    if student.sampler != "renoise" or student.levels != LEVELS:
+        said = (
+            "the published folder's scheduler adds fresh noise at 999, 749, 499 and 249: other "
+            "software will not draw as this recipe does"
+        )
+        field = "levels" if student.levels != LEVELS else "sampler"
+        yield Remark(said, field, is_error=False)
