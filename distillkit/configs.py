@@ -253,6 +253,15 @@ class MetricsConfig(ComponentConfig):
     seed: int = Field(1_000_003, ge=0)
     """Seed of the prompts and noise that are evaluated; another than training's."""
 
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether it can't judge pictures without the teacher's of the same prompts."""
+        return True
+
+    def inputs(self) -> Iterable[str]:
+        """Paths of files and folders whose content changes its values: real pictures, weights."""
+        return ()
+
     def build(self) -> contracts.Metrics:
         raise NotImplementedError
 

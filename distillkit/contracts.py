@@ -240,6 +240,16 @@ class Refinement(Protocol):
         ...
 
 
+class Pictures(Protocol):
+    """Pictures that are read when asked for; a tensor (B, 3, height, width) is one too."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice, /) -> Tensor:
+        """Some of them, (B, 3, height, width) in [0, 1], float32 on the CPU."""
+        ...
+
+
 class Metrics(Protocol):
     """What judges a student's pictures beside its teacher's."""
 
@@ -258,6 +268,11 @@ class Metrics(Protocol):
         """Each metric of the pictures. `teacher_B3HW`: the teacher's pictures of the same prompts,
         made with other noise."""
         ...
+
+    # Optional: `measure(images: Pictures, prompts, teacher: Pictures | None) -> Measurement` is
+    # called in the place of `compute` by whoever has it. The pictures may lie on disk: take slices.
+    # `teacher` is None only where the config's `needs_teacher` is false. A measurement may have
+    # each picture's own value, by which `distillkit compare` pairs pictures.
 
 
 PromptSource = Sequence[str]

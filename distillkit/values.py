@@ -6,7 +6,7 @@ Legend: B batch, C latent channels, H, W latent cells, K patch logits of a head,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -204,3 +204,14 @@ class MetricInfo:
     """Which values are better; `teacher`: those nearer to the teacher's own."""
     floor: bool = False
     """Whether the teacher's own value is the least that a student can be expected to reach."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a metrics part found in one row of pictures."""
+
+    values: Mapping[str, float]
+    """Each metric of the whole row."""
+    per_picture: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Of metrics that are a mean over pictures: each picture's own value, in their order. Rows of
+    two runs can then be compared picture by picture."""

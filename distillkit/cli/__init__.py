@@ -37,6 +37,7 @@ def build() -> typer.Typer:
     from distillkit.cli.plugins import plugins
     from distillkit.cli.precompute import precompute
     from distillkit.cli.recipes import recipes
+    from distillkit.cli.results.eval import eval
     from distillkit.cli.run import run
     from distillkit.cli.sample import sample
     from distillkit.cli.schema import schema
@@ -47,6 +48,7 @@ def build() -> typer.Typer:
         plan,
         precompute,
         sample,
+        eval,
         export,
         adapt,
         schema,

@@ -72,44 +72,7 @@ def _flaw(path: Path, before: dict[Path, tuple[int, int]], notes: object) -> str
 
 
 def configure_exporter(name: str, settings: Sequence[str]) -> ExporterConfig:
-    """The installed exporter `name` with its fields set by `field=value`, values in YAML.
+    """The installed exporter `name` with its fields set by `field=value`. Raises `UserError`."""
+    from distillkit.cli.terminal.settings import configure
 
-    Raises one `UserError` with everything that is wrong.
-    """
-    from pydantic import ValidationError
-
-    from distillkit.errors import UserError, did_you_mean
-    from distillkit.recipe.overrides import Draft
-    from distillkit.recipe.problems import problems
-    from distillkit.recipe.yaml12 import parse
-    from distillkit.registry.entry_points import installed
-    from distillkit.registry.registry import UnknownPartError
-
-    registry = installed().registry
-    try:
-        config = cast("type[ExporterConfig]", registry.get("exporter", name).config)
-    except UnknownPartError as error:
-        raise UserError(f"--to {name}: {error}") from None
-    fields = [field for field in config.model_fields if field != "type"]
-    known = f"fields of exporter '{name}': {', '.join(fields) or 'none'}"
-    # As a recipe with `--set` flags and no file: of the same syntax, with errors of the same form.
-    draft, wrong = Draft(Path(), parse("{}")), []
-    draft.marks[()] = f"--to {name}"
-    for setting in settings:
-        key, equals, _ = setting.partition("=")
-        field = key.strip().partition(".")[0]
-        if not equals:
-            wrong.append(f"--set {setting}: write --set field=value; {known}")
-        elif field not in fields:
-            wrong.append(
-                f"--set {setting}: no field '{field}';{did_you_mean(field, fields)} {known}"
-            )
-        else:
-            draft.override(setting)
-    try:
-        made = config.model_validate(draft.value)
-    except ValidationError as error:
-        draft.problems += problems(error, config, registry)
-    if wrong := [*wrong, *draft.report()]:
-        raise UserError("\n".join(wrong))
-    return made
+    return cast("ExporterConfig", configure("exporter", name, settings, f"--to {name}"))

@@ -14,17 +14,17 @@ Legend: B pictures of a set, H, W pixels.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import cache, partial
+from pathlib import Path
 from typing import Any
-
-from torch import Tensor
 
 from distillkit.atomic import write_text
 from distillkit.contracts import Metrics
+from distillkit.evaluation.figures import Figures, tabulate
 from distillkit.evaluation.metrics_set import MetricsSet
-from distillkit.evaluation.rows import GRID, Evaluator, Progress, ProgressCount, Row, rows_of
+from distillkit.evaluation.rows import GRID, Evaluator, Progress, ProgressCount, rows_of
 from distillkit.recipe.schema import Recipe
 from distillkit.runs.folder import RunFolder
 from distillkit.samples.pairs import TeacherSamples
@@ -32,8 +32,6 @@ from distillkit.training.build import Parts, build_part
 
 GRID_SEED = 1_000_003
 """Seed of the grids of a recipe without metrics."""
-FEWEST = 16
-"""Pictures a row that it takes to halve the sets for the floor's spread."""
 
 
 def evaluate(
@@ -42,13 +40,17 @@ def evaluate(
     """Draw every row; write its grid, `grids/compare.png` and, with metrics, `metrics.json`.
 
     The teacher must be on the network's device. Snapshots are loaded into the network meanwhile;
-    it has its own weights again afterwards. Returns what `metrics.json` holds, or nothing where the
-    recipe has no metrics.
+    it has its own weights again afterwards. A row whose figures are in the run already is not drawn
+    again. Returns what `metrics.json` holds, or nothing where the recipe has no metrics.
     """
     rows = rows_of(build_part(recipe.refinement), recipe.run.seed)
     if not recipe.metrics:
         evaluator = Evaluator(recipe, parts, run, GRID, ProgressCount(progress, len(rows) * GRID))
-        evaluator.draw(rows, evaluator.samples(parts.prompts, GRID_SEED))
+        samples = evaluator.samples(parts.prompts, GRID_SEED)
+        with evaluator.student.weights_restored():
+            for row in rows:
+                evaluator.images(row, samples)
+            evaluator.complete(rows, samples)
         return {}
     metrics = MetricsSet.build(recipe.metrics)
     count, seed = recipe.metrics[0].num_images, recipe.metrics[0].seed
@@ -56,29 +58,47 @@ def evaluate(
     evaluator = Evaluator(recipe, parts, run, count, ProgressCount(progress, total))
     own, reference = make_sets(metrics, count, seed, evaluator.samples)
     prompts = [own.order.prompt(i) for i in range(count)]
-    matched = match(prompts, [reference.order.prompt(i) for i in range(count)])
-    reference_B3HW = evaluator.teacher(reference, "reference")[matched]
-    table: dict[str, Any] = {}
-    halves: dict[str, float] = {}
 
-    def measure(row: Row, images_B3HW: Tensor) -> None:
-        values = metrics.compute(images_B3HW, prompts, reference_B3HW)
-        table[row.key] = _finite(values) | {"num_images": count}
-        if row.snapshot is None:
-            halves.update(floor_spread(metrics, images_B3HW, prompts, reference_B3HW))
+    @cache
+    def against() -> Any:
+        matched = match(prompts, [reference.order.prompt(i) for i in range(count)])
+        return evaluator.teacher(reference, "reference")[matched]
 
-    evaluator.draw(rows, own, measure)
+    with evaluator.student.weights_restored():
+        table, singles = tabulate(
+            rows,
+            Figures(metrics, run.path / "figures", prompts),
+            lambda row: evaluator.identity(row, own),
+            lambda row: cache(partial(evaluator.images, row, own)),
+            against,
+        )
+        evaluator.complete(rows, own)
     snapshots = {row.key: row.snapshot for row in rows if row.snapshot is not None}
     made_with = {"seed": seed, "reference_seed": seed + 1, "snapshots": snapshots}
+    return write_metrics(run.path, metrics, table, singles, made_with, prompts)
+
+
+def write_metrics(
+    folder: Path,
+    metrics: MetricsSet,
+    table: Mapping[str, Any],
+    singles: Mapping[str, Mapping[str, Any]],
+    made_with: Mapping[str, Any],
+    prompts: Sequence[str],
+) -> dict[str, Any]:
+    """Write `metrics.json`, and `per_picture.json` where a metric has values of single pictures;
+    returns what the first holds."""
     info = {name: asdict(info) for name, info in metrics.info.items()}
-    table |= summary(table, floor_metric(metrics), halves)
-    table |= {"made_with": made_with, "info": info}
-    write_text(run.metrics, json.dumps(table, indent=1) + "\n")
-    return table
+    whole = dict(table) | {"made_with": dict(made_with), "info": info}
+    write_text(folder / "metrics.json", json.dumps(whole, indent=1) + "\n")
+    if any(singles.values()):
+        pictures = {"seed": made_with["seed"], "prompts": list(prompts), "rows": singles}
+        write_text(folder / "per_picture.json", json.dumps(pictures) + "\n")
+    return whole
 
 
 def make_sets(
-    metrics: Metrics,
+    metrics: Metrics | MetricsSet,
     count: int,
     seed: int,
     samples: Callable[[Sequence[str], int], TeacherSamples],
@@ -94,60 +114,3 @@ def match(prompts: Sequence[str], others: Sequence[str]) -> list[int]:
     for index, prompt in enumerate(others):
         indices.setdefault(prompt, []).append(index)
     return [indices[prompt].pop() for prompt in prompts]
-
-
-def floor_metric(metrics: Metrics) -> str | None:
-    """The first metric with a floor: the distance that the summary is about."""
-    return next((name for name, info in metrics.info.items() if info.floor), None)
-
-
-def summary(
-    table: Mapping[str, Any], distance: str | None, halves: Mapping[str, float]
-) -> dict[str, Any]:
-    """The floor of `distance`, its spread, and how far above it every row is.
-
-    `excess_ratio` is the student's excess at one step over the start's: 0 is as good as the
-    teacher, 1 is no better than the start.
-    """
-    floor = None if distance is None else table["teacher"].get(distance)
-    if floor is None:
-        return {}
-    distances = {key: row.get(distance) for key, row in table.items() if key != "teacher"}
-    excess = {key: d - floor for key, d in distances.items() if d is not None}
-    ratio = None
-    if excess.get("start", 0) > 0 and "student_1" in excess:
-        ratio = excess["student_1"] / excess["start"]
-    return {
-        f"floor_{distance}": floor,
-        "summary": {"metric": distance, "floor": floor, "excess": excess, "excess_ratio": ratio}
-        | dict(halves),
-    }
-
-
-def floor_spread(
-    metrics: Metrics, own_B3HW: Tensor, prompts: Sequence[str], reference_B3HW: Tensor
-) -> dict[str, float]:
-    """The floor from half as many pictures: each half of `own` against its half of `reference`.
-
-    `floor_half_mean` and `floor_half_spread` (their difference). Distances of distributions
-    fall with the number of pictures, so the mean lies above the floor of the whole; the spread says
-    roughly how far another choice of pictures would move the floor.
-    """
-    distance, half = floor_metric(metrics), len(own_B3HW) // 2
-    if distance is None or len(own_B3HW) < FEWEST:
-        return {}
-    floors = []
-    for part in (slice(0, half), slice(half, 2 * half)):
-        values = metrics.compute(own_B3HW[part], prompts[part], reference_B3HW[part])
-        floors.append(values.get(distance, math.nan))
-    if not all(map(math.isfinite, floors)):
-        return {}
-    return {
-        "floor_half_mean": sum(floors) / len(floors),
-        "floor_half_spread": max(floors) - min(floors),
-    }
-
-
-def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
-    """JSON has no NaN and no infinity: None in their place."""
-    return {name: float(value) if math.isfinite(value) else None for name, value in values.items()}

@@ -1,4 +1,4 @@
-"""Several metrics parts of a recipe as one: they judge the same pictures of the same prompts.
+"""Several metrics parts as one: they judge the same pictures of the same prompts.
 
 Legend: B pictures of a set, H, W pixels.
 """
@@ -7,23 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
 from distillkit.configs import MetricsConfig
-from distillkit.contracts import Metrics
+from distillkit.contracts import Metrics, Pictures
 from distillkit.errors import UserError
 from distillkit.training.build import build_part, part_label
 from distillkit.training.guard import Guard
-from distillkit.values import MetricInfo
+from distillkit.values import Measurement, MetricInfo
 
 
 @dataclass(frozen=True)
 class MetricsSet:
-    """Fulfils `contracts.Metrics` for all of its parts together; the first gives the prompts."""
+    """All of a recipe's or a command's metrics; the first part gives the prompts."""
 
     parts: Sequence[Metrics]
     guards: Sequence[Guard]
+    configs: Sequence[MetricsConfig]
 
     @staticmethod
     def build(configs: Sequence[MetricsConfig]) -> MetricsSet:
@@ -31,6 +33,7 @@ class MetricsSet:
         made = MetricsSet(
             [build_part(config) for config in configs],
             [Guard(part_label(config)) for config in configs],
+            configs,
         )
         owners: dict[str, str] = {}
         for part, guard in zip(made.parts, made.guards, strict=True):
@@ -43,6 +46,11 @@ class MetricsSet:
                 owners[name] = guard.label
         return made
 
+    def each(self) -> list[MetricsSet]:
+        """One set a part."""
+        everything = zip(self.parts, self.guards, self.configs, strict=True)
+        return [MetricsSet([part], [guard], [config]) for part, guard, config in everything]
+
     @property
     def info(self) -> Mapping[str, MetricInfo]:
         """Of every metric, part after part."""
@@ -53,12 +61,46 @@ class MetricsSet:
         with self.guards[0]("prompts()"):
             return self.parts[0].prompts(count, seed)
 
-    def compute(
-        self, images_B3HW: Tensor, prompts: Sequence[str], teacher_B3HW: Tensor
-    ) -> dict[str, float]:
+    def measure(
+        self, images: Pictures, prompts: Sequence[str], teacher: Pictures | None
+    ) -> Measurement:
         """Every metric of the pictures."""
         values: dict[str, float] = {}
+        per_picture: dict[str, Sequence[float]] = {}
         for part, guard in zip(self.parts, self.guards, strict=True):
-            with guard("compute()"):
-                values |= part.compute(images_B3HW, prompts, teacher_B3HW)
-        return values
+            with guard("measure()" if hasattr(part, "measure") else "compute()"):
+                found = measure(part, images, prompts, teacher)
+            guard.once("measure()", lambda: _flaw(found, len(prompts)))  # noqa: B023
+            values |= found.values
+            per_picture |= found.per_picture
+        return Measurement(values, per_picture)
+
+
+def measure(
+    part: Metrics, images: Pictures, prompts: Sequence[str], teacher: Pictures | None
+) -> Measurement:
+    """What a part finds: by its own `measure`, or by `compute` of the whole pictures."""
+    own: Any = getattr(part, "measure", None)
+    if own is not None:
+        return own(images, prompts, teacher)
+    return Measurement(part.compute(whole(images), prompts, whole(teacher)))
+
+
+def whole(pictures: Any) -> Tensor:
+    """All of the pictures at once."""
+    return pictures[0 : len(pictures)]
+
+
+def some(pictures: Any, rows: slice) -> Pictures:
+    """Some of the pictures: those on disk stay there."""
+    return pictures[rows] if isinstance(pictures, Tensor) else pictures.part(rows)
+
+
+def _flaw(found: Any, count: int) -> str | None:
+    """What is wrong with a measurement, if anything."""
+    if not isinstance(found, Measurement):
+        return f"returned a {type(found).__name__}, not a Measurement"
+    for name, values in found.per_picture.items():
+        if len(values) != count:
+            return f"returned {len(values)} values of '{name}' for {count} pictures"
+    return None

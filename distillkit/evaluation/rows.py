@@ -8,13 +8,17 @@ Legend: B pictures of a set.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from distillkit.contracts import Refinement
+from distillkit.atomic import sha256
+from distillkit.contracts import Refinement, Teacher
 from distillkit.evaluation.grids import MOST, save_image, sheet, square
+from distillkit.evaluation.pictures import PictureFolder
 from distillkit.evaluation.sampling import (
     batches,
     decode,
@@ -22,9 +26,14 @@ from distillkit.evaluation.sampling import (
     stage_names,
 )
 from distillkit.randomness import generator
-from distillkit.recipe.schema import Recipe
+from distillkit.recipe.schema import ModelRecipe, Recipe
 from distillkit.runs.folder import RunFolder
-from distillkit.samples.cache import evaluation_cache, is_shipped
+from distillkit.samples.cache import (
+    evaluation_cache,
+    is_shipped,
+    prompts_digest,
+    weights_digest,
+)
 from distillkit.samples.order import SampleOrder
 from distillkit.samples.pairs import TeacherSamples
 from distillkit.training.build import Parts
@@ -38,6 +47,7 @@ LABELS = {
     "start": "start, 1 step",
     "student_1": "student, 1 step",
     "student_2": "student, 2 steps",
+    "student_3": "student, 3 steps",
     "student_4": "student, 4 steps",
     "student_1_only_4": "1-step-only, 4 steps",
 }
@@ -59,7 +69,7 @@ class Row:
     @property
     def label(self) -> str:
         """The row's name for readers."""
-        return LABELS[self.key]
+        return LABELS.get(self.key, self.key.replace("_", " "))
 
 
 def rows_of(refinement: Refinement, seed: int) -> list[Row]:
@@ -82,14 +92,31 @@ def rows_of(refinement: Refinement, seed: int) -> list[Row]:
 class ProgressCount:
     """Counts pictures for the progress bar."""
 
-    progress: Progress
-    total: int
+    progress: Progress = lambda *_: None
+    total: int = 0
     done: int = 0
 
     def add(self, count: int, note: str) -> None:
         """`count` more are there."""
         self.done += count
         self.progress("evaluation", self.done, self.total, note)
+
+
+def row_identity(
+    recipe: Recipe | ModelRecipe, teacher: Teacher, samples: TeacherSamples, row: Row, weights: Path
+) -> dict[str, Any]:
+    """What a row's pictures depend on. `weights`: the student's file, which a teacher's row leaves
+    unread."""
+    fields = recipe.teacher.model_dump(mode="json", exclude=set(recipe.teacher.same_result))
+    which = {
+        "teacher": fields | {"weights": weights_digest(teacher)},
+        "prompts": prompts_digest(samples.order.prompts),
+        "seed": samples.order.seed,
+    }
+    if row.snapshot is None:
+        return which
+    student = recipe.student.model_dump(mode="json")
+    return which | {"student": student, "weights": sha256(weights), "steps": row.steps}
 
 
 @dataclass
@@ -101,6 +128,10 @@ class Evaluator:
     run: RunFolder
     count: int
     count_progress: ProgressCount
+    drawn: set[str] = field(default_factory=set)
+    """Keys of the rows that were drawn in full."""
+    identities: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By row, since checksums of weights take a while."""
 
     def __post_init__(self) -> None:
         schedule = self.parts.teacher.schedule
@@ -111,27 +142,50 @@ class Evaluator:
         device = next(self.parts.network.module.parameters()).device
         return TeacherSamples(self.parts.teacher, SampleOrder(prompts, seed), device)
 
-    def draw(
-        self,
-        rows: Sequence[Row],
-        samples: TeacherSamples,
-        then: Callable[[Row, Tensor], None] | None = None,
-    ) -> None:
-        """All rows of one set, with their grids; `then` is shown each row."""
-        shown: dict[str, Tensor] = {}
-        with self.student.weights_restored():
-            for row in rows:
-                images_B3HW = self.images(row, samples)
-                save_image(square(images_B3HW[:GRID]), self.run.grids / f"{row.key}.png")
-                shown[row.label] = images_B3HW[:COLUMNS].clone()
-                if then is not None:
-                    then(row, images_B3HW)
-        prompts = [samples.order.prompt(i) for i in range(min(COLUMNS, self.count))]
-        compare = sheet(list(shown.values()), list(shown), prompts, most=MOST)
-        save_image(compare, self.run.grids / "compare.png")
+    def identity(self, row: Row, samples: TeacherSamples) -> dict[str, Any]:
+        """What the row's figures depend on."""
+        if row.key not in self.identities:
+            config = self.recipe.samples
+            weights = self.run.snapshot(row.snapshot or "")
+            which = row_identity(self.recipe, self.parts.teacher, samples, row, weights)
+            stored = config.dtype if config.cache is not None else None
+            which |= {"count": self.count, "batch": config.batch, "stored": stored}
+            self.identities[row.key] = which
+        return self.identities[row.key]
 
     def images(self, row: Row, samples: TeacherSamples) -> Tensor:
-        """The pictures of a row, (count, 3, height, width) on the CPU."""
+        """The pictures of a row, (count, 3, height, width) on the CPU; writes its grid.
+
+        The student has the row's weights afterwards.
+        """
+        self.drawn.add(row.key)
+        images_B3HW = self._images(row, samples)
+        self._show(row, samples, images_B3HW)
+        return images_B3HW
+
+    def complete(self, rows: Sequence[Row], samples: TeacherSamples) -> None:
+        """`grids/compare.png`, and the grids of rows that did not have to be drawn."""
+        for row in (row for row in rows if row.key not in self.drawn):
+            shown = self._shown(row)
+            stale = shown.stated() != self.identity(row, samples) or shown.missing()
+            if stale or not (self.run.grids / f"{row.key}.png").is_file():
+                few = replace(self, count=min(GRID, self.count), count_progress=ProgressCount())
+                self._show(row, samples, few._images(row, samples))
+            self.count_progress.add(self.count, row.label)
+        write_compare(self.run.path, rows, samples.order, self.count)
+
+    def _show(self, row: Row, samples: TeacherSamples, images_B3HW: Tensor) -> None:
+        """The row's grid, and its first pictures, each in a file."""
+        save_image(square(images_B3HW[:GRID]), self.run.grids / f"{row.key}.png")
+        shown = self._shown(row)
+        shown.claim(self.identity(row, samples))
+        for number, picture_3HW in zip(shown.numbers, images_B3HW, strict=False):
+            shown.write(number, picture_3HW)
+
+    def _shown(self, row: Row) -> PictureFolder:
+        return PictureFolder(self.run.path / "pictures" / row.key, range(min(COLUMNS, self.count)))
+
+    def _images(self, row: Row, samples: TeacherSamples) -> Tensor:
         if row.snapshot is None:
             return self.teacher(samples, row.label)
         self.student.load_snapshot(self.run.snapshot(row.snapshot))
@@ -159,3 +213,12 @@ class Evaluator:
             parts.append(decode(samples.teacher, x_0_BCHW))
             self.count_progress.add(len(ids), label)
         return torch.cat(parts)
+
+
+def write_compare(folder: Path, rows: Sequence[Row], order: SampleOrder, count: int) -> None:
+    """`grids/compare.png` of a run or an evaluation: the first pictures of every row."""
+    numbers = range(min(COLUMNS, count))
+    pictures = [PictureFolder(folder / "pictures" / row.key, numbers)[:COLUMNS] for row in rows]
+    prompts = [order.prompt(i) for i in numbers]
+    image = sheet(pictures, [row.label for row in rows], prompts, most=MOST)
+    save_image(image, folder / "grids" / "compare.png")

@@ -86,7 +86,7 @@ def load_student(
             "`distillkit run` printed, or make one with it."
         )
     recipe = load_models(folder.recipe)
-    file = _weights(folder, snapshot, tell)
+    file = weights_file(folder, snapshot, tell)
     teacher = build_part(recipe.teacher)
     freeze(teacher.modules())
     parts = Parts(teacher, build_part(recipe.student, teacher))
@@ -101,7 +101,7 @@ def stage_names(refinement: Refinement) -> list[str]:
     return list(dict.fromkeys(refinement.stage(i) for i in range(refinement.iterations)))
 
 
-def _weights(folder: RunFolder, wanted: str | None, tell: Tell) -> Path:
+def weights_file(folder: RunFolder, wanted: str | None, tell: Tell) -> Path:
     """The file of the snapshot of that name; without a name that of the newest weights: the latest
     snapshot, or a later checkpoint of a run that is not finished."""
     there = folder.snapshots()

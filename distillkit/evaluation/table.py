@@ -82,3 +82,28 @@ def metrics_table(metrics: Mapping[str, Any]) -> Table:
             cells.append(Text(show(row.get(column)), style))
         table.add_row(*cells)
     return table
+
+
+ARROWS = {"lower": " (↓)", "higher": " (↑)", "teacher": " (≈ teacher)"}
+
+
+def markdown_table(metrics: Mapping[str, Any]) -> str:
+    """The metrics in the shape of the paper's Table 1: model, steps, a column a metric; the best of
+    a column is bold."""
+    columns = columns_in(metrics)
+    info, steps = metrics.get("info", {}), metrics.get("made_with", {}).get("steps", {})
+    heads = [
+        title(metrics, column) + ARROWS.get(info.get(column, {}).get("better"), "")
+        for column in columns
+    ]
+    marks = {column: extremes(metrics, column)[0] for column in columns}
+    lines = [
+        f"| Model | Steps | {' | '.join(heads)} |",
+        "| :--- | :--- |" + " :--- |" * len(columns),
+    ]
+    for key, row in rows_in(metrics).items():
+        shown = {column: show(row.get(column)) for column in columns}
+        cells = [f"**{shown[c]}**" if key in marks[c] else shown[c] for c in columns]
+        model = LABELS[key].partition(",")[0]
+        lines.append(f"| {model} | {steps.get(key, '–')} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"

@@ -43,14 +43,28 @@ def make_accelerator(recipe: Recipe, folder: Path) -> Any:
         )
     except ValueError as error:
         raise UserError(f"run.precision: {run.precision} can't be used here: {error}") from None
+    _check_launch(accelerator)
+    return accelerator
+
+
+def join_processes() -> Any:
+    """Device and processes of a command that trains nothing, by accelerate. Raises `UserError`."""
+    from accelerate import PartialState
+
+    state = PartialState(cpu=not torch.cuda.is_available())
+    _check_launch(state)
+    return state
+
+
+def _check_launch(state: Any) -> None:
+    """Raise `UserError` where the processes of a launch do not find each other."""
     launched = int(os.environ.get("WORLD_SIZE", "1"))
-    if accelerator.num_processes != launched:
+    if state.num_processes != launched:
         raise UserError(
             f"The launcher started {launched} processes (WORLD_SIZE), and accelerate runs "
-            f"{accelerator.num_processes}: each would be a run of its own in one folder. Start "
+            f"{state.num_processes}: each would be a run of its own in one folder. Start "
             "them with `torchrun --nproc_per_node N -m distillkit run ...`."
         )
-    return accelerator
 
 
 def set_threads(wanted: int | None, accelerator: Any) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor
 from distillkit.configs import ComponentConfig, MetricsConfig
 from distillkit.testing.building import built
 from distillkit.testing.findings import Findings, calling, each, noise
-from distillkit.values import MetricInfo
+from distillkit.values import Measurement, MetricInfo
 
 COUNT = 8
 BETTER = get_args(get_type_hints(MetricInfo)["better"])
@@ -31,6 +31,7 @@ def metrics_findings(config: ComponentConfig, size: tuple[int, int]) -> Findings
         _info(part),
         _values(part, twin, max(COUNT, fewest), size),
         _few(part, fewest, size),
+        _measured(part, max(COUNT, fewest), size),
     )
 
 
@@ -110,6 +111,25 @@ def _few(part: Any, count: int, size: tuple[int, int]) -> Findings:
     with calling(f"compute() {where}"):
         values = part.part.compute(images_B3HW, asked, teacher_B3HW)
     yield from _finite(values, f" {where}")
+
+
+def _measured(part: Any, count: int, size: tuple[int, int]) -> Findings:
+    """The optional `measure` finds what `compute` finds, and single values that have its mean."""
+    if not hasattr(part.part, "measure"):
+        return
+    asked, (images_B3HW, teacher_B3HW) = part.prompts(count, 3), _pictures(count, size)
+    values = part.compute(images_B3HW, asked, teacher_B3HW)
+    with calling("measure()"):
+        found = part.part.measure(images_B3HW, asked, teacher_B3HW)
+    if not isinstance(found, Measurement):
+        yield f"measure(): is a {type(found).__name__}, not a Measurement"
+        return
+    if {k: str(v) for k, v in found.values.items()} != {k: str(v) for k, v in values.items()}:
+        yield "measure(): finds other values than compute()"
+    for name, single in found.per_picture.items():
+        mean = sum(single) / max(len(single), 1)
+        if len(single) != count or not math.isclose(mean, found.values[name], abs_tol=1e-4):
+            yield f"measure(): the pictures' own values of {name!r} do not have its mean"
 
 
 def _finite(values: Mapping[Any, Any], where: str) -> Findings:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from distillkit.atomic import save_tensors
-from distillkit.evaluation.evaluate import evaluate, floor_metric, floor_spread, summary
+from distillkit.evaluation.evaluate import evaluate
+from distillkit.evaluation.figures import floor_metric, floor_spread, summary
 from distillkit.evaluation.sampling import decode, generate
 from distillkit.examples.metrics import ExampleMetrics, ExampleMetricsConfig
 from distillkit.examples.teacher import ExampleTeacher

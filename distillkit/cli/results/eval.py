@@ -1,0 +1,203 @@
+"""`distillkit eval RUN|FOLDER|MODEL`: pictures with fixed seeds, metrics, one table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from distillkit.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from distillkit.configs import MetricsConfig
+    from distillkit.evaluation.judge import Judge
+
+
+def eval(
+    source: Annotated[
+        str,
+        typer.Argument(help="A run, or a published folder; with --weights or --shift: any model."),
+    ],
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            help="Prompts: .txt, .jsonl or .parquet; a benchmark's file or folder.",
+            show_default="those of the run's own metrics",
+        ),
+    ] = None,
+    metrics: Annotated[
+        str, typer.Option(help="Metrics parts, separated by commas; see `plugins list`.")
+    ] = "",
+    steps: Annotated[str, typer.Option(help="Steps of the student.")] = "1,2,4",
+    reference: Annotated[
+        Path | None, typer.Option(help="Folder of real pictures, for metrics that compare.")
+    ] = None,
+    teacher: Annotated[
+        bool, typer.Option("--teacher", help="Draw the teacher too, and compare with it.")
+    ] = False,
+    count: Annotated[
+        int | None, typer.Option(help="Pictures of a row.", show_default="one a prompt")
+    ] = None,
+    per_prompt: Annotated[
+        int | None, typer.Option(help="Pictures of each prompt, with a seed each.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the noise.", show_default="the run's own metrics'")
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(help="Pictures at a time.", show_default="the recipe's run.batch")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write.", show_default="RUN/eval, or evals/NAME")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="METRIC.FIELD=VALUE",
+            help="A field of a metrics part (`plugins show NAME --socket metrics`).",
+        ),
+    ] = None,
+    benchmark: Annotated[
+        str | None,
+        typer.Option(help="geneval or dpg: also write the folders that its judge reads."),
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="A file of one-step weights, put into the model.")
+    ] = None,
+    shift: Annotated[
+        int | None, typer.Option(help="Their timestep shift, where the file does not state it.")
+    ] = None,
+    family: Annotated[
+        str | None, typer.Option(help="The model's family, where its files do not tell.")
+    ] = None,
+) -> None:
+    """Judge a student: draw pictures with fixed seeds, measure them, print one table.
+
+    Pictures that are there already are not drawn again, so the same command goes on after a stop.
+    With torchrun, several processes share the drawing. A run's own metrics stay as they are.
+    """
+    from distillkit.evaluation.benchmarks import PER_PROMPT, PromptFile, read_prompts
+    from distillkit.evaluation.source import open_source, own_prompts
+
+    wanted = _steps(steps)
+    _check_positive({"--count": count, "--per-prompt": per_prompt, "--batch": batch})
+    if count is not None and per_prompt is not None:
+        raise UserError("--count and --per-prompt both say how many pictures; leave one out")
+    if prompts is not None:
+        read, own_seed = read_prompts(prompts, benchmark), 0
+    elif benchmark is not None:
+        raise UserError(f"--benchmark {benchmark}: give its prompts by --prompts")
+    else:
+        texts, own_seed = own_prompts(source, count)
+        read = PromptFile(texts)
+    each = per_prompt or (PER_PROMPT if benchmark else 1)
+    seed = own_seed if seed is None else seed
+    count = count or each * len(read.prompts)
+    known: dict[str, Any] = {"num_images": count, "seed": seed, "teacher": teacher}
+    known |= {"reference": str(reference)} if reference is not None else {}
+    configs = _configure(metrics, set_ or (), known)
+
+    from distillkit.cli.terminal.progress import ProgressCallback
+    from distillkit.evaluation.judge import Judge, check_teacher
+    from distillkit.training.processes import join_processes, set_threads
+
+    check_teacher(configs, teacher)
+    processes, terminal = join_processes(), ProgressCallback.for_process()
+    terminal.on_message(f"Device  {processes.device}{set_threads(None, processes)}")
+    with terminal.bar:
+        judge = Judge(
+            source=open_source(
+                source,
+                wanted,
+                teacher=teacher,
+                weights=weights,
+                shift=shift,
+                family=family,
+                device=processes.device,
+                tell=terminal.on_message,
+            ),
+            out=out or _default_out(source),
+            prompts=read.prompts,
+            seed=seed,
+            count=count,
+            batch=batch or 0,
+            processes=processes,
+            progress=terminal.on_progress,
+            tell=terminal.on_message,
+        )
+        terminal.on_message(f"Folder  {judge.out}")
+        judge.draw(any(config.needs_teacher for config in configs))
+        if processes.is_main_process:
+            _finish(judge, configs, benchmark, read.names, terminal)
+
+
+def _finish(
+    judge: Judge,
+    configs: Sequence[MetricsConfig],
+    benchmark: str | None,
+    names: Sequence[str],
+    terminal: Any,
+) -> None:
+    """Benchmark's folders, grids, metrics and the table, on the main process."""
+    from distillkit.evaluation.benchmarks import write_benchmark
+    from distillkit.evaluation.table import metrics_table
+
+    for row in judge.source.rows if benchmark is not None else ():
+        place = judge.out / str(benchmark) / row.key
+        write_benchmark(str(benchmark), place, judge.pictures(row), judge.own.order, names)
+        terminal.on_message(f"{benchmark}  {place}")
+    found = judge.measure(configs)
+    if found:
+        terminal.console.print(metrics_table(found))
+    terminal.on_message(f"Grid    {judge.out / 'grids' / 'compare.png'}")
+    if found:
+        terminal.on_message(f"Table   {judge.out / 'table.md'}")
+
+
+def _steps(text: str) -> list[int]:
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words or not all(word.isdecimal() for word in words):
+        raise UserError(f"--steps {text}: whole numbers separated by commas, such as 1,2,4")
+    return sorted({int(word) for word in words})
+
+
+def _check_positive(options: Mapping[str, int | None]) -> None:
+    for name, value in options.items():
+        if value is not None and value < 1:
+            raise UserError(f"{name} {value}: at least 1")
+
+
+def _default_out(source: str) -> Path:
+    """`RUN/eval`; `evals/NAME` for a model, whose folder is its owner's."""
+    if (Path(source) / "recipe.yaml").is_file():
+        return Path(source) / "eval"
+    return Path("evals") / Path(source).name
+
+
+def _configure(
+    metrics: str, settings: Sequence[str], known: Mapping[str, Any]
+) -> list[MetricsConfig]:
+    """The metrics parts by name. `known`: what the command tells those that have such a field."""
+    from distillkit.cli.terminal.settings import configure
+    from distillkit.registry.entry_points import installed
+
+    names = list(dict.fromkeys(word.strip() for word in metrics.split(",") if word.strip()))
+    fields: dict[str, list[str]] = {name: [] for name in names}
+    for setting in settings:
+        name, dot, rest = setting.partition(".")
+        if not dot or name not in fields:
+            raise UserError(
+                f"--set {setting}: write METRIC.FIELD=VALUE;{did_you_mean(name, names)} "
+                f"metrics of this command: {', '.join(names) or 'none'}"
+            )
+        fields[name].append(rest)
+    there = {e.name: e.config for e in installed().registry.entries() if e.socket == "metrics"}
+    made = []
+    for name in names:
+        has = there[name].model_fields if name in there else {}
+        given = {key: value for key, value in known.items() if key in has}
+        made.append(configure("metrics", name, fields[name], f"--metrics {name}", given))
+    return cast("list[MetricsConfig]", made)
