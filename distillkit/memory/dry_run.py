@@ -21,9 +21,8 @@ from distillkit.training.build import (
     build_parts,
     make_schedule,
     make_train_state,
-    part_label,
 )
-from distillkit.training.guard import Guard, PartError
+from distillkit.training.guard import PartError
 from distillkit.training.metrics import StepMetrics
 from distillkit.training.schedule import IterationSpec, TrainSchedule
 from distillkit.training.step import critic_gradients, make_batch, student_gradients
@@ -83,11 +82,10 @@ def _dry_run(recipe: Recipe) -> DryRun:
     panels = state.draw_panels(i) if spec.trains_critic else []
     dry = DryRun(parts, state, schedule, panels)
     _allocate(recipe, dry, tracker)
-    teacher, guard = parts.teacher, Guard(part_label(recipe.teacher))
+    teacher = parts.teacher
     if recipe.samples.cache is not None:
         embeds = recipe.samples.cache_prompt_embeds
-        with guard("encode()"):
-            cond = teacher.encode([""] * recipe.run.batch).to(META) if embeds else None
+        cond = teacher.encode([""] * recipe.run.batch).to(META) if embeds else None
         cache: Any = FakeCache(teacher.latent_shape, cond)
         state.samples = replace(state.samples, cache=cache)
     if recipe.samples.real_cache is not None and state.pictures is not None:
@@ -98,7 +96,7 @@ def _dry_run(recipe: Recipe) -> DryRun:
         dry.peak, dry.flops = dict(tracker.peak), dict(tracker.flops)
         before = tracker.total
         tracker.restart()
-        with torch.no_grad(), guard("decode()"):
+        with torch.no_grad():
             teacher.decode(torch.empty(recipe.run.previews, *teacher.latent_shape, device=META))
         dry.decoding = sum(tracker.peak.values()) - before
     return dry
@@ -171,18 +169,14 @@ def _tensors(module: nn.Module) -> list[Tensor]:
 
 
 def _micro_batch(dry: DryRun, tracker: MemoryTracker, spec: IterationSpec) -> None:
-    state, metrics, recipe = dry.state, StepMetrics(spec), dry.schedule.recipe
-    teacher, student = (Guard(part_label(part)) for part in (recipe.teacher, recipe.student))
+    state, metrics = dry.state, StepMetrics(spec)
     _label_calls(dry, tracker)
     with state.micro_batch(last=True):
         before = tracker.total
-        with teacher("encode() or null()"):
-            batch = make_batch(state, spec, 0, 0, dry.panels)
+        batch = make_batch(state, spec, 0, 0, dry.panels)
         # Made here, so that they count under their own label.
-        with teacher("sample() or encode_images()"):
-            batch.real_BCHW  # noqa: B018
-        with student("its roll-out"):
-            batch.rollout_BCHW  # noqa: B018
+        batch.real_BCHW  # noqa: B018
+        batch.rollout_BCHW  # noqa: B018
         dry.student_graph = tracker.total - before
         with tracker.label("critics"):
             if spec.trains_critic:

@@ -10,23 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from distillkit import contracts, exchange
 from distillkit.configs import ComponentConfig
 from distillkit.testing.findings import Raised, Watched, calling
-
-PROTOCOLS: dict[str, Any] = {
-    "teacher": contracts.Teacher,
-    "student": contracts.StudentNetwork,
-    "backbone": contracts.Backbone,
-    "pool": contracts.Pool,
-    "refresh": contracts.Refresh,
-    "loss": contracts.Loss,
-    "refinement": contracts.Refinement,
-    "metrics": contracts.Metrics,
-    "exporter": exchange.Exporter,
-    "layout": exchange.Layout,
-}
-"""What `build` returns, by socket; prompts are any sequence."""
+from distillkit.training.guard.calls import members_of
 
 
 def built(config: ComponentConfig, *args: Any, process: int = 1) -> Any:
@@ -38,7 +24,7 @@ def built(config: ComponentConfig, *args: Any, process: int = 1) -> Any:
         part = config.build(*args)  # type: ignore[attr-defined]
     if part is None:
         raise Raised("build() returned None: return the part that it made")
-    wanted = _members(config.socket)
+    wanted = members_of(config.socket)
     with calling("build(): a look at the part's attributes"):
         missing = [name for name in wanted if not hasattr(part, name)]
     if missing:
@@ -47,17 +33,6 @@ def built(config: ComponentConfig, *args: Any, process: int = 1) -> Any:
             f"a {config.socket} has `{'`, `'.join(wanted)}`"
         )
     return Watched(part)
-
-
-def _members(socket: str) -> list[str]:
-    """Attributes and methods that the protocol of a socket names."""
-    if socket not in PROTOCOLS:
-        return ["__len__", "__getitem__"]
-    kinds = [
-        kind for kind in PROTOCOLS[socket].__mro__ if kind.__module__.startswith("distillkit.")
-    ]
-    names = {name for kind in kinds for name in (*vars(kind), *kind.__annotations__)}
-    return sorted(n for n in names if not n.startswith("_") or n == "__call__")
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from distillkit.samples.order import BatchSlices, SampleOrder
 from distillkit.samples.pairs import TeacherSamples
 from distillkit.samples.pictures import PictureLatents
 from distillkit.training.guard import Guard
+from distillkit.training.guard.calls import check_built, guarded
 from distillkit.training.models.critic import Critic
 from distillkit.training.models.distributed import parallelize
 from distillkit.training.models.optimizers import make_optimizer
@@ -132,15 +133,15 @@ def _build_loss(
 
 
 def build_part(config: ComponentConfig, *args: Any, outline: bool = False) -> Any:
-    """What the config builds. An exception becomes a sentence that names part and package.
+    """What the config builds. Exceptions, here and in the part's calls, name part and package.
 
     `outline`: without weights, for `distillkit plan`.
     """
     guard, call = Guard(part_label(config)), "outline()" if outline else "build()"
     with guard(call):
         part = (config.outline if outline else config.build)(*args)  # type: ignore[attr-defined]
-    guard.check(call, lambda: "returned None" if part is None else None)
-    return part
+    guard.check(call, lambda: check_built(config.socket, part))
+    return guarded(part, config.socket, guard)
 
 
 def part_label(config: ComponentConfig) -> str:
@@ -200,7 +201,7 @@ def make_train_state(recipe: Recipe, parts: Parts, accelerator: Any) -> TrainSta
         accelerator=accelerator,
         aux_networks=aux_networks,
         pictures=_pictures(recipe, parts, device),
-        guards={p.socket: Guard(part_label(p)) for p in (recipe.teacher, recipe.student)},
+        student_guard=Guard(part_label(recipe.student)),
         offload_heads=run.offload_heads,
     )
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from distillkit.contracts import Loss, Refinement, TrainBatch
 from distillkit.randomness import generator
 from distillkit.recipe.schema import AdamWConfig, Recipe
-from distillkit.training.guard import Guard, check_loss
+from distillkit.training.guard import Guard
+from distillkit.training.guard.returns import check_loss
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -7,7 +7,7 @@ Legend: B batch, C channels, H, W latent cells.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +22,8 @@ from distillkit.samples.order import BatchSlices
 from distillkit.samples.pairs import TeacherSamples
 from distillkit.samples.pictures import PictureLatents
 from distillkit.training.checks import LearningCheck, Terms, not_of_the_sample
-from distillkit.training.guard import Guard, check_samples
+from distillkit.training.guard import Guard
+from distillkit.training.guard.returns import check_samples
 from distillkit.training.metrics import Pull, StepMetrics
 from distillkit.training.models.batch import LazyTrainBatch
 from distillkit.training.models.critic import Critic
@@ -59,28 +60,16 @@ class TrainState:
     """Real pictures in the place of the teacher's samples."""
     offload_heads: bool = False
     """Whether heads that are not drawn stay in main memory."""
-    guards: Mapping[str, Guard] = field(default_factory=dict)
-    """Who to name when teacher or student break their contract, by socket."""
+    student_guard: Guard = field(default_factory=lambda: Guard("the student"))
+    """Who to name when the student's network breaks its contract."""
     learning: LearningCheck = field(default_factory=LearningCheck)
     grad: Callable[..., Sequence[Tensor | None]] = torch.autograd.grad
-
-    def guard(self, socket: str) -> Guard:
-        """The guard of the teacher or the student."""
-        return self.guards.get(socket) or Guard(f"the {socket}")
-
-    def teacher_samples(self, ids: Sequence[int], x_T_BCHW: Tensor, cond: Condition) -> Tensor:
-        """x_0, the teacher's samples (B, C, H, W). Raises `PartError` for anything else."""
-        guard = self.guard("teacher")
-        with guard("sample()"):
-            x_0_BCHW = self.samples.x_0(ids, x_T_BCHW, cond)
-        guard.once("sample()", lambda: check_samples(x_0_BCHW, x_T_BCHW.shape))
-        return x_0_BCHW
 
     def student_samples(
         self, x_T_BCHW: Tensor, cond: Condition, steps: int, renoise_SBCHW: Tensor
     ) -> Tensor:
         """x_0-hat, the student's samples (B, C, H, W). Raises `PartError` for anything else."""
-        guard = self.guard("student")
+        guard = self.student_guard
         with guard("a call of the network"):
             x_0_BCHW = self.student.rollout(x_T_BCHW, cond, steps, renoise_SBCHW)
         guard.once("the network", lambda: check_samples(x_0_BCHW, x_T_BCHW.shape))

@@ -17,7 +17,8 @@ from torch.optim import Optimizer
 from distillkit.contracts import Backbone, Pool, Refresh
 from distillkit.noising import NoiseSchedule
 from distillkit.randomness import generator
-from distillkit.training.guard import Guard, check_panel, check_picked
+from distillkit.training.guard import Guard
+from distillkit.training.guard.returns import check_panel, check_picked
 from distillkit.training.models.optimizers import delete_state
 from distillkit.values import HeadStats, Panel
 

@@ -20,7 +20,7 @@ from torch.func import functional_call
 
 from distillkit.errors import UserError
 from distillkit.randomness import generator
-from distillkit.training.guard import check_logits, check_maps
+from distillkit.training.guard.returns import check_logits, check_maps
 from distillkit.training.models.critic import Critic
 from distillkit.values import Condition, DrawnHead, HeadLogits, JudgedView, Panel, Window
 

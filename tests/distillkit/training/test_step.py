@@ -170,7 +170,7 @@ def test_losses_in_two_stages_give_the_gradient_of_one_joint_backward(tmp_path: 
     for p, expected in zip(parameters, torch.autograd.grad(total, parameters), strict=True):
         assert p.grad is not None
         assert float(expected.abs().max()) > 1e-3
-        torch.testing.assert_close(p.grad, expected, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(p.grad, expected, rtol=1e-5, atol=1e-5)
     assert float(share) == pytest.approx(float(total.detach()))
     # And each loss's own gradient at x_0-hat is known by name.
     assert [pull.loss for pull in pulls] == ["hinge", "relativistic-paired", "regression"]

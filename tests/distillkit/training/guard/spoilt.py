@@ -16,6 +16,15 @@ from tests.distillkit.world import brought_by_theirs, everything, trainer, world
 Change = Callable[[Any], Any]
 
 
+def torn(*_: Any, **__: Any) -> Any:
+    """In the place of a method, or as a change of what it returns."""
+    raise RuntimeError("no such thing")
+
+
+TORN = f"RuntimeError: no such thing ({__file__}:{torn.__code__.co_firstlineno + 2})"
+"""How a sentence ends that tells of it."""
+
+
 def spoilt(base: type[ComponentConfig], method: str, change: Change) -> ComponentConfig:
     """The config of an example whose method's result goes through `change`."""
 
@@ -23,7 +32,8 @@ def spoilt(base: type[ComponentConfig], method: str, change: Change) -> Componen
         def build(self, *args: Any) -> Any:
             part = super().build(*args)
             inner = getattr(part, method)
-            setattr(part, method, lambda *given, **named: change(inner(*given, **named)))
+            call = lambda *given, **named: change(inner(*given, **named))  # noqa: E731
+            object.__setattr__(part, method, call)  # some parts are frozen dataclasses
             return part
 
     return Spoilt()

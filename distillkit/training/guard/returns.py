@@ -1,83 +1,19 @@
-"""What parts return is checked once, at its first use; what they raise becomes one sentence.
-
-A check that passed is not repeated, so that it costs nothing afterwards.
+"""What is wrong with a value that a part returned: the end of a sentence, or None.
 
 Legend: B pictures, C latent channels, H, W latent cells, K patch logits, N heads.
 """
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from distillkit.errors import UserError
-from distillkit.values import Panel
+from distillkit.values import Condition, Panel
 
 if TYPE_CHECKING:
     from distillkit.contracts import Backbone, Pool
-
-
-class PartError(UserError):
-    """A part broke its contract; the message names the part, its package and the rule."""
-
-
-class Guard:
-    """Turns what goes wrong inside one part into a sentence that names it.
-
-    with guard("draw()"):
-        panel = pool.draw(...)
-    """
-
-    def __init__(self, label: str) -> None:
-        """`label`: the part and who brought it, such as "pool 'x' of plugin 'y' (z 1.0)"."""
-        self.label = label
-        self._checked: set[str] = set()
-
-    @contextmanager
-    def __call__(self, call: str) -> Iterator[None]:
-        """Inside, an exception other than `UserError` is raised as `PartError`."""
-        try:
-            yield
-        except UserError:
-            raise
-        except Exception as error:
-            said = f"{type(error).__name__}: {error} ({place_of(error)})"
-            raise PartError(f"{self.label} failed in {call}: {said}") from error
-
-    def once(self, call: str, flaw: Callable[[], str | None]) -> None:
-        """`check`, the first time it is asked for `call`."""
-        if call not in self._checked:
-            self.check(call, flaw)
-            self._checked.add(call)
-
-    def check(self, call: str, flaw: Callable[[], str | None]) -> None:
-        """Raise `PartError` where `flaw()` returns what is wrong with the result of `call`."""
-        with self(call):
-            found = flaw()
-        if found:
-            raise PartError(f"{self.label} breaks its contract: {call} {found}")
-
-
-def place_of(error: Exception) -> str:
-    """The innermost line in the folder of the part, whose call is the first that is neither in the
-    core (of which `distillkit.examples` are parts) nor in torch."""
-    core, torchs = Path(__file__).parents[1], Path(torch.__file__).parent
-    frames = traceback.extract_tb(error.__traceback__)
-    folders = [Path(frame.filename).parent for frame in frames]
-    own = [
-        folder
-        for folder in folders
-        if folder == core / "examples" or not {core, torchs} & {folder, *folder.parents}
-    ]
-    parts = [f for f, folder in zip(frames, folders, strict=True) if own and folder == own[0]]
-    frame = parts[-1] if parts else frames[-1]
-    return f"{frame.filename}:{frame.lineno}"
 
 
 def check_panel(panel: Any, pool: Pool, backbone: Backbone, batch: int) -> str | None:
@@ -157,3 +93,75 @@ def check_loss(value: Any) -> str | None:
 
 def _what(value: Any) -> str:
     return f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)[:60]
+
+
+def check_condition(cond: Any, rows: int) -> str | None:
+    """What is wrong with the condition of so many prompts, if anything."""
+    if not isinstance(cond, Condition) or not cond.tensors:
+        return f"returned {_what(cond)}, not a Condition with tensors"
+    for name, tensor in cond.tensors.items():
+        if not isinstance(tensor, Tensor) or not tensor.ndim or len(tensor) != rows:
+            return f"returned {_what(tensor)} for '{name}', not one row for each of {rows} prompts"
+    return None
+
+
+def check_pictures(images_B3HW: Any, count: int, size: Sequence[int] | None = None) -> str | None:
+    """What is wrong with pictures, if anything. `size`: their height and width, where it is
+    known."""
+    wanted = f"({count}, 3, {', '.join(map(str, size or ('height', 'width')))})"
+    if not isinstance(images_B3HW, Tensor) or images_B3HW.ndim != 4:
+        return f"returned {_what(images_B3HW)}, not pictures {wanted}"
+    shape = tuple(images_B3HW.shape)
+    if shape[:2] != (count, 3) or (size is not None and shape[2:] != tuple(size)):
+        return f"returned {_what(images_B3HW)}, not pictures {wanted}"
+    if images_B3HW.is_meta:
+        return None
+    low, high = float(images_B3HW.min()), float(images_B3HW.max())
+    if not -0.01 <= low <= high <= 1.01:  # 16 bits round
+        return f"returned pictures from {low:g} to {high:g}, which leave the range [0, 1]"
+    return None
+
+
+def check_modules(listed: Any) -> str | None:
+    """What is wrong with the networks that a part lists, if anything."""
+    kinds = list | tuple | nn.ModuleList
+    if not isinstance(listed, kinds) or not all(isinstance(m, nn.Module) for m in listed):
+        return f"returned {_what(listed)}, not a list of networks"
+    return None
+
+
+def check_stage(name: Any) -> str | None:
+    """What is wrong with the name of a refinement's stage, if anything."""
+    if not isinstance(name, str) or not name or name.startswith(".") or {*name} & {*"/\\"}:
+        return f"returned {name!r}: a stage's name is a snapshot's file name"
+    if name == "start":
+        return "returned 'start', which is the snapshot before the first stage"
+    return None
+
+
+def check_steps(steps: Any) -> str | None:
+    """What is wrong with the length of a roll-out, if anything."""
+    if type(steps) is not int or not 1 <= steps <= 4:
+        return f"returned {steps!r}; a roll-out has 1 to 4 steps"
+    return None
+
+
+def check_prompts(prompts: Any, count: int) -> str | None:
+    """What is wrong with held-out prompts, if anything."""
+    if not isinstance(prompts, list) or not all(isinstance(prompt, str) for prompt in prompts):
+        return f"returned {_what(prompts)}, not a list of prompts"
+    return None if len(prompts) == count else f"returned {len(prompts)} prompts, not {count}"
+
+
+def check_values(values: Any, declared: Mapping[str, Any]) -> str | None:
+    """What is wrong with computed metrics, if anything."""
+    if not isinstance(values, Mapping):
+        return f"returned {_what(values)}, not values by name"
+    if differing := sorted(map(str, values.keys() ^ declared.keys())):
+        return f"and `info` differ in '{differing[0]}': both name every metric"
+    for name, value in values.items():
+        try:
+            float(value)
+        except (TypeError, ValueError, RuntimeError):
+            return f"returned {_what(value)} for '{name}', not a number"
+    return None
