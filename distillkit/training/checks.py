@@ -36,20 +36,31 @@ class LearningCheck:
     """The players that have had a gradient, each with its warm-up or with ""."""
     silent: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Updates of the others so far."""
+    unspoken: dict[tuple[str, str], str] = field(default_factory=dict)
+    """Who returned None for the student in its first update; emptied once a loss has a term."""
     no_critic_term: bool = False
     """Whether every loss returned None for the critics in the last iteration that trains them."""
 
     def student_terms(self, terms: Terms, spec: IterationSpec) -> None:
-        """Refuse an iteration in which no loss says anything about the student."""
-        if _key("student", spec) in self.learns:
+        """Refuse an iteration in which no loss says anything about the student.
+
+        A loss may leave out roll-outs of several steps, as a regression does, so these count as
+        silent updates; a single step tells at once.
+        """
+        key = _key("student", spec)
+        if key in self.learns:
             return
         values = [(loss, term) for loss, term in terms if term is not None]
-        if not values:
-            raise CannotLearnError(
-                f"No loss trains the student: {_labels(loss for loss, _ in terms)} returned None. "
-                "Add a loss with a term for the student to `losses`."
+        if values:
+            self.unspoken[key] = ""
+        else:
+            where = f" for roll-outs of {spec.steps} steps" if spec.steps > 1 else ""
+            self.unspoken.setdefault(
+                key, f"{_labels(loss for loss, _ in terms)} returned None{where}"
             )
-        if not any(term.requires_grad for _, term in values):
+            if spec.steps == 1:
+                self.finish()
+        if values and not any(term.requires_grad for _, term in values):
             raise CannotLearnError(
                 f"The student's loss does not depend on the student: the term of "
                 f"{_labels(loss for loss, _ in values)} is detached or a constant. It should be "
@@ -66,6 +77,14 @@ class LearningCheck:
             )
         self.no_critic_term = all(term is None for _, term in terms)
 
+    def finish(self) -> None:
+        """Refuse a run, at its end too, in which no loss has ever had a term for the student."""
+        for said in filter(None, self.unspoken.values()):
+            raise CannotLearnError(
+                f"No loss trains the student: {said}. Add a loss with a term for the student to "
+                "`losses`."
+            )
+
     def gradients(self, metrics: StepMetrics) -> None:
         """Stop a run whose player has had no gradient in all of its first updates."""
         for player in ("critic", "student"):
@@ -79,6 +98,8 @@ class LearningCheck:
                 continue
             self.silent[key] += 1
             if self.silent[key] >= TURNS:
+                if player == "student":
+                    self.finish()
                 what = "the drawn heads" if player == "critic" else "the student's weights"
                 raise CannotLearnError(
                     f"No gradient has reached {what} in {TURNS} updates. Look at "

@@ -80,10 +80,11 @@ class StepMetrics:
             # How often the head ranks real above fake; a tie counts half.
             wins = ((gap_B.sign() + 1) / 2).sum()
             key = self._key(logits)
-            self._sums[f"accuracy/{key}"] += wins / len(gap_B)
-            self._sums[f"margin/{key}"] += gap_B.mean()
-            self._sums[f"spread/{key}"] += logits.real_BK.detach().std(1, correction=0).mean()
-            self._sums[f"count/{key}"] += 1.0
+            # Sums over pictures: heads and micro-batches weigh as many as they judge.
+            self._sums[f"accuracy/{key}"] += wins
+            self._sums[f"margin/{key}"] += gap_B.sum()
+            self._sums[f"spread/{key}"] += logits.real_BK.detach().std(1, correction=0).sum()
+            self._sums[f"count/{key}"] += float(len(gap_B))
             self._sums[f"wins/{logits.critic}/{logits.head}"] += wins
             self._sums[f"seen/{logits.critic}/{logits.head}"] += float(len(gap_B))
 

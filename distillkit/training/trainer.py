@@ -67,6 +67,8 @@ class Trainer:
         with _signals() as asked:
             for i in range(start, len(self.schedule)):
                 self._iteration(i)
+                if start == 0 and i + 1 == len(self.schedule):
+                    self.state.learning.finish()
                 due = (i + 1) % self.recipe.run.checkpoint_every == 0
                 if due or asked() or i + 1 == len(self.schedule):
                     self._checkpoint(i + 1)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from distillkit.configs import LossConfig
 from distillkit.errors import UserError
+from distillkit.examples.refinement import ExampleRefinementConfig
 from distillkit.recipe.schema import WarmupConfig
 from distillkit.training.checks import TURNS, CannotLearnError
 from distillkit.training.guard import PartError
@@ -219,3 +220,36 @@ def test_a_regression_alone_may_keep_its_pool(tmp_path: Path) -> None:
         assert metrics.accuracy == {}
     after = everything(run)
     assert all(torch.equal(after[name], v) for name, v in before.items() if "heads" in name)
+
+
+def test_a_regression_alone_may_begin_with_several_steps(tmp_path: Path) -> None:
+    """It leaves them out: the student learns in its single steps, wherever those come."""
+    refinement = ExampleRefinementConfig(iterations=6, longest=2)
+    recipe = world_recipe(losses=[{"type": "regression"}], refinement=refinement)
+    run = trainer(recipe, tmp_path)
+    assert [run.schedule.spec(i).steps for i in range(6)] == [2, 2, 1, 1, 1, 1]
+    before = everything(run)
+    run.train()
+    after = everything(run)
+    moved = {k for k, v in before.items() if k.startswith("student.") and (after[k] != v).any()}
+    assert moved
+
+
+@pytest.mark.parametrize("iterations", [3, TURNS + 5])
+def test_a_run_that_never_has_a_term_for_the_student_is_refused(
+    tmp_path: Path, iterations: int
+) -> None:
+    """A short one at its end, and a long one after twenty updates; nothing is published."""
+    refinement = {"type": "fixed", "steps": 2, "iterations": iterations}
+    recipe = world_recipe(losses=[{"type": "regression"}], refinement=refinement)
+    run = trainer(recipe, tmp_path)
+    with pytest.raises(CannotLearnError) as caught:
+        run.train()
+    assert str(caught.value) == (
+        "No loss trains the student: loss 'regression' of plugin 'nitrofusion' (distillkit 0.1.0) "
+        "returned None for roll-outs of 2 steps. Add a loss with a term for the student to "
+        "`losses`."
+    )
+    assert len((run.folder.path / "log.jsonl").read_text().splitlines()) <= TURNS
+    assert run.checkpoints.iterations() in ([], [10])
+    assert not run.folder.student.exists()

@@ -60,6 +60,27 @@ def test_margin_and_spread_by_hand() -> None:
     assert found.spread == pytest.approx({"v t10": 0.5})
 
 
+def test_a_view_is_measured_by_pictures_whoever_judges_them() -> None:
+    """A micro-batch of three pictures and one of one picture: gaps 1, 1, -1 and -3, stds 2 and 0.
+
+    Real wins in two of four; the mean gap is -2 / 4, the mean spread (2 + 2 + 2 + 0) / 4. Means of
+    the two heads would be 1/3, -4/3 and 1.
+    """
+    three_BK, one_BK = torch.tensor([[3.0, -1.0]] * 3), torch.full((1, 2), 0.0)
+    gap_B = torch.tensor([1.0, 1.0, -1.0])
+    micro_batches = [
+        HeadLogits(
+            view="v", level=0, head=head, t_B=torch.full((len(real_BK),), 10),
+            real_BK=real_BK, fake_BK=real_BK - gap_BK,
+        )
+        for head, real_BK, gap_BK in ((0, three_BK, gap_B[:, None]), (1, one_BK, -3.0))
+    ]  # fmt: skip
+    found = metrics_of(0.0, *([each] for each in micro_batches))
+    assert found.accuracy == pytest.approx({"v t10": 0.5})
+    assert found.margin == pytest.approx({"v t10": -0.5})
+    assert found.spread == pytest.approx({"v t10": 1.5})
+
+
 def test_scores_of_heads_are_summed_by_critic() -> None:
     """Head 2 of two views: 3 of 10 and 6 of 10, in two micro-batches; of the other critic apart."""
     first = [head_logits("a", 10, wins=3, head=2), head_logits("a", 10, wins=1, head=2, critic="x")]

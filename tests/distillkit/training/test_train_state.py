@@ -9,6 +9,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.nn.functional import conv2d
 
 from distillkit import api
 from distillkit.randomness import generator
@@ -128,11 +129,30 @@ def test_moments_of_the_warmup_end_at_the_students_first_joint_step(tmp_path: Pa
     assert steps == [1, 2, 2, 2, 2, 1, 1, 1, 2]
 
 
+def keep_sixteen_bit_copies(monkeypatch: pytest.MonkeyPatch, convolution: Any) -> None:
+    """Let the layer reuse the first bfloat16 copies of its weights until the cache is cleared."""
+    copies: list[Tensor] = []
+
+    def forward(x_BCHW: Tensor) -> Tensor:
+        if not copies:
+            copies.extend((convolution.weight.bfloat16(), convolution.bias.bfloat16()))
+        return conv2d(x_BCHW.bfloat16(), *copies, padding=1)
+
+    monkeypatch.setattr(torch, "clear_autocast_cache", copies.clear)
+    monkeypatch.setattr(convolution, "forward", forward)
+
+
 @pytest.mark.usefixtures("fresh_accelerate")
 @pytest.mark.parametrize("steps", [1, 2, 4])
-def test_every_parameter_of_the_student_learns_in_bf16(tmp_path: Path, steps: int) -> None:
+def test_every_parameter_of_the_student_learns_in_bf16(
+    tmp_path: Path, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The last step of a roll-out must not take 16-bit copies of weights from those without
-    gradients: they would train nothing (torch #112583)."""
+    gradients: they would train nothing (torch #112583).
+
+    Versions of torch whose autocast keeps no such copies can't fail, so the network keeps its own
+    as that of torch 2.6 does: made once, and dropped when autocast's cache is cleared.
+    """
     recipe = world_recipe(
         refinement={"type": "fixed", "steps": steps, "iterations": 2},
         run=RunConfig(batch=4, precision="bf16"),
@@ -141,6 +161,7 @@ def test_every_parameter_of_the_student_learns_in_bf16(tmp_path: Path, steps: in
     accelerator = Accelerator(cpu=True, mixed_precision="bf16")
     run = api.prepare(recipe, tmp_path, accelerator=accelerator)
     state, spec = run.state, run.schedule.spec(0)
+    keep_sixteen_bit_copies(monkeypatch, state.student.network.module)
     with state.micro_batch(last=True):
         batch = make_batch(state, spec, 0, 0, state.draw_panels(0))
         student_gradients(state, spec, batch, StepMetrics(spec))
