@@ -59,9 +59,15 @@ class Config(BaseModel):
     )
 
 
+def _describe_type(schema: dict[str, Any]) -> None:
+    """Subclasses write their `type` anew and without a line under it."""
+    schema["properties"]["type"].setdefault("description", "Name of the part.")
+
+
 class ComponentConfig(Config):
     """A part that plugins bring. `type` names it; subclasses narrow it to one literal."""
 
+    model_config = ConfigDict(json_schema_extra=_describe_type)
     socket: ClassVar[str]
     type: Any
     """Name of the part, as `distillkit plugins list` shows it."""

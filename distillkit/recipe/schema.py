@@ -205,15 +205,15 @@ class Recipe(Config):
     losses: list[Part[LossConfig]] = Field(min_length=1)
     """Terms of the players' losses."""
     warmup: WarmupConfig = WarmupConfig()
-    """What trains alone before both players train together."""
+    """Iterations in which the student or the critics train alone, before both do."""
     refinement: Part[RefinementConfig]
     """Roll-out lengths, and how many iterations train both players."""
     optim: OptimConfig
-    """The players' optimizers."""
+    """Optimizers of the student, of the heads, and of networks beside them."""
     metrics: Annotated[tuple[MetricsConfig, ...], OneOrMore(MetricsConfig)] = ()
     """What judges the finished student."""
     run: RunConfig = RunConfig()
-    """The loop."""
+    """Batches, seed, precision, checkpoints and previews."""
 
     def all_critics(self) -> dict[str, CriticConfig]:
         """Every critic by name; the only one of the short form has the empty name."""
@@ -279,4 +279,4 @@ class ModelRecipe(Config):
     student: Part[StudentConfig]
     """The network that learned."""
     run: RunConfig = RunConfig()
-    """The loop."""
+    """Batches, seed, precision, checkpoints and previews."""

@@ -58,7 +58,7 @@ def _decoded(teacher: Any, images_B3HW: Any, x_0_BCHW: Tensor) -> str | None:
 CALLS: Mapping[str, Mapping[str, Flaw]] = {
     "teacher": {
         "encode": lambda part, value, prompts: check_condition(value, len(prompts)),
-        "null": lambda part, value, count: check_condition(value, count),
+        "null": lambda part, value, count: None if value is None else check_condition(value, count),
         "sample": lambda part, value, x_T_BCHW, *_: check_samples(value, x_T_BCHW.shape),
         "decode": _decoded,
         "encode_images": lambda part, value, images_B3HW: check_samples(
