@@ -21,11 +21,15 @@ def check(
     from rich.table import Table
 
     from distillkit.cli.terminal.console import console
-    from distillkit.recipe.load import load_recipe
+    from distillkit.recipe.load import RecipeError, load_recipe
     from distillkit.recipe.preflight import bringer, describe_critics, parts_of, preflight
 
     loaded = load_recipe(recipe, set_ or ())
-    notes = preflight(loaded)
+    try:
+        notes = preflight(loaded)
+    except RecipeError as error:
+        said = f"{loaded.path} is a valid recipe, and a run of it would stop here:"
+        raise RecipeError(f"{said}\n{error}") from None
     values, bringers = (Table(box=None, pad_edge=False, show_header=False) for _ in range(2))
     for field in type(loaded.recipe).model_fields:
         for name, value in _rows(field, getattr(loaded.recipe, field)):

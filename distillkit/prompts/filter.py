@@ -28,7 +28,11 @@ Pattern = Annotated[str, AfterValidator(_compiles)]
 def missing_path(path: str, field: str = "path") -> Iterable[Remark]:
     """For `preflight`: a file or folder that is not there."""
     if not Path(path).exists():
-        yield Remark(f"there is no {path} here (the working directory is {Path.cwd()})", field)
+        yield Remark(
+            f"there is no {path} here (the working directory is {Path.cwd()}): put it there, or "
+            f"name another with `--set prompts.{field}=...`",
+            field,
+        )
 
 
 class FilteredPrompts(PromptsConfig):

@@ -28,16 +28,22 @@ MOST_HEADS, MOST_PARAMETERS = 1_000_000, 20_000_000_000
 def preflight(recipe: Recipe | LoadedRecipe, leave_out: Collection[str] = ()) -> list[str]:
     """Notes for the user, a sentence each. Raises `RecipeError` with all that can't work here.
 
-    `leave_out`: fields of the recipe that the work at hand does not need.
+    `leave_out`: fields of the recipe that the work at hand does not need; what can't work there is
+    a note.
     """
     plain = recipe.recipe if isinstance(recipe, LoadedRecipe) else recipe
-    found = [(path, remark) for path, remark in _remarks(plain) if path[0] not in leave_out]
-    errors = [Problem(path, remark.message) for path, remark in found if remark.is_error]
+    found, notes = list(_remarks(plain)), []
+    for path, remark in found:
+        if not remark.is_error:
+            notes.append(f"{'.'.join(path)}: {remark.message}")
+        elif path[0] in leave_out:
+            notes.append(f"{'.'.join(path)}: {remark.message}. A run will need it; this does not")
+    errors = [Problem(p, r.message) for p, r in found if r.is_error and p[0] not in leave_out]
     if errors and isinstance(recipe, LoadedRecipe):
         raise RecipeError("\n".join(recipe.draft.report(errors)))
     if errors:
         raise RecipeError("\n".join(f"{'.'.join(each.path)}: {each.message}" for each in errors))
-    return [f"{'.'.join(path)}: {remark.message}" for path, remark in found]
+    return notes
 
 
 def parts_of(value: Any, path: Path = ()) -> Iterator[tuple[Path, ComponentConfig]]:

@@ -62,6 +62,18 @@ class Parts:
         """Networks of the losses' own."""
         return [m for weighted in self.losses for m in weighted.loss.modules()]
 
+    @property
+    def aux_networks(self) -> list[tuple[nn.Module, Guard]]:
+        """What trains with the heads, of losses and of backbones, each with whom to name."""
+        losses = [(m, each.guard) for each in self.losses for m in each.loss.modules()]
+        backbones = [
+            (m, each.guards["backbone"])
+            for each in self.critics
+            for m in each.backbone.modules()
+            if _trains(m)
+        ]
+        return losses + backbones
+
 
 def build_parts(recipe: Recipe, *, outline: bool = False) -> Parts:
     """Build every part. What the user can mend is raised as `UserError`.
@@ -178,9 +190,8 @@ def make_train_state(recipe: Recipe, parts: Parts, accelerator: Any) -> TrainSta
     network.module = parallelize(bare, accelerator, run.parallel)
     critics = [_make_critic(each, parts, recipe, device) for each in parts.critics]
     heads = [p for critic in critics for p in critic.pool.heads.parameters()]
-    trained = (m for c in parts.critics for m in c.backbone.modules() if _trains(m))
-    aux_networks = [*parts.loss_modules, *trained]
-    aux = [p for m in aux_networks for p in m.to(device).parameters() if p.requires_grad]
+    aux_networks = parts.aux_networks
+    aux = [p for m, _ in aux_networks for p in m.to(device).parameters() if p.requires_grad]
     critic_optim = recipe.optim.critic or recipe.optim.student
     aux_optim = recipe.optim.aux or critic_optim
     critic_groups = ((heads, critic_optim), (aux, aux_optim))
@@ -199,7 +210,8 @@ def make_train_state(recipe: Recipe, parts: Parts, accelerator: Any) -> TrainSta
         critic_optim=critic_optim,
         aux_optim=aux_optim,
         accelerator=accelerator,
-        aux_networks=aux_networks,
+        aux_networks=[module for module, _ in aux_networks],
+        aux_guards=[guard for _, guard in aux_networks],
         pictures=_pictures(recipe, parts, device),
         student_guard=Guard(part_label(recipe.student)),
         offload_heads=run.offload_heads,

@@ -49,8 +49,9 @@ def state_tensors(state: TrainState, monitor: DivergenceMonitor) -> StateTensors
 def load_state(
     state: TrainState, monitor: DivergenceMonitor, tensors: Mapping[str, dict[str, Tensor]]
 ) -> None:
-    """Put back what `state_tensors` gave."""
-    load_weights(_student(state), tensors["student"])
+    """Put back what `state_tensors` gave. Raises `PartError` where a part has another shape now."""
+    with state.student_guard("loading its weights from the checkpoint"):
+        load_weights(_student(state), tensors["student"])
     load_optimizer(state.student_optimizer, tensors.get("student-optimizer", {}))
     progress = tensors["progress"]
     monitor.state.copy_(progress["monitor"])
@@ -63,8 +64,9 @@ def load_state(
             critic.pool.heads.load_state_dict(tensors[_part(critic)])
         for name, counts in _counts(critic).items():
             counts.copy_(progress[f"{_part(critic)}.{name}"])
-    for index, module in enumerate(state.aux_networks):
-        module.load_state_dict(tensors[f"aux-{index}"])
+    for index, (module, guard) in enumerate(zip(state.aux_networks, state.aux_guards, strict=True)):
+        with guard("loading its network from the checkpoint"):
+            module.load_state_dict(tensors[f"aux-{index}"])
     if state.critic_optimizer is not None:
         load_optimizer(state.critic_optimizer, tensors.get("critic-optimizer", {}))
 

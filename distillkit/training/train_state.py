@@ -56,6 +56,8 @@ class TrainState:
     accelerator: Any
     aux_networks: Sequence[nn.Module] = ()
     """Networks beside the heads that train with the critics: of losses, of a backbone."""
+    aux_guards: Sequence[Guard] = ()
+    """Who to name when one of them breaks, for each."""
     pictures: PictureLatents | None = None
     """Real pictures in the place of the teacher's samples."""
     offload_heads: bool = False

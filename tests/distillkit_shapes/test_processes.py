@@ -11,6 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from distillkit.runs.folder import read_log
+
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
 
@@ -37,6 +39,8 @@ def test_a_sharded_run_ends_with_metrics_and_a_published_student(tmp_path: Path)
     )
     assert done.returncode == 0, done.stderr[-3000:]
     run = tmp_path / "r"
+    assert sum(line.startswith("Recipe") for line in done.stdout.splitlines()) == 1
+    assert [row["iteration"] for row in read_log(run / "log.jsonl")] == [0, 1, 2, 3]
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["student_4"]["num_images"] == 12
     assert len(list((run / "previews").glob("*.png"))) == 2

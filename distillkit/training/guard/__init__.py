@@ -41,7 +41,7 @@ class Guard:
         except UserError:
             raise
         except Exception as error:
-            said = f"{type(error).__name__}: {error} ({place_of(error)})"
+            said = " ".join(f"{type(error).__name__}: {error} ({place_of(error)})".split())
             raise PartError(f"{self.label} failed in {call}: {said}") from error
 
     def once(self, call: str, flaw: Callable[[], str | None]) -> None:

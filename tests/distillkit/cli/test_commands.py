@@ -90,6 +90,19 @@ def test_check_shows_what_a_valid_recipe_says(
         assert words in out
 
 
+def test_check_of_a_recipe_whose_file_is_missing_says_what_to_do(
+    recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = '{type: list, prompts: [a cat, "off", "1e-4"]}'
+    recipe.write_text(RECIPE.replace(given, "{type: text, path: gone.txt}"))
+    assert run("check", str(recipe)) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        f"{recipe} is a valid recipe, and a run of it would stop here:",
+        f"{recipe}:2:23: prompts.path: there is no gone.txt here (the working directory is "
+        f"{Path.cwd()}): put it there, or name another with `--set prompts.path=...`",
+    ]
+
+
 def test_check_says_which_package_and_version_brings_each_part(
     recipe: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -31,6 +31,10 @@ def test_it_shows_flops_disk_and_lives(capsys: Any) -> None:
     """In a unit in which small models are not zero. Prompts are not read, and may be missing."""
     assert plan("prompts={type: text, path: gone.txt}") == 0
     out = capsys.readouterr().out
+    gone = (
+        r"^note: prompts\.path: there is no gone\.txt here .*\. A run will need it; this does not$"
+    )
+    assert re.search(gone, out, re.M)
     assert "An iteration, MFLOP" in out
     whole = re.search(r"^iteration with a one-step roll-out +([\d,.]+) ", out, re.M)
     assert whole is not None

@@ -102,14 +102,17 @@ def test_remarks_stand_at_their_fields_and_notes_stop_nothing(folder: Path) -> N
     text = WARY.replace("{type: wary}", "{type: wary, wrong: no such file}")
     sets = ("prompts={type: text, path: gone.txt}", "optim.student.bits=8", "pool.odd=hm")
     lines = wrong(loaded(folder, *sets, text=text))
-    gone = f"there is no gone.txt here (the working directory is {folder})"
+    gone = f"there is no gone.txt here (the working directory is {folder}): put it there, or " + (
+        "name another with `--set prompts.path=...`"
+    )
     assert lines[:2] == [
         "my.yaml:6:20: pool.wrong: no such file",
         f"--set prompts={{type: text, path: gone.txt}}: prompts.path: {gone}",
     ]
     plain = loaded(folder, "pool.wrong=no", text=text).recipe
     assert wrong(plain) == ["pool.wrong: no"]
-    assert preflight(plain, leave_out=("pool",)) == []
+    left_out = "pool.wrong: no. A run will need it; this does not"
+    assert preflight(plain, leave_out=("pool",)) == [left_out]
 
 
 def test_bits_that_need_a_package_are_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

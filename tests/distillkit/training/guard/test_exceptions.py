@@ -7,17 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from distillkit.configs import ComponentConfig
 from distillkit.errors import UserError
 from distillkit.examples.backbone import ExampleBackboneConfig
 from distillkit.examples.pool import ExamplePoolConfig
+from distillkit.examples.student import ExampleStudentConfig
 from distillkit.examples.teacher import ExampleTeacherConfig
 from distillkit.training.guard import Guard, PartError
+from distillkit.training.trainer import Trainer
 from distillkit_nitrofusion.losses.hinge import HingeConfig
 from tests.distillkit.training.guard.spoilt import TORN, spoilt, told, torn
 from tests.distillkit.world import (
     THEIRS,
+    MeanGuessConfig,
     brought_by_theirs,
     made_up_loss,
     trainer,
@@ -67,6 +71,53 @@ def test_an_exception_after_the_step_is_one_too(
     run = trainer(world_recipe(**place), tmp_path)
     with pytest.raises(PartError, match=re.escape(f"{THEIRS} failed in {call}: RuntimeError")):
         run.train()
+
+
+class OtherGuess(MeanGuessConfig):
+    """The loss, whose network has other weights than before."""
+
+    def build(self, *args: Any) -> Any:
+        loss = super().build(*args)
+        loss.bias = torch.nn.Linear(2, 1)
+        return loss
+
+
+class OtherStudent(ExampleStudentConfig):
+    def build(self, *args: Any) -> Any:
+        network = super().build(*args)
+        network.module = torch.nn.Conv2d(7, 4, 1)
+        return network
+
+
+class OtherPool(ExamplePoolConfig):
+    def build(self, channels: tuple[int, ...], seed: int) -> Any:
+        return super().build(tuple(n + 1 for n in channels), seed)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "call"),
+    [
+        (ExamplePoolConfig, OtherPool, "loading its heads from the checkpoint"),
+        (ExampleStudentConfig, OtherStudent, "loading its weights from the checkpoint"),
+        (MeanGuessConfig, OtherGuess, "loading its network from the checkpoint"),
+    ],
+)
+def test_a_part_that_has_another_shape_when_its_run_is_resumed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: Any, now: Any, call: str
+) -> None:
+    brought_by_theirs(monkeypatch, now())
+
+    def run(part: ComponentConfig) -> Trainer:
+        place: dict[str, Any] = {"losses": [part]} if part.socket == "loss" else {part.socket: part}
+        refinement = {"type": "fixed", "steps": 1, "iterations": 1}
+        return trainer(world_recipe(refinement=refinement, refresh=None, **place), tmp_path)
+
+    run(before()).train()
+    with pytest.raises(PartError) as caught:
+        run(now()).train(resume=True)
+    said, name = str(caught.value), f"{now().socket} '{now().name()}'"
+    assert said.startswith(f"{name} {THEIRS} failed in {call}: RuntimeError: ")
+    assert "\n" not in said
 
 
 def test_what_the_user_can_mend_keeps_its_own_sentence() -> None:
