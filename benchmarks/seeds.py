@@ -18,12 +18,18 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-ROWS = ("teacher", "start", "student_1", "student_2", "student_4", "student_1_only_4")
+ROWS = (
+    *("teacher", "start", "student_1", "student_2", "student_4"),
+    *("student_1_only", "student_1_only_2", "student_1_only_4"),
+)
 COLUMNS = {
     "captions": "caption_accuracy",
     "Fréchet to teacher": "frechet_teacher",
     "sharpness": "sharpness_ratio",
+    "told apart": "told_apart",
+    "spectrum": "spectrum_distance",
 }
+"""Those that every run has are shown."""
 
 
 def figures(recipe: str, seed: int, out: Path, changes: Sequence[str]) -> dict[str, Any]:
@@ -48,10 +54,16 @@ def spread(values: Sequence[float]) -> str:
 
 def table(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """Markdown: a line for each recipe and row of its figures."""
-    lines = [f"| recipe | row | {' | '.join(COLUMNS)} | ratio |", "|---" * (len(COLUMNS) + 3) + "|"]
+    every = [metrics for metrics_of_seeds in runs.values() for metrics in metrics_of_seeds]
+    columns = {
+        title: name
+        for title, name in COLUMNS.items()
+        if all(name in metrics["teacher"] for metrics in every)
+    }
+    lines = [f"| recipe | row | {' | '.join(columns)} | ratio |", "|---" * (len(columns) + 3) + "|"]
     for name, tables in runs.items():
         for row in (row for row in ROWS if all(row in t for t in tables)):
-            cells = [spread([t[row][column] for t in tables]) for column in COLUMNS.values()]
+            cells = [spread([t[row][column] for t in tables]) for column in columns.values()]
             ratio = ""
             if row == "student_1":
                 ratio = spread([t["summary"]["excess_ratio"] for t in tables])

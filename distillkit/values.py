@@ -204,6 +204,11 @@ class MetricInfo:
     """Which values are better; `teacher`: those nearer to the teacher's own."""
     floor: bool = False
     """Whether the teacher's own value is the least that a student can be expected to reach."""
+    main: bool = True
+    """Whether it stands in the first table; the others, in a second one of the report."""
+    partial: bool = False
+    """Whether some pictures leave it undefined, as a share of captions of a kind that none has.
+    `compute` then returns NaN."""
 
 
 @dataclass(frozen=True)

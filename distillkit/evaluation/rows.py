@@ -49,6 +49,8 @@ LABELS = {
     "student_2": "student, 2 steps",
     "student_3": "student, 3 steps",
     "student_4": "student, 4 steps",
+    "student_1_only": "1-step-only, 1 step",
+    "student_1_only_2": "1-step-only, 2 steps",
     "student_1_only_4": "1-step-only, 4 steps",
 }
 """Rows by their key, as grids and tables name them."""
@@ -73,10 +75,11 @@ class Row:
 
 
 def rows_of(refinement: Refinement, seed: int) -> list[Row]:
-    """The rows of a run: teacher, start, the last weights at 1, 2, 4 steps, and the control.
+    """The rows of a run: teacher, start, the last weights at 1, 2, 4 steps, and the controls.
 
-    The control is one-step-only weights run with 4 steps. It needs a first stage that trained
-    single steps alone, and a later stage to be compared with.
+    The controls are one-step-only weights, run with as many steps: what the later stages changed,
+    and what methods of one stage compare with. They need a first stage that trained single steps
+    alone, and a later stage to be compared with.
     """
     stages = stage_names(refinement)
     rows = [Row("teacher"), Row("start", "start")]
@@ -84,7 +87,8 @@ def rows_of(refinement: Refinement, seed: int) -> list[Row]:
     first = [i for i in range(refinement.iterations) if refinement.stage(i) == stages[0]]
     single = all(refinement.steps(i, generator(seed, "steps", i)) == 1 for i in first)
     if len(stages) > 1 and single:
-        rows.append(Row("student_1_only_4", stages[0], 4))
+        rows.append(Row("student_1_only", stages[0], 1))
+        rows += [Row(f"student_1_only_{k}", stages[0], k) for k in (2, 4)]
     return rows
 
 

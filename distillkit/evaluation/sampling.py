@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 Tell = Callable[[str], None]
 """Gets a message to the user."""
+DECODED = 32
+"""Latents decoded at once: their maps stay in a CPU's cache, which takes less than half the time of
+256, and the pictures are the same."""
 
 
 @torch.no_grad()
@@ -62,7 +65,8 @@ def draw_noise(samples: TeacherSamples, ids: Sequence[int], steps: int) -> tuple
 @torch.no_grad()
 def decode(teacher: Teacher, x_0_BCHW: Tensor) -> Tensor:
     """Pictures (B, 3, height, width) in [0, 1], float32 on the CPU."""
-    return teacher.decode(x_0_BCHW).float().clamp(0, 1).cpu()
+    parts = x_0_BCHW.split(DECODED)
+    return torch.cat([teacher.decode(part).float().clamp(0, 1).cpu() for part in parts])
 
 
 def batches(count: int, batch: int) -> list[range]:

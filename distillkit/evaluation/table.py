@@ -26,6 +26,12 @@ def columns_in(metrics: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(declared + found))
 
 
+def first_columns(metrics: Mapping[str, Any]) -> list[str]:
+    """The columns of the first table: those that a metric's info does not put into the second."""
+    info, columns = metrics.get("info", {}), columns_in(metrics)
+    return [name for name in columns if info.get(name, {}).get("main", True)]
+
+
 def title(metrics: Mapping[str, Any], column: str) -> str:
     """The metric's title, or its name where it declared none."""
     return str(metrics.get("info", {}).get(column, {}).get("title", column))
@@ -64,11 +70,11 @@ def show(value: float | None) -> str:
 
 
 def metrics_table(metrics: Mapping[str, Any]) -> Table:
-    """The metrics for the terminal: best of a column in green, worst in red."""
+    """The first metrics for the terminal: best of a column in green, worst in red."""
     from rich.table import Table
     from rich.text import Text
 
-    columns = columns_in(metrics)
+    columns = first_columns(metrics)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("")
     for column in columns:

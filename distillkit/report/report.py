@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ def contents(run: RunFolder) -> dict[str, Any]:
         "duration": _duration(sum(row["seconds"] for row in log)),
         "phases": [phase.name for phase in phases_of(log)],
         "table": _table(metrics),
+        "second": _second(metrics),
         "floor": _floor(metrics),
         "compare": _picture(run.grids / "compare.png"),
         "metrics": bool(metrics),
@@ -71,11 +72,22 @@ def contents(run: RunFolder) -> dict[str, Any]:
 
 
 def _table(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Head, rows of (text, mark) cells and explanations of the metrics' table."""
+    """The metrics to look at first."""
+    return _columns(metrics, table.first_columns(metrics))
+
+
+def _second(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The other metrics, if any."""
+    first = table.first_columns(metrics)
+    rest = [column for column in table.columns_in(metrics) if column not in first]
+    return _columns(metrics, rest) if rest else None
+
+
+def _columns(metrics: Mapping[str, Any], columns: Sequence[str]) -> dict[str, Any] | None:
+    """Head, rows of (text, mark) cells and explanations of a table with these columns."""
     rows = table.rows_in(metrics)
     if not rows:
         return None
-    columns = table.columns_in(metrics)
     marks = {column: table.extremes(metrics, column) for column in columns}
     info = metrics.get("info", {})
 

@@ -1,10 +1,12 @@
-"""Distances between two sets of feature vectors, and the sharpness of pictures.
+"""Distances between two sets of feature vectors or of pictures, sharpness, variety.
 
 Legend: N, M vectors or pictures, F features, C = 3, H, W pixels. Name the features with every
 distance: it is no FID unless they are Inception's.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Generator, Tensor
@@ -68,3 +70,39 @@ def sharpness(x_NCHW: Tensor) -> float:
     grey_NHW = x_NCHW.float().mean(dim=1)
     across, down = grey_NHW.diff(dim=2)[:, :-1], grey_NHW.diff(dim=1)[:, :, :-1]
     return float(torch.hypot(across, down).mean())
+
+
+def log_power(x_NCHW: Tensor) -> Tensor:
+    """Mean radially averaged power spectrum of square pictures' brightness, in decibels.
+
+    A value for each frequency of 1 to H / 2 periods a side: the mean over its ring, under a Hann
+    window, as 10 log10, then the mean over pictures. White noise of variance v has 10 log10(v)
+    everywhere. A power of -100 dB is added, so that flat pictures have a spectrum too.
+    """
+    side = x_NCHW.shape[-1]
+    window = torch.hann_window(side)
+    grey_NHW = x_NCHW.float().mean(dim=1)
+    grey_NHW = (grey_NHW - grey_NHW.mean(dim=(1, 2), keepdim=True)) * window * window[:, None]
+    power_NP = (torch.fft.rfft2(grey_NHW).abs().square() / window.square().sum() ** 2).flatten(1)
+    # rfft2 leaves out the negative columns, whose power is that of the positive ones.
+    down, across = torch.fft.fftfreq(side) * side, torch.fft.rfftfreq(side) * side
+    ring_P = torch.hypot(down[:, None], across).round().long().flatten()
+    rings = side // 2 + 1
+    ring_P = ring_P.clamp(max=rings)
+    sums = power_NP.new_zeros(len(power_NP), rings + 1).index_add_(1, ring_P, power_NP)
+    mean_NR = sums[:, 1:rings] / torch.bincount(ring_P, minlength=rings + 1)[1:rings]
+    return (10 * (mean_NR + 1e-10).log10()).mean(dim=0)
+
+
+def spectrum_distance(a_R: Tensor, b_R: Tensor) -> float:
+    """Root mean square difference of two spectra of `log_power`, in decibels."""
+    return float((a_R - b_R).square().mean().sqrt())
+
+
+def variety(features_NF: Tensor, groups: Mapping[str, Sequence[int]]) -> dict[str, float]:
+    """Mean distance between the vectors of each group, of those that have two at least."""
+    found = {}
+    for name, rows in groups.items():
+        if len(rows) > 1:
+            found[name] = float(torch.pdist(features_NF[list(rows)]).mean())
+    return found

@@ -5,8 +5,10 @@ Legend: B pictures, F = 64 features.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -17,6 +19,8 @@ from distillkit_shapes.prompts import sample_captions
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from distillkit_shapes.oracle import Agreement
 
 _NO_FID = (
     "This is not FID, whose features come from another network: compare it with other runs on this "
@@ -31,7 +35,8 @@ INFO = {
     "frechet_teacher": MetricInfo(
         "Fréchet to teacher",
         "Fréchet distance to the teacher's pictures of other noise, in the 64 features of the "
-        f"world's own classifier. {_NO_FID}",
+        f"world's own classifier. {_NO_FID} The classifier was trained on blurred and noised "
+        "pictures and forgives both.",
         better="lower",
         floor=True,
     ),
@@ -40,6 +45,7 @@ INFO = {
         "The same distance to fresh true pictures: what the student lost, or mended, together with "
         "what its teacher had lost.",
         better="lower",
+        main=False,
     ),
     "kid_teacher": MetricInfo(
         "KID to teacher",
@@ -47,19 +53,80 @@ INFO = {
         "distance it does not fall with the number of pictures. The teacher's own is a little "
         "below 0, since both sets have the same captions.",
         better="teacher",
+        main=False,
     ),
     "sharpness_ratio": MetricInfo(
         "sharpness",
         "Fine detail relative to the teacher's: below 1 is blurred, above 1 grainy.",
         better="teacher",
     ),
+    "told_apart": MetricInfo(
+        "told apart",
+        "How often a small net, trained on half of the captions, says of a picture of the row and "
+        "one of the teacher's of the same caption which is which: 0.5 is chance, and 1 is always.",
+        better="lower",
+        floor=True,
+    ),
+    "spectrum_distance": MetricInfo(
+        "spectrum, dB",
+        "How far the pictures' mean power spectrum is from the teacher's, over all frequencies, in "
+        "decibels: blur and grain alike move it.",
+        better="lower",
+        floor=True,
+    ),
+    "diversity_ratio": MetricInfo(
+        "diversity",
+        "Distance in the classifier's features between pictures of one caption, relative to the "
+        "teacher's; of pictures that show what the caption says, since errors are no variety.",
+        better="teacher",
+        partial=True,
+    ),
     "extra_objects": MetricInfo(
         "extra objects",
         "Share of pictures with more objects than the caption asks for.",
         better="lower",
+        main=False,
     ),
+} | {
+    f"captions_{kind}": MetricInfo(
+        f"captions, {kind}",
+        f"Caption accuracy of captions with {what}.",
+        better="higher",
+        main=False,
+        partial=True,
+    )
+    for kind, what in (
+        ("one", "one object"),
+        ("two", "two equal objects"),
+        ("three", "three equal objects"),
+        ("pair", "two objects that differ"),
+    )
 }
 """Every metric that `ShapesMetrics.compute` returns."""
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What is compared of a set of pictures."""
+
+    features_BF: Tensor
+    agreement: Agreement
+    sharpness: float
+    spectrum_R: Tensor
+
+
+def _measured(images_B3HW: Tensor, prompts: Sequence[str]) -> _Measured:
+    from distillkit_shapes.distances import log_power, sharpness
+    from distillkit_shapes.features import features
+    from distillkit_shapes.oracle import agreement
+    from distillkit_shapes.scenes import codes_of
+
+    return _Measured(
+        features(images_B3HW),
+        agreement(images_B3HW, codes_of(list(prompts))),
+        sharpness(images_B3HW),
+        log_power(images_B3HW),
+    )
 
 
 class ShapesMetrics:
@@ -70,6 +137,7 @@ class ShapesMetrics:
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self._true: dict[tuple[str, ...], Tensor] = {}
+        self._teacher: tuple[Any, Tensor, _Measured] | None = None
 
     def prompts(self, count: int, seed: int) -> list[str]:
         """Captions that training never sees."""
@@ -79,28 +147,39 @@ class ShapesMetrics:
         self, images_B3HW: Tensor, prompts: Sequence[str], teacher_B3HW: Tensor
     ) -> dict[str, float]:
         """Each metric of `INFO`, of the pictures beside the teacher's."""
-        from distillkit_shapes.distances import frechet_distance, kernel_distance, sharpness
-        from distillkit_shapes.features import features
-        from distillkit_shapes.oracle import agreement
-        from distillkit_shapes.scenes import codes_of
+        from distillkit_shapes.distances import frechet_distance, kernel_distance, spectrum_distance
+        from distillkit_shapes.two_sample import told_apart
 
-        found = agreement(images_B3HW, codes_of(list(prompts)))
-        student_BF, teacher_BF = features(images_B3HW), features(teacher_B3HW)
+        own, teacher = _measured(images_B3HW, prompts), self._of_teacher(teacher_B3HW, prompts)
         # Subsets of KID are at most half of the set, so that they differ from each other.
         kid, _ = kernel_distance(
-            student_BF,
-            teacher_BF,
+            own.features_BF,
+            teacher.features_BF,
             generator(self.seed, "kid"),
-            size=min(500, len(student_BF) // 2),
+            size=min(500, len(prompts) // 2),
         )
-        return {
-            "caption_accuracy": found.captions,
-            "frechet_teacher": frechet_distance(student_BF, teacher_BF),
-            "frechet_true": frechet_distance(student_BF, self._true_features(tuple(prompts))),
+        true_BF = self._true_features(tuple(prompts))
+        values = {
+            "caption_accuracy": own.agreement.captions,
+            "frechet_teacher": frechet_distance(own.features_BF, teacher.features_BF),
+            "frechet_true": frechet_distance(own.features_BF, true_BF),
             "kid_teacher": kid,
-            "sharpness_ratio": sharpness(images_B3HW) / sharpness(teacher_B3HW),
-            "extra_objects": found.extra_objects,
+            "sharpness_ratio": own.sharpness / teacher.sharpness,
+            "told_apart": told_apart(images_B3HW, teacher_B3HW, generator(self.seed, "told apart")),
+            "spectrum_distance": spectrum_distance(own.spectrum_R, teacher.spectrum_R),
+            "diversity_ratio": _diversity(own, teacher, prompts),
+            "extra_objects": own.agreement.extra_objects,
         }
+        kinds = own.agreement.kinds.items()
+        return values | {f"captions_{kind}": share for kind, share in kinds}
+
+    def _of_teacher(self, teacher_B3HW: Tensor, prompts: Sequence[str]) -> _Measured:
+        """Of the teacher's pictures, which all rows are compared with: the last are remembered."""
+        key = (teacher_B3HW.data_ptr(), teacher_B3HW.shape, teacher_B3HW._version, tuple(prompts))
+        if self._teacher is None or self._teacher[0] != key:
+            # The pictures are held, so that no others can have their address.
+            self._teacher = key, teacher_B3HW, _measured(teacher_B3HW, prompts)
+        return self._teacher[2]
 
     def _true_features(self, prompts: tuple[str, ...]) -> Tensor:
         """Features of fresh true pictures of these captions; rendered once."""
@@ -112,6 +191,22 @@ class ShapesMetrics:
             codes_NA = codes_of(list(prompts))
             self._true[prompts] = features(render(codes_NA, generator(self.seed, "true pictures")))
         return self._true[prompts]
+
+
+def _diversity(own: _Measured, teacher: _Measured, prompts: Sequence[str]) -> float:
+    """Mean distance within captions of which both sets have two pictures that are right; NaN where
+    there is no such caption."""
+    from distillkit_shapes.distances import variety
+
+    found = []
+    for each in (own, teacher):
+        groups: dict[str, list[int]] = {}
+        for row in each.agreement.right_N.nonzero().flatten().tolist():
+            groups.setdefault(prompts[row], []).append(row)
+        found.append(variety(each.features_BF, groups))
+    both = found[0].keys() & found[1].keys()
+    ours, theirs = (sum(distances[name] for name in both) for distances in found)
+    return ours / theirs if theirs else math.nan
 
 
 class ShapesMetricsConfig(MetricsConfig):

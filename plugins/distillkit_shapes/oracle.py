@@ -17,7 +17,7 @@ from torch import Generator, Tensor
 from torch.nn.functional import grid_sample, max_pool2d
 
 from distillkit_shapes.pictures import GROUNDS, OUTLINES, PALETTE, SIDE, STRIPE
-from distillkit_shapes.scenes import ATTRIBUTES, OBJECTS, SIZES
+from distillkit_shapes.scenes import ATTRIBUTES, KINDS, OBJECTS, SIZES
 
 MIN_CONTRAST = 0.20
 """RGB distance from the background above which a pixel belongs to an object."""
@@ -49,6 +49,10 @@ class Agreement:
     captions: float
     extra_objects: float
     attributes: dict[str, float]
+    kinds: dict[str, float]
+    """`captions` of each kind of caption; NaN for a kind that none has."""
+    right_N: Tensor
+    """Which pictures have every attribute right."""
 
 
 def agreement(x_NCHW: Tensor, codes_NA: Tensor) -> Agreement:
@@ -59,12 +63,16 @@ def agreement(x_NCHW: Tensor, codes_NA: Tensor) -> Agreement:
     """
     found = read(x_NCHW)
     right_NA = found.codes_NA == codes_NA
+    right_N = right_NA.all(dim=1)
+    kinds = [right_N[codes_NA[:, 0] == k].float().mean().item() for k in range(len(KINDS))]
     expected_N = torch.tensor(OBJECTS)[codes_NA[:, 0]]
     shares = right_NA.float().mean(dim=0).tolist()
     return Agreement(
-        right_NA.all(dim=1).float().mean().item(),
+        right_N.float().mean().item(),
         (found.objects_N > expected_N).float().mean().item(),
         dict(zip(ATTRIBUTES, shares, strict=True)),
+        dict(zip(KINDS, kinds, strict=True)),
+        right_N,
     )
 
 

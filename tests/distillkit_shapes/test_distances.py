@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from distillkit_shapes.distances import frechet_distance, kernel_distance, sharpness, squared_mmd
+from distillkit_shapes.distances import (
+    frechet_distance,
+    kernel_distance,
+    log_power,
+    sharpness,
+    spectrum_distance,
+    squared_mmd,
+    variety,
+)
 
 
 def test_frechet_distance_of_one_feature() -> None:
@@ -58,3 +66,30 @@ def test_sharpness_of_a_ramp() -> None:
     ramp = 0.03 * torch.arange(8)[None, :] + 0.04 * torch.arange(8)[:, None]
     assert sharpness(ramp.expand(2, 3, 8, 8)) == pytest.approx(0.05)
     assert sharpness(torch.full((1, 3, 8, 8), 0.7)) == 0.0
+
+
+def test_a_spectrum_has_its_peak_at_the_pictures_frequency() -> None:
+    """Five periods a side are the fifth value; the Hann window spreads them to the next two."""
+    x = torch.arange(32) / 32
+    waves = (0.5 + 0.5 * (2 * torch.pi * 5 * x).cos()).expand(2, 3, 32, 32)
+    spectrum = log_power(waves)
+    assert spectrum.shape == (16,)
+    assert int(spectrum.argmax()) == 4
+    assert spectrum[8:].max() < spectrum[4] - 60
+
+
+def test_spectrum_of_noise_and_distance_of_its_half() -> None:
+    """White noise of variance v has 10 log10(v) everywhere, and here v is 1 / 3, the mean of three
+    channels; half of it is 20 log10(2) = 6.02 dB below."""
+    noise = torch.randn(300, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    spectrum = log_power(noise)
+    # The mean of logarithms is below the logarithm of the mean where a ring has few frequencies.
+    assert spectrum[4:] == pytest.approx(torch.full((12,), -4.77), abs=0.4)
+    assert spectrum_distance(spectrum, log_power(noise / 2)) == pytest.approx(6.02, abs=0.01)
+    assert spectrum_distance(spectrum, spectrum) == 0
+
+
+def test_variety_by_hand() -> None:
+    """Of 0, 3 and 9 the distances are 3, 6 and 9; of one vector there is none."""
+    features = torch.tensor([[0.0], [3.0], [50.0], [9.0]])
+    assert variety(features, {"a": [0, 1, 3], "b": [2]}) == {"a": pytest.approx(6.0)}

@@ -27,14 +27,19 @@ SHORT = {
     "run.preview_every": 5,
     "metrics.num_images": 16,
 }
-ROWS = {"teacher", "start", "student_1", "student_2", "student_4", "student_1_only_4"}
+ROWS = {"teacher", "start", "student_1", "student_2", "student_4"}
+ROWS |= {"student_1_only", "student_1_only_2", "student_1_only_4"}
 METRICS = {
     "caption_accuracy",
     "frechet_teacher",
     "frechet_true",
     "kid_teacher",
     "sharpness_ratio",
+    "told_apart",
+    "spectrum_distance",
+    "diversity_ratio",
     "extra_objects",
+    "captions_pair",
     "num_images",
 }
 
@@ -70,7 +75,11 @@ def test_a_kernel_distance_is_judged_by_nearness_to_the_teachers_own(run: Path) 
         "frechet_true": "lower",
         "kid_teacher": "teacher",
         "sharpness_ratio": "teacher",
+        "told_apart": "lower",
+        "spectrum_distance": "lower",
+        "diversity_ratio": "teacher",
         "extra_objects": "lower",
+        **{f"captions_{kind}": "higher" for kind in ("one", "two", "three", "pair")},
     }
     assert next(name for name, entry in info.items() if entry["floor"]) == "frechet_teacher"
 

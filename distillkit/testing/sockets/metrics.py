@@ -93,7 +93,7 @@ def _values(part: Any, twin: Any, count: int, size: tuple[int, int]) -> Findings
         yield f"compute(): {undeclared[0]!r} has no entry in `info`"
     if missing := sorted(part.info.keys() - values.keys()):
         yield f"compute(): gave no {missing[0]!r}, which `info` declares"
-    yield from _finite(values, "")
+    yield from _finite(values, part.info, "")
     if not all(map(torch.equal, before, (images_B3HW, teacher_B3HW))):
         yield "compute(): wrote into the pictures, which other metrics judge too"
         return
@@ -110,7 +110,7 @@ def _few(part: Any, count: int, size: tuple[int, int]) -> Findings:
     where = f"with {count} pictures, which `num_images` allows"
     with calling(f"compute() {where}"):
         values = part.part.compute(images_B3HW, asked, teacher_B3HW)
-    yield from _finite(values, f" {where}")
+    yield from _finite(values, part.part.info, f" {where}")
 
 
 def _measured(part: Any, count: int, size: tuple[int, int]) -> Findings:
@@ -132,9 +132,12 @@ def _measured(part: Any, count: int, size: tuple[int, int]) -> Findings:
             yield f"measure(): the pictures' own values of {name!r} do not have its mean"
 
 
-def _finite(values: Mapping[Any, Any], where: str) -> Findings:
+def _finite(values: Mapping[Any, Any], info: Mapping[str, MetricInfo], where: str) -> Findings:
+    """Numbers, and NaN of partial metrics alone."""
     for name, value in values.items():
-        if not isinstance(name, str) or type(value) not in (int, float) or not math.isfinite(value):
+        number = isinstance(name, str) and type(value) in (int, float)
+        undefined = number and math.isnan(value) and name in info and info[name].partial
+        if not number or not (math.isfinite(value) or undefined):
             yield f"compute(): {name!r} is {value!r}, not a finite number{where}"
 
 

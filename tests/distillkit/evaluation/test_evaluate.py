@@ -79,12 +79,13 @@ def test_metrics_of_a_run(tmp_path: Path) -> None:
     table = evaluate(recipe, parts, run, lambda *what: told.append(what))
     assert json.loads(run.metrics.read_text()) == table
     assert list(table) == [
-        *("teacher", "start", "student_1", "student_2", "student_4", "student_1_only_4"),
+        *("teacher", "start", "student_1", "student_2", "student_4"),
+        *("student_1_only", "student_1_only_2", "student_1_only_4"),
         *("floor_distance", "summary", "made_with", "info"),
     ]
-    # Six rows, and two floors of halves.
+    # Eight rows, and two floors of halves.
     pictures, prompts, reference = CALLS[0]
-    assert len(CALLS) == 8
+    assert len(CALLS) == 10
     assert pictures.shape == (20, 3, 8, 8)
     assert sorted(prompts) == sorted(f"a star, number {70 + i}" for i in range(20))
     # The reference has the rows' prompts in the rows' order, and other noise.
@@ -100,13 +101,13 @@ def test_metrics_of_a_run(tmp_path: Path) -> None:
     assert table["info"]["brightness"]["better"] == "teacher"
     assert table["made_with"]["seed"] == 70
     assert table["made_with"]["snapshots"]["student_1_only_4"] == "1-step"
-    # 7 sets of 20 pictures, in batches of 8, 8 and 4.
-    assert len(told) == 21
-    assert told[0] == ("evaluation", 8, 140, "reference")
-    assert told[-1][:3] == ("evaluation", 140, 140)
+    # 9 sets of 20 pictures, in batches of 8, 8 and 4.
+    assert len(told) == 27
+    assert told[0] == ("evaluation", 8, 180, "reference")
+    assert told[-1][:3] == ("evaluation", 180, 180)
     assert all(torch.equal(before[n], p) for n, p in parts.network.module.named_parameters())
     names = sorted(p.stem for p in run.grids.glob("*.png"))
-    assert names == sorted([*list(table)[:6], "compare"])
+    assert names == sorted([*list(table)[:8], "compare"])
 
 
 def test_pictures_of_a_row_are_the_teachers_and_the_snapshots(tmp_path: Path) -> None:
@@ -119,7 +120,12 @@ def test_pictures_of_a_row_are_the_teachers_and_the_snapshots(tmp_path: Path) ->
     assert torch.equal(CALLS[0][0], truth)
     assert CALLS[0][1] == [samples.order.prompt(i) for i in ids]
     student = Student(parts.network, parts.teacher.schedule, 500)
-    for call, name, steps in [(1, "start", 1), (4, "4-step", 4), (5, "1-step", 4)]:
+    for call, name, steps in [
+        (1, "start", 1),
+        (4, "4-step", 4),
+        (5, "1-step", 1),
+        (7, "1-step", 4),
+    ]:
         student.load_snapshot(run.snapshot(name))
         assert torch.equal(
             CALLS[call][0], decode(samples.teacher, generate(student, samples, ids, steps))

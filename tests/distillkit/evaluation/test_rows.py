@@ -8,7 +8,7 @@ from distillkit.evaluation.rows import rows_of
 from tests.distillkit.world import world_recipe
 
 
-def test_rows_name_last_stage_and_control() -> None:
+def test_rows_name_last_stage_and_controls() -> None:
     rows = rows_of(world_recipe().refinement.build(), seed=0)
     assert [(r.key, r.snapshot, r.steps) for r in rows] == [
         ("teacher", None, 1),
@@ -16,11 +16,13 @@ def test_rows_name_last_stage_and_control() -> None:
         ("student_1", "4-step", 1),
         ("student_2", "4-step", 2),
         ("student_4", "4-step", 4),
+        ("student_1_only", "1-step", 1),
+        ("student_1_only_2", "1-step", 2),
         ("student_1_only_4", "1-step", 4),
     ]
 
 
 @pytest.mark.parametrize("stages", [{1: 5}, {2: 5, 4: 5}])
-def test_no_control_without_one_step_only_weights_of_their_own(stages: dict[int, int]) -> None:
+def test_no_controls_without_one_step_only_weights_of_their_own(stages: dict[int, int]) -> None:
     refinement = world_recipe(refinement={"type": "bottom-up", "stages": stages}).refinement.build()
     assert [r.key for r in rows_of(refinement, 0)][-1] == "student_4"
