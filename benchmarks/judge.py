@@ -2,9 +2,9 @@
 
     python benchmarks/judge.py [--pictures 2000] [--seeds 3]
 
-The pictures are the teacher's of the demo's rows, from the samples that ship with the package; what
-they are compared with is its pictures of other noise, as in a run. `told apart` is shown for several
-seeds of its net, lowest to highest. The last lines are seconds of a core for one row.
+The pictures are the teacher's of the demo's rows, from the samples that ship with the package; they
+are compared with its pictures of other noise, as in a run. `told apart` is shown for several seeds
+of its net, lowest to highest. The last lines are seconds of a core for one row.
 """
 
 from __future__ import annotations
