@@ -19,7 +19,7 @@ from typing import Any
 from distillkit.atomic import appearing, remove_unfinished
 from distillkit.errors import UserError
 from distillkit.evaluation.evaluate import evaluate
-from distillkit.evaluation.grids import make_previews, save_image
+from distillkit.evaluation.grids import make_held_out, make_previews, save_image
 from distillkit.evaluation.sampling import sample
 from distillkit.recipe.compare import changes
 from distillkit.recipe.load import LoadedRecipe, load_recipe
@@ -90,7 +90,8 @@ def prepare(
         if accelerator.is_main_process:
             save_image(image, folder.previews / f"{iteration:08d}.png")
 
-    return Trainer(plain, folder, parts, accelerator, callback, preview)
+    held_out = make_held_out(plain, parts, accelerator.device)
+    return Trainer(plain, folder, parts, accelerator, callback, preview, held_out)
 
 
 def check_folder(recipe: Recipe | LoadedRecipe, out: Path, resume: bool) -> RunFolder:

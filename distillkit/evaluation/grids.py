@@ -20,6 +20,8 @@ from distillkit.recipe.schema import Recipe
 from distillkit.samples.order import SampleOrder
 from distillkit.samples.pairs import TeacherSamples
 from distillkit.training.build import Parts, build_part
+from distillkit.training.models.held_out import SEED as HELD_OUT_SEED
+from distillkit.training.models.held_out import HeldOutPairs
 from distillkit.training.models.student import Student
 
 if TYPE_CHECKING:
@@ -121,11 +123,28 @@ class Previews:
         return sheet(rows, ["teacher", *map(steps_label, self.steps)], prompts, most=MOST)
 
 
+def unseen_prompts(recipe: Recipe, parts: Parts, count: int, seed: int) -> Sequence[str]:
+    """Prompts that training never sees, or, without metrics, training's own."""
+    if recipe.metrics:
+        found: list[str] = build_part(recipe.metrics[0]).prompts(count, seed)
+        return found
+    return parts.prompts
+
+
+def make_held_out(recipe: Recipe, parts: Parts, device: Any = "cpu") -> HeldOutPairs | None:
+    """Pairs that training never sees, where the recipe asks for them and has critics."""
+    count = recipe.run.held_out
+    if not count or not parts.critics:
+        return None
+    prompts = unseen_prompts(recipe, parts, count, HELD_OUT_SEED)
+    chosen = [prompts[n % len(prompts)] for n in range(count)]
+    return HeldOutPairs(parts.teacher, chosen, device, recipe.run.batch)
+
+
 def make_previews(recipe: Recipe, parts: Parts, device: Any = "cpu") -> Previews:
     """Previews on prompts that training never sees, or, without metrics, on training's own."""
-    count, prompts = recipe.run.previews, parts.prompts
-    if recipe.metrics:
-        prompts = build_part(recipe.metrics[0]).prompts(count, PREVIEW_SEED)
+    count = recipe.run.previews
+    prompts = unseen_prompts(recipe, parts, count, PREVIEW_SEED)
     return Previews(
         TeacherSamples(parts.teacher, SampleOrder(prompts, PREVIEW_SEED), device), count
     )

@@ -176,6 +176,10 @@ class RunConfig(Config):
     """Iterations between preview grids."""
     previews: int = Field(6, ge=1)
     """Prompts in a preview grid."""
+    held_out: int = Field(8, ge=0)
+    """Prompts that training never sees, each with four noises, on which critics and student are
+    measured with every preview: how often critics are right there, and how far the student's
+    pictures of one prompt differ, beside the teacher's. 0 measures nothing."""
     trackers: list[str] = []
     """Trackers of accelerate (tensorboard, wandb, ...) beside the log on disk."""
 

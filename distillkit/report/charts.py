@@ -30,6 +30,12 @@ def charts(log: Log) -> list[dict[str, str]]:
             by_view(joint, "accuracy"),
             limits=(0.0, 1.0),
         ),
+        _chart(
+            "The same on held-out pairs, which training never sees",
+            joint,
+            by_view(joint, "held_out"),
+            limits=(0.0, 1.0),
+        ),
         _chart("Logit margin (real - fake), by view", joint, by_view(joint, "margin")),
         _chart("Gradient of each loss at x_0-hat, norm", joint, _named(joint, "pull")),
         _chart(
@@ -38,6 +44,7 @@ def charts(log: Log) -> list[dict[str, str]]:
             _named(joint, "direction"),
         ),
         _chart("Updates of a head since its reset, median", joint, _lives(joint)),
+        _chart("Distance between pictures of one prompt (x_0)", joint, _named(joint, "seeds")),
     ]
     return [item for item in found if item]
 

@@ -6,10 +6,15 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import Any
 
-WON, BLIND = 0.95, 0.53
-"""Accuracy above which critics have won, and below which they are near chance."""
-NO_DIRECTION = 0.02
-"""Cosine with (teacher - student) below which a gradient points nowhere."""
+from distillkit.training.divergence import (
+    BLIND_ACCURACY,
+    NO_DIRECTION,
+    NO_GRADIENT,
+    SILENT_LOSS,
+)
+
+WON = 0.95
+"""Accuracy above which critics have won."""
 
 Log = Sequence[Mapping[str, Any]]
 
@@ -25,14 +30,24 @@ def verdict(log: Log) -> str:
         return "No critic judged the student: its losses did not ask for any."
     right = mean(accuracies)
     ratio, cosine = (_mean(rows, name) for name in ("ratio", "cosine"))
+    unseen = [mean(row["held_out"].values()) for row in rows if row.get("held_out")]
     how = f"they were right {right:.1%} of the time"
+    if unseen:
+        how += f" ({mean(unseen):.1%} on pairs that training never sees)"
+    losses = [row["critic"] / row["silent"] for row in rows if row.get("silent")]
+    silent = bool(losses) and abs(mean(losses) - 1) < SILENT_LOSS
+    if silent:
+        how += ", their loss was that of heads that always say 0"
     if cosine is not None:
         how += f", and their step at x_0 had cosine {cosine:+.3f} with (teacher - student)"
     if ratio is not None:
         how += f" and {ratio:.2f} of the other losses' gradient"
     if right > WON:
         return f"The critics won: {how}."
-    if right < BLIND and cosine is not None and abs(cosine) < NO_DIRECTION:
+    idle = (cosine is not None and abs(cosine) < NO_DIRECTION) or (
+        ratio is not None and ratio < NO_GRADIENT
+    )
+    if (right < BLIND_ACCURACY or silent) and idle:
         return f"The critics taught the student little: {how}."
     return f"The critics were in the game: {how}."
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import cast
 
+import torch
 from torch import Tensor
 
+from distillkit.contracts import TrainBatch
 from distillkit.errors import UserError
 from distillkit.training.metrics import StepMetrics
 from distillkit.training.schedule import (
@@ -16,6 +19,7 @@ from distillkit.training.schedule import (
     IterationSpec,
     WeightedLoss,
 )
+from distillkit.values import HeadLogits
 
 TURNS = 20
 """Updates of a player that may have no gradient at all: heads may start silent."""
@@ -107,6 +111,44 @@ class LearningCheck:
                     f"`batch.{player}_logits()`, and pool, backbone and heads must not detach "
                     "what they are given."
                 )
+
+
+class SilentBatch:
+    """What a loss sees of a batch on which every head says 0: logits, and nothing else."""
+
+    def __init__(self, judged: Sequence[HeadLogits]) -> None:
+        self._logits = [
+            replace(logits, real_BK=logits.real_BK.mul(0), fake_BK=logits.fake_BK.mul(0))
+            for logits in judged
+        ]
+
+    def critic_logits(self) -> Sequence[HeadLogits]:
+        """Zeros."""
+        return self._logits
+
+    def perturbed_real_logits(self, sigma: float) -> list[Tensor]:
+        """Zeros too: a head that is always silent hears no noise."""
+        return [logits.real_BK for logits in self._logits]
+
+    perturbed_fake_logits = perturbed_real_logits
+
+
+@torch.no_grad()
+def silent_loss(losses: Sequence[WeightedLoss], judged: Sequence[HeadLogits]) -> float | None:
+    """The critics' loss where every head says 0: 2 for the hinge loss, log 2 for relativistic.
+
+    None where nobody judged, and where a term depends on more than logits.
+    """
+    if not judged:
+        return None
+    batch, total = cast(TrainBatch, SilentBatch(judged)), 0.0
+    for loss in losses:
+        try:
+            term = loss.loss.critic(batch)
+        except AttributeError:
+            return None
+        total += loss.weight * float(term) if term is not None else 0.0
+    return total
 
 
 def not_of_the_sample(loss: WeightedLoss) -> CannotLearnError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +61,8 @@ class StepMetrics:
     processes: int = 1
     adversarial: set[str] = field(default_factory=set)
     """Names of the losses that learn from critics; the others are anchors."""
+    silent: float | None = None
+    """The critics' loss where every head says 0; None where it is not known."""
 
     def expect(self, panels: Sequence[tuple[Any, Panel]]) -> None:
         """Register the keys of this iteration's panels, so that every process has the same ones."""
@@ -198,13 +200,8 @@ class StepMetrics:
         return {int(head): (wins[head], count) for head, count in seen.items()}
 
     def _key(self, logits: HeadLogits) -> str:
-        """The key of the logits' view, as `expect` has it for the whole iteration.
-
-        A micro-batch of a view with mixed timesteps may have one of them alone.
-        """
-        view = f"{_prefix(logits.critic)}{logits.view}"
-        key, mixed = f"{view} {_level(logits.t_B)}", f"{view} {MIXED}"
-        return mixed if f"count/{mixed}" in self._sums and f"count/{key}" not in self._sums else key
+        """The key of the logits' view, as `expect` has it for the whole iteration."""
+        return logits_key(logits, lambda key: f"count/{key}" in self._sums)
 
     def _by_view(self, what: str) -> dict[str, float]:
         counts = self._named("count")
@@ -222,6 +219,16 @@ class StepMetrics:
 def view_key(critic: str, judged: JudgedView) -> str:
     """`global-cond t250`, or `global-cond mixed t`; behind the critic's name where it has one."""
     return f"{_prefix(critic)}{judged.view.name} {_level(judged.t_B)}"
+
+
+def logits_key(logits: HeadLogits, known: Callable[[str], bool]) -> str:
+    """The key of the logits' view, of those that are known for the whole batch.
+
+    Some rows of a view with mixed timesteps may have one of them alone.
+    """
+    view = f"{_prefix(logits.critic)}{logits.view}"
+    key, mixed = f"{view} {_level(logits.t_B)}", f"{view} {MIXED}"
+    return mixed if known(mixed) and not known(key) else key
 
 
 def _prefix(critic: str) -> str:

@@ -54,7 +54,7 @@ def load_state(
         load_weights(_student(state), tensors["student"])
     load_optimizer(state.student_optimizer, tensors.get("student-optimizer", {}))
     progress = tensors["progress"]
-    monitor.state.copy_(progress["monitor"])
+    monitor.state[: len(progress["monitor"])].copy_(progress["monitor"])
     if state.ema is not None:
         for name, weight in state.ema.weights.items():
             copy_into(weight, tensors["ema"][name])

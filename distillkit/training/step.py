@@ -35,6 +35,8 @@ def train_step(i: int, spec: IterationSpec, state: TrainState) -> StepMetrics:
                 # micro-batches add up to exactly one larger batch for both of them.
                 if spec.trains_student and not spec.alternates:
                     student_gradients(state, spec, batch, metrics)
+        if spec.trains_critic:
+            metrics.silent = state.silent_loss(spec, batch)
         state.finish_gradients(panels, metrics, *spec.first_players)
 
         # theta_D steps (equation 4): heads that were not drawn have no gradient, and keep still.

@@ -21,7 +21,7 @@ from distillkit.recipe.schema import AdamWConfig
 from distillkit.samples.order import BatchSlices
 from distillkit.samples.pairs import TeacherSamples
 from distillkit.samples.pictures import PictureLatents
-from distillkit.training.checks import LearningCheck, Terms, not_of_the_sample
+from distillkit.training.checks import LearningCheck, Terms, not_of_the_sample, silent_loss
 from distillkit.training.guard import Guard
 from distillkit.training.guard.returns import check_samples
 from distillkit.training.metrics import Pull, StepMetrics
@@ -65,6 +65,8 @@ class TrainState:
     student_guard: Guard = field(default_factory=lambda: Guard("the student"))
     """Who to name when the student's network breaks its contract."""
     learning: LearningCheck = field(default_factory=LearningCheck)
+    silent: dict[str, float | None] = field(default_factory=dict)
+    """The critics' loss where every head says 0, by the losses' names; asked for once."""
     grad: Callable[..., Sequence[Tensor | None]] = torch.autograd.grad
 
     def student_samples(
@@ -137,6 +139,13 @@ class TrainState:
             total_BCHW = sum((pull.grad_BCHW for pull in pulls[1:]), pulls[0].grad_BCHW)
             self.accelerator.backward(batch.rollout_BCHW, gradient=total_BCHW)
         return self._share([term for _, term in weighted]).detach(), pulls
+
+    def silent_loss(self, spec: IterationSpec, batch: LazyTrainBatch) -> float | None:
+        """The critics' loss of this iteration where every head says 0, if logits tell it."""
+        key = ", ".join(loss.name for loss in spec.losses)
+        if key not in self.silent:
+            self.silent[key] = silent_loss(spec.losses, batch.judged_logits())
+        return self.silent[key]
 
     def _share(self, terms: Sequence[Tensor]) -> Tensor:
         return sum(terms, torch.zeros(())) / self.slices.accumulate

@@ -26,6 +26,7 @@ from distillkit.training.callbacks import Callback, Stopped
 from distillkit.training.divergence import DivergenceMonitor
 from distillkit.training.metrics import StepMetrics
 from distillkit.training.models.distributed import is_sharded, unwrap
+from distillkit.training.models.held_out import HeldOutPairs
 from distillkit.training.models.student import Student
 from distillkit.training.processes import check_agreement, digest_of
 from distillkit.training.schedule import TrainSchedule
@@ -45,6 +46,8 @@ class Trainer:
     callback: Callback
     preview: Callable[[TrainState, int], None] | None = None
     """Draws a preview after an iteration, on all processes; None draws none."""
+    held_out: HeldOutPairs | None = None
+    """What critics and student are measured on when a preview is due; None measures nothing."""
 
     def __post_init__(self) -> None:
         keep = self.recipe.run.keep_checkpoints
@@ -101,14 +104,18 @@ class Trainer:
         if advice := self.monitor.update(metrics):
             self.callback.on_message(advice)
         seconds = time.perf_counter() - began
+        due = (i + 1) % self.recipe.run.preview_every == 0
+        unseen: dict[str, dict[str, float]] = {}
+        if self.held_out is not None and due and metrics.spec.trains_critic:
+            unseen = self.held_out.measure(i, self.state)
         if self.accelerator.is_main_process:
             heads = {c.name or "heads": c.life() for c in self.state.critics}
-            self.folder.append_log(_row(i, metrics, heads, seconds))
-            self.accelerator.log(_scalars(metrics), step=i)
+            self.folder.append_log(_row(i, metrics, unseen, heads, seconds))
+            self.accelerator.log(_scalars(metrics, unseen), step=i)
         self.callback.on_iteration(i, len(self.schedule), metrics, seconds)
         if metrics.spec.ends_stage:
             self._snapshot(metrics.spec.phase)
-        if self.preview and (i + 1) % self.recipe.run.preview_every == 0:
+        if self.preview and due:
             self.preview(self.state, i + 1)
 
     def finished_student(self) -> Student:
@@ -180,7 +187,13 @@ def fill_together(
     accelerator.wait_for_everyone()
 
 
-def _row(i: int, metrics: StepMetrics, heads: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+Named = Mapping[str, Mapping[str, float]]
+"""Measurements by kind and name."""
+
+
+def _row(
+    i: int, metrics: StepMetrics, unseen: Named, heads: Mapping[str, Any], seconds: float
+) -> dict[str, Any]:
     spec = metrics.spec
     return {
         "iteration": i,
@@ -189,7 +202,8 @@ def _row(i: int, metrics: StepMetrics, heads: Mapping[str, Any], seconds: float)
         "student": metrics.student if spec.trains_student else None,
         "critic": metrics.critic if spec.trains_critic else None,
         "accuracy": _rounded(metrics.accuracy),
-        **{name: _rounded(values) for name, values in _details(metrics).items() if values},
+        **({"silent": round(metrics.silent, 4)} if metrics.silent is not None else {}),
+        **{k: _rounded(v) for k, v in {**_details(metrics), **unseen}.items() if v},
         **({"heads": dict(heads)} if spec.trains_critic and heads else {}),
         "seconds": round(seconds, 4),
     }
@@ -215,8 +229,8 @@ def _rounded(values: Mapping[str, float]) -> dict[str, float]:
     return {name: float(f"{value:.4g}") for name, value in values.items()}
 
 
-def _scalars(metrics: StepMetrics) -> dict[str, float]:
-    details = _details(metrics).items()
+def _scalars(metrics: StepMetrics, unseen: Named) -> dict[str, float]:
+    details = {**_details(metrics), **unseen}.items()
     values = {f"{what}/{name}": value for what, named in details for name, value in named.items()}
     if metrics.spec.trains_student:
         values["loss/student"] = metrics.student

@@ -93,6 +93,17 @@ class PanelPass:
             logits.append(self._logits(judged, drawn, real_BK=real_BK, fake_BK=fake_BK))
         return logits
 
+    @torch.no_grad()
+    def without_graph(self) -> list[HeadLogits]:
+        """Logits of both players that nobody learns from."""
+        real, fake = self.perturbed("real", 0.0), self.perturbed("fake", 0.0)
+        return [
+            self._logits(judged, drawn, real_BK=real_BK, fake_BK=fake_BK)
+            for (_, judged, drawn, _), real_BK, fake_BK in zip(
+                self._drawn_heads(), real, fake, strict=True
+            )
+        ]
+
     def perturbed(self, which: str, sigma: float) -> list[Tensor]:
         """Logits of the real or fake pictures, perturbed after noising to t*: a backbone pass."""
         x_0_BCHW = (self.real() if which == "real" else self.fake()).detach()

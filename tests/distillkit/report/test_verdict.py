@@ -20,6 +20,9 @@ def row(accuracy: float, cosine: float = 0.1, ratio: float = 0.5) -> dict[str, A
         ([row(0.97)] * 4, "The critics won: they were right 97.0% of the time"),
         ([row(0.51, cosine=-0.01)] * 4, "The critics taught the student little"),
         ([row(0.51, cosine=0.2)] * 4, "The critics were in the game"),
+        ([row(0.6, ratio=0.01) | {"silent": 2.01}] * 4, "The critics taught the student little"),
+        ([row(0.6, ratio=0.5) | {"silent": 2.01}] * 4, "The critics were in the game"),
+        ([row(0.6, ratio=0.01) | {"silent": 2.5}] * 4, "The critics were in the game"),
         ([row(0.6, cosine=0.0)] * 4, "The critics were in the game"),
         ([row(0.97)] * 4 + [row(0.6)] * 4, "The critics were in the game"),
         ([row(0.6) | {"student": None}] * 4, ""),
@@ -37,3 +40,8 @@ def test_it_states_what_was_measured() -> None:
     assert "58.0%" in said
     assert "+0.125" in said
     assert "0.25 of the other losses' gradient" in said
+
+
+def test_it_states_the_accuracy_on_held_out_pairs() -> None:
+    rows = [row(0.6), row(0.6), row(0.6) | {"held_out": {"global t10": 0.5, "local t10": 0.75}}]
+    assert "60.0% of the time (62.5% on pairs that training never sees)" in verdict(rows)

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from distillkit.training.divergence import DivergenceMonitor
 from distillkit.training.metrics import Diverged, Pull, StepMetrics
-from tests.distillkit.world import head_logits, iteration_spec
+from tests.distillkit.world import head_logits, iteration_spec, trainer, world_recipe
 
 
 def metrics(
-    wins: int, *, trains_student: bool = True, gradient: tuple[float, float] | None = None
+    wins: int,
+    *,
+    trains_student: bool = True,
+    gradient: tuple[float, float] | None = None,
+    loss: float = 0.0,
+    silent: float | None = None,
+    anchor: float = 0.0,
 ) -> StepMetrics:
     """An iteration in which critics win so many of ten pictures.
 
-    `gradient` is the adversarial loss's in two cells, of which the teacher lies along the first.
+    `gradient` is the adversarial loss's in two cells, of which the teacher lies along the first;
+    `anchor`: norm of another loss's; `silent`: the critics' loss where every head says 0.
     """
-    found = StepMetrics(iteration_spec(trains_student=trains_student))
-    found.add_critic(torch.tensor(0.0), [head_logits("whole", 10, wins=wins)])
+    found = StepMetrics(iteration_spec(trains_student=trains_student), silent=silent)
+    found.add_critic(torch.tensor(loss), [head_logits("whole", 10, wins=wins)])
+    if anchor:
+        found.add_student(torch.tensor(0.0), [Pull("b", torch.tensor([[[[anchor]]]]), None)])
     if gradient is not None:
         toward = torch.tensor([[[[-1.0, 0.0]]]])
         found.add_student(torch.tensor(0.0), [Pull("a", torch.tensor([[[gradient]]]), toward)])
@@ -78,3 +90,43 @@ def test_critics_that_see_or_teach_something_get_no_word(
     wins: int, gradient: tuple[float, float]
 ) -> None:
     assert update_often(DivergenceMonitor(), 2000, metrics(wins, gradient=gradient)) == []
+
+
+def test_a_loss_at_its_silent_value_without_a_gradient_is_told_of() -> None:
+    """Right 60 % of the time, straight to the teacher; but |loss / silent - 1|, 1 at first, goes to
+    0.005, and the gradient's share, 1 at first, to 0.01: below 0.01 from n = 527 on
+    (0.005 + 0.995 * 0.99^n), below 0.05 before that; the first word comes 299 iterations later.
+    """
+    monitor = DivergenceMonitor()
+    silent = metrics(6, gradient=(1.0, 0.0), loss=2.01, silent=2.0, anchor=100.0)
+    assert silent.adversarial_ratio == pytest.approx(0.01)
+    assert update_often(monitor, 1000, silent) == [826]
+    advice = next(filter(None, (monitor.update(silent) for _ in range(300))))
+    assert "their loss was 2.010 where heads that always say 0 have 2.000" in advice
+    assert "0.01 of the other losses' gradient" in advice
+
+
+@pytest.mark.parametrize(("loss", "anchor"), [(2.01, 1.0), (1.9, 100.0)], ids=["pulls", "learns"])
+def test_a_silent_loss_alone_or_a_weak_gradient_alone_is_no_failure(
+    loss: float, anchor: float
+) -> None:
+    game = metrics(6, gradient=(1.0, 0.0), loss=loss, silent=2.0, anchor=anchor)
+    assert update_often(DivergenceMonitor(), 2000, game) == []
+
+
+@pytest.mark.parametrize(
+    ("losses", "silent"),
+    [
+        ([{"type": "hinge", "weight": 0.5}], 1.0),
+        ([{"type": "relativistic-paired"}], math.log(2)),
+        ([{"type": "non-saturating", "r1": {}}, {"type": "regression"}], 2 * math.log(2)),
+        ([{"type": "least-squares"}, {"type": "distribution-matching"}], None),
+        ([{"type": "regression"}], None),
+    ],
+)
+def test_the_silent_value_is_what_the_losses_say_of_zeros(
+    losses: list[dict[str, Any]], silent: float | None, tmp_path: Path
+) -> None:
+    """Hinge 1 + 1, logistic log 2 a term. DMD2's term for its fake score is no matter of logits."""
+    found = trainer(world_recipe(losses=losses), tmp_path).step(0).silent
+    assert found == (None if silent is None else pytest.approx(silent))
