@@ -135,7 +135,7 @@ class SilentBatch:
 
 @torch.no_grad()
 def silent_loss(losses: Sequence[WeightedLoss], judged: Sequence[HeadLogits]) -> float | None:
-    """The critics' loss where every head says 0: 2 for the hinge loss, log 2 for relativistic.
+    """The critics' loss where every head says 0, such as log 2 of a logistic loss on differences.
 
     None where nobody judged, and where a term depends on more than logits.
     """

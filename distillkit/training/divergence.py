@@ -83,5 +83,5 @@ class DivergenceMonitor:
             f"{measured}, and their step had cosine {cosine:+.3f} with (teacher - student) and "
             f"{share:.2f} of the other losses' gradient. Try a lower optim.student.lr, a larger "
             "weight of the adversarial loss, more updates in a head's life (refresh), a longer "
-            "warmup.critic, or the paired loss relativistic-paired."
+            "warmup.critic, or an adversarial loss that compares the pictures of a pair."
         )
