@@ -43,7 +43,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 $(TEST_STAMP): $(STAMP)
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--no-build-isolation --editable '.[dev,lora,datasets,8bit]'
+		--no-build-isolation --editable '.[dev,lora,datasets,8bit,ui]'
 	touch $@
 
 $(DOCS_STAMP): $(STAMP)

@@ -38,6 +38,7 @@ def build() -> typer.Typer:
     from distillkit.cli.precompute import precompute
     from distillkit.cli.recipes import recipes
     from distillkit.cli.results.eval import eval
+    from distillkit.cli.results.play import play
     from distillkit.cli.run import run
     from distillkit.cli.sample import sample
     from distillkit.cli.schema import schema
@@ -49,6 +50,7 @@ def build() -> typer.Typer:
         precompute,
         sample,
         eval,
+        play,
         export,
         adapt,
         schema,
