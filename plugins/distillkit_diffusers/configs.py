@@ -284,7 +284,7 @@ class UNetStudentConfig(StudentConfig):
         """`start_unet`: makes the UNet of another `start`, given the teacher's, whose sizes it
         has."""
         from distillkit_diffusers.io.weights import convert
-        from distillkit_diffusers.lora_unet import LoRAUNet
+        from distillkit_diffusers.lora_twin import LoRATwin
         from distillkit_diffusers.student import UNetStudent, make_trainable
         from distillkit_diffusers.teacher import require_sdxl
 
@@ -293,7 +293,7 @@ class UNetStudentConfig(StudentConfig):
         unet = sdxl.denoiser.module if from_teacher else start_unet(sdxl.denoiser.module)
         if self.train == "lora":
             unet = convert(unet, sdxl.denoiser.module.dtype)
-            module = LoRAUNet(unet, self.rank, self.targets, self.gradient_checkpointing)
+            module = LoRATwin(unet, self.rank, self.targets, self.gradient_checkpointing)
         else:
             unet = copy.deepcopy(unet) if from_teacher else unet
             module = make_trainable(unet, self.gradient_checkpointing)

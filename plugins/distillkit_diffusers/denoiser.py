@@ -34,7 +34,7 @@ class UNetDenoiser:
         embeds = cond.to(x_t_BCHW.device, dtype).tensors
         output = self.module(
             x_t_BCHW.to(dtype),
-            t_B,
+            timestep=t_B,
             encoder_hidden_states=embeds["prompt"],
             added_cond_kwargs={
                 "text_embeds": embeds["pooled"],

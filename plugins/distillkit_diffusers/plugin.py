@@ -1,4 +1,4 @@
-"""The hooks of this plugin: one teacher, student, backbone and layout, and four exporters."""
+"""The hooks of this plugin: teachers, students and backbones of each family, files of SDXL's."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ from distillkit_diffusers.export.configs import (
     SingleFileConfig,
     UNetFileConfig,
 )
+from distillkit_diffusers.sd3.configs import DiTConfig, SD3StudentConfig, SD3TeacherConfig
 
 
 @hookimpl
 def distillkit_register_teachers() -> list[type[TeacherConfig]]:
-    return [SDXLTeacherConfig]
+    return [SDXLTeacherConfig, SD3TeacherConfig]
 
 
 @hookimpl
 def distillkit_register_students() -> list[type[StudentConfig]]:
-    return [UNetStudentConfig]
+    return [UNetStudentConfig, SD3StudentConfig]
 
 
 @hookimpl
 def distillkit_register_backbones() -> list[type[BackboneConfig]]:
-    return [UNetEncoderConfig]
+    return [UNetEncoderConfig, DiTConfig]
 
 
 @hookimpl

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from distillkit_diffusers.denoiser import UNetDenoiser
 from distillkit_diffusers.io.publish import publish_pipeline
-from distillkit_diffusers.lora_unet import LoRAUNet
+from distillkit_diffusers.lora_twin import LoRATwin
 from distillkit_diffusers.solvers import shifted_scheduler, stock_scheduler
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class UNetStudent:
     """Fulfils `distillkit.contracts.StudentNetwork`: the parameters of `module` train."""
 
     def __init__(self, teacher: SDXLTeacher, module: Any, publish_dtype: DType = "float32") -> None:
-        """`module`: a UNet2DConditionModel, or a `LoRAUNet` around one."""
+        """`module`: a UNet2DConditionModel, or a `LoRATwin` around one."""
         self.module = module
         self.prediction = teacher.denoiser.prediction
         self.teacher = teacher
@@ -42,7 +42,7 @@ class UNetStudent:
         from accelerate.utils import extract_model_from_parallel
 
         own = extract_model_from_parallel(self.module)
-        weights = own.merged() if isinstance(own, LoRAUNet) else own.state_dict()
+        weights = own.merged() if isinstance(own, LoRATwin) else own.state_dict()
         with torch.device("meta"):
             twin = type(self.teacher.pipe.unet).from_config(own.config)
         twin.load_state_dict(

@@ -26,7 +26,7 @@ HIDDEN, HIDDEN_2 = 16, 24
 """Widths of the text encoders; diffusers' single-file reader tells them apart by these."""
 
 
-def _tokenizer(pad: str) -> Any:
+def clip_tokenizer(pad: str) -> Any:
     """Letters are tokens; no merges."""
     from transformers import CLIPTokenizer
 
@@ -83,7 +83,7 @@ def build_pipeline() -> Any:
     """The pipeline with random weights; the scheduler is the one of SDXL base."""
     from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline
 
-    tokenizer, tokenizer_2 = _tokenizer("<|endoftext|>"), _tokenizer("!")
+    tokenizer, tokenizer_2 = clip_tokenizer("<|endoftext|>"), clip_tokenizer("!")
     vae = AutoencoderKL(
         sample_size=SIDE * VAE_FACTOR,
         down_block_types=("DownEncoderBlock2D",) * 3,

@@ -121,7 +121,7 @@ class Student:
                     eps_BCHW = self.schedule.to_eps(x_0_BCHW, x_BCHW, _full(t, x_BCHW))
                 x_BCHW = self.schedule.add(x_0_BCHW, eps_BCHW, _full(visits[i + 1][0], x_BCHW))
             last_without = i + 1 == steps - self.gradient_steps
-            if last_without and torch.is_autocast_enabled(x_BCHW.device.type):
+            if last_without and _autocasts(x_BCHW.device.type):
                 # Autocast keeps 16-bit copies of weights; those made under no_grad have no
                 # history, and the next step would train nothing (fixed in later torch).
                 torch.clear_autocast_cache()
@@ -146,6 +146,11 @@ class Student:
         """Inside, other weights may be loaded; afterwards the network has its own, bit for bit."""
         with weights_restored(unwrap(self.network.module)):
             yield
+
+
+def _autocasts(device: str) -> bool:
+    """Whether autocast is on; a plan's device has none."""
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
 def _full(t: float, like_BCHW: Tensor) -> Tensor:

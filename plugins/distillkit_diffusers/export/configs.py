@@ -65,8 +65,9 @@ class LoRAFileConfig(ExporterConfig):
     rank: int = Field(64, ge=1)
     """Largest rank of a matrix; a file of twice the rank is twice as large."""
     base: str | None = None
-    """UNet file or folder, or pipeline folder, that the LoRA will be added to. None takes the model
-    that the recipe's teacher was loaded from, without its LoRA or other UNet."""
+    """UNet file or folder, or pipeline folder, that the LoRA will be added to; of the SD3 family
+    a folder. None takes the model that the recipe's teacher was loaded from, without its LoRA or
+    other weights."""
 
     def build(self) -> exchange.Exporter:
         from distillkit_diffusers.export.exporters import LoRAExporter

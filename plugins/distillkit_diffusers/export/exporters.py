@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -15,6 +15,8 @@ from distillkit.exchange import SHIFT_KEY
 from distillkit_diffusers.export.lora_extraction import extract_lora
 from distillkit_diffusers.io.loading import load_unet
 from distillkit_diffusers.io.single_file import original_tensors
+from distillkit_diffusers.sd3.loading import load_transformer
+from distillkit_diffusers.sd3.student import SD3Student
 from distillkit_diffusers.student import UNetStudent
 from distillkit_diffusers.teacher import load_base_unet
 
@@ -39,7 +41,7 @@ to four steps use the scheduler that `distillkit export RUN --to diffusers` writ
 
 @dataclass
 class FolderExporter:
-    """Fulfils `distillkit.exchange.Exporter`: a StableDiffusionXLPipeline folder."""
+    """Fulfils `distillkit.exchange.Exporter`: a pipeline folder of the student's family."""
 
     dtype: FileDType | None
     """None: the recipe's `publish_dtype`."""
@@ -48,8 +50,11 @@ class FolderExporter:
     suffix: str = ""
 
     def export(self, network: StudentNetwork, timestep_shift: int, path: Path) -> Sequence[str]:
-        student = require_unet_student(network, "diffusers")
         dtype = None if self.dtype is None else DTYPES[self.dtype]
+        if isinstance(network, SD3Student):
+            network.publish(path, timestep_shift, dtype)
+            return ["a diffusers pipeline; its README.md shows how to draw in one to four steps"]
+        student = require_unet_student(network, "diffusers")
         student.publish(path, timestep_shift, self.remote_code, dtype)
         return ["a diffusers pipeline; its README.md shows how to draw in one to four steps"]
 
@@ -101,19 +106,19 @@ class LoRAExporter:
     suffix: str = ".safetensors"
 
     def export(self, network: StudentNetwork, timestep_shift: int, path: Path) -> Sequence[str]:
-        student = require_unet_student(network, "lora")
-        if self.base is None:
-            base = load_base_unet(student.teacher)
-        else:
-            base = load_unet(self.base, student.teacher.pipe.unet, "base", torch.float32)
-        unet = student.unet(torch.float32)
-        lora = extract_lora(unet.state_dict(), base.state_dict(), self.rank, DTYPES[self.dtype])
+        own, base, prefix = self._networks(network)
+        dtype = DTYPES[self.dtype]
+        lora = extract_lora(own.state_dict(), base.state_dict(), self.rank, dtype, prefix)
         if not lora.tensors:
             raise UserError(
                 "export --to lora: the student's matrices equal its base's; train it first, or set "
                 "another base: --set base=..."
             )
-        _save(path, lora.tensors, timestep_shift, "loras")
+        if prefix is None:
+            _save(path, lora.tensors, timestep_shift, "loras")
+        else:
+            with appearing(path) as temporary:
+                write_tensors(temporary, lora.tensors, {"format": "pt"})
         notes = [
             f"a LoRA of rank {self.rank}, {self.dtype}, shift {timestep_shift}",
             f"it keeps {lora.share:.2%} of the difference to its base (squared Frobenius norm)",
@@ -121,6 +126,20 @@ class LoRAExporter:
         if lora.dropped:
             notes.append(f"{lora.dropped} biases and norms differ too, which a LoRA cannot hold")
         return notes
+
+    def _networks(self, network: object) -> tuple[Any, Any, str | None]:
+        """The student's network, its base, and the prefix of a LoRA's names for diffusers."""
+        if isinstance(network, SD3Student):
+            sd3 = network.teacher
+            source = self.base or sd3.source
+            base = load_transformer(source, "base") if source else sd3.pipe.transformer
+            return network.transformer(torch.float32), base, "transformer"
+        student = require_unet_student(network, "lora")
+        if self.base is None:
+            base = load_base_unet(student.teacher)
+        else:
+            base = load_unet(self.base, student.teacher.pipe.unet, "base", torch.float32)
+        return student.unet(torch.float32), base, None
 
 
 def require_unet_student(network: object, exporter: str) -> UNetStudent:

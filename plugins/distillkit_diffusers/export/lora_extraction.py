@@ -39,14 +39,18 @@ class ExtractedLoRA:
 
 
 def extract_lora(
-    weights: Mapping[str, Tensor], base: Mapping[str, Tensor], rank: int, dtype: torch.dtype
+    weights: Mapping[str, Tensor],
+    base: Mapping[str, Tensor],
+    rank: int,
+    dtype: torch.dtype,
+    prefix: str | None = None,
 ) -> ExtractedLoRA:
     """The LoRA of at most `rank` that brings `base` nearest to `weights`, matrix by matrix.
 
     W - W_base = U S V; down = sqrt(S_r) V_r, up = U_r sqrt(S_r): the best approximation of its rank
     (Eckart-Young theorem). Convolutions are matrices (out, in * k * k). Every matrix gets the same
     rank, padded with zeros: diffusers 0.42 ignores the alpha of attention layers and uses the first
-    layer's.
+    layer's. `prefix`: of diffusers' own names (`transformer`); None writes kohya's, for a UNet.
     """
     lora = ExtractedLoRA()
     rank = min(rank, max(min(w.flatten(1).shape) for w in weights.values() if w.ndim > 1))
@@ -69,6 +73,11 @@ def extract_lora(
         if delta.ndim == 4:
             down, up = down.reshape(rank, *delta.shape[1:]), up[:, :, None, None]
         module = name.removesuffix(".weight")
+        if prefix is not None:
+            for letter, matrix in (("A", down), ("B", up)):
+                key = f"{prefix}.{module}.lora_{letter}.weight"
+                lora.tensors[key] = matrix.to("cpu", dtype).contiguous()
+            continue
         key = "lora_unet_" + ORIGINAL_NAMES.get(module, module).replace(".", "_")
         lora.tensors[f"{key}.lora_down.weight"] = down.to("cpu", dtype).contiguous()
         lora.tensors[f"{key}.lora_up.weight"] = up.to("cpu", dtype).contiguous()

@@ -15,6 +15,13 @@ from urllib.request import Request, urlopen
 from distillkit.errors import UserError
 
 TOKENIZER_FILES = ("merges.txt", "special_tokens_map.json", "tokenizer_config.json", "vocab.json")
+FOLDERS = {
+    "StableDiffusion3Pipeline": (
+        *("scheduler", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3"),
+        *("tokenizer", "tokenizer_2", "tokenizer_3"),
+    )
+}
+"""Of pipelines whose weights may be in several files: the folders that are needed."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,8 @@ class Asset:
     """A path, a hub id (owner/repo), or a file on the hub (owner/repo/file)."""
     kind: Literal["pipeline", "vae", "file"]
     variant: str | None = None
+    pipeline: str = "StableDiffusionXLPipeline"
+    """Of a pipeline: its class in diffusers."""
 
     @property
     def repo(self) -> str:
@@ -38,6 +47,8 @@ class Asset:
         """The files of the repository that are needed."""
         if self.kind == "file":
             return ["/".join(self.spec.split("/")[2:])]
+        if self.pipeline in FOLDERS:
+            return ["model_index.json", *(f"{name}/*" for name in FOLDERS[self.pipeline])]
         tail = f".{self.variant}.safetensors" if self.variant else ".safetensors"
         network = ["config.json", f"diffusion_pytorch_model{tail}"]
         if self.kind == "vae":
@@ -125,14 +136,15 @@ def hub_answers() -> bool:
 
 def _download(asset: Asset, reachable: bool) -> Path:
     """From the hub, or from the hub's cache where the hub cannot be reached."""
-    from diffusers import StableDiffusionXLPipeline
+    import diffusers
     from huggingface_hub import hf_hub_download, snapshot_download
 
     if asset.kind == "file":
         name = asset.files[0]
         return Path(hf_hub_download(asset.repo, name, local_files_only=not reachable))
     if asset.kind == "pipeline" and reachable:
-        return Path(StableDiffusionXLPipeline.download(asset.spec, variant=asset.variant))
+        pipeline = getattr(diffusers, asset.pipeline)
+        return Path(pipeline.download(asset.spec, variant=asset.variant))
     folder = Path(
         snapshot_download(asset.repo, allow_patterns=asset.files, local_files_only=not reachable)
     )
@@ -157,9 +169,7 @@ def _list_missing(missing: Sequence[tuple[Asset, str]]) -> str:
         if asset.on_hub:
             folder = f"models/{asset.repo.split('/')[1]}"
             path = f"{folder}/{asset.files[0]}" if asset.kind == "file" else folder
-            lines.append(
-                f"    hf download {asset.repo} {' '.join(asset.files)} --local-dir {folder}"
-            )
+            lines.append(f"    hf download {asset.repo} {_wanted(asset)} --local-dir {folder}")
             lines.append(f"    --set {asset.field}={path}")
         else:
             lines.append(f"    {not_there(asset)}")
@@ -167,6 +177,13 @@ def _list_missing(missing: Sequence[tuple[Asset, str]]) -> str:
             owner = asset.field.partition(".")[0]
             lines.append(f"    or leave {owner}.variant out, if there are no such files")
     return "\n".join(lines)
+
+
+def _wanted(asset: Asset) -> str:
+    """The files as `hf download` takes them."""
+    if not any("*" in name for name in asset.files):
+        return " ".join(asset.files)
+    return "--include " + " ".join(f"'{name}'" for name in asset.files)
 
 
 def not_there(asset: Asset) -> str:

@@ -1,6 +1,6 @@
-"""A trainable LoRA over a frozen UNet whose tensors it shares.
+"""A trainable LoRA over a frozen network whose tensors it shares.
 
-The UNet with LoRA layers is a twin of the given one: modules of its own, the same parameters. So
+The network with LoRA layers is a twin of the given one: modules of its own, the same parameters. So
 the teacher and the backbone run as if there were no LoRA ("adapters off"), no adapter has to be
 enabled or disabled, and the frozen weights are in memory once.
 """
@@ -20,20 +20,20 @@ from distillkit_diffusers.io.hub import first_line
 ADAPTER = "default"
 
 
-class LoRAUNet(nn.Module):
-    """Called like the UNet; its parameters are the LoRA's alone, in float32.
+class LoRATwin(nn.Module):
+    """Called like the network; its parameters are the LoRA's alone, in float32.
 
     So optimizer, EMA, snapshots and data-parallel wrappers see nothing else.
     """
 
     def __init__(
-        self, unet: Any, rank: int, targets: Sequence[str], gradient_checkpointing: bool = False
+        self, network: Any, rank: int, targets: Sequence[str], gradient_checkpointing: bool = False
     ) -> None:
         """`targets`: ends of the names of the layers that get a LoRA; up matrices start at zero."""
         super().__init__()
-        self.config = unet.config
-        self._number_format = unet.dtype
-        twin = _share(unet)
+        self.config = network.config
+        self._number_format = network.dtype
+        twin = _share(network)
         if gradient_checkpointing:
             twin.enable_gradient_checkpointing()
         layers = _add_lora(twin, rank, targets)
@@ -50,28 +50,21 @@ class LoRAUNet(nn.Module):
             self.lora[f"{name.replace('.', '_')}_up"] = up
 
     def forward(
-        self,
-        x_t_BCHW: Tensor,
-        t_B: Tensor,
-        encoder_hidden_states: Tensor,
-        added_cond_kwargs: dict[str, Tensor],
-        return_dict: bool = False,
+        self, x_t_BCHW: Tensor, timestep: Tensor, return_dict: bool = False, **conditions: Any
     ) -> tuple[Tensor]:
-        """The UNet's output, computed in the frozen weights' number format."""
+        """The network's output, computed in the frozen weights' number format.
+
+        `conditions`: what the network takes beside x_t and the time, by its own names.
+        """
         dtype = self._number_format
-        pooled = {"text_embeds": added_cond_kwargs["text_embeds"].to(dtype)}
         output = self._twin(
-            x_t_BCHW.to(dtype),
-            t_B,
-            encoder_hidden_states=encoder_hidden_states.to(dtype),
-            added_cond_kwargs={**added_cond_kwargs, **pooled},
-            return_dict=False,
+            x_t_BCHW.to(dtype), timestep=timestep, return_dict=False, **_cast(conditions, dtype)
         )
         return (output[0].to(x_t_BCHW.dtype),)
 
     @torch.no_grad()
     def merged(self) -> dict[str, Tensor]:
-        """The UNet's weights under their own names with the LoRA merged: W + B A."""
+        """The network's weights under their own names with the LoRA merged: W + B A."""
         changes = {f"{name}.weight": layer for name, layer in self._layers.items()}
         weights: dict[str, Tensor] = {}
         for name, weight in self._twin.state_dict().items():
@@ -85,15 +78,22 @@ class LoRAUNet(nn.Module):
         return weights
 
 
-def _share(unet: Any) -> Any:
-    """Another UNet over the same parameter objects: moving one moves the other."""
+def _cast(value: Any, dtype: Any) -> Any:
+    """Tensors of real numbers in `dtype`, in mappings too; ids and masks as they are."""
+    if isinstance(value, dict):
+        return {name: _cast(inner, dtype) for name, inner in value.items()}
+    return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
+
+
+def _share(network: Any) -> Any:
+    """Another network over the same parameter objects: moving one moves the other."""
     with torch.device("meta"):
-        twin = type(unet).from_config(unet.config)
-    twin.load_state_dict(unet.state_dict(keep_vars=True), assign=True)
+        twin = type(network).from_config(network.config)
+    twin.load_state_dict(network.state_dict(keep_vars=True), assign=True)
     return twin.eval().requires_grad_(False)
 
 
-def _add_lora(unet: Any, rank: int, targets: Sequence[str]) -> dict[str, Any]:
+def _add_lora(network: Any, rank: int, targets: Sequence[str]) -> dict[str, Any]:
     """Wrap the target layers in LoRA layers; returns these by the wrapped layers' names."""
     try:
         from peft import LoraConfig
@@ -103,10 +103,12 @@ def _add_lora(unet: Any, rank: int, targets: Sequence[str]) -> dict[str, Any]:
             "student.train: LoRAs need peft; install it with pip install 'peft>=0.17'"
         ) from None
     try:
-        unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=list(targets)))
+        network.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=list(targets)))
     except ValueError as error:
         raise UserError(f"student.targets: {first_line(error)}") from None
-    layers = {name: layer for name, layer in unet.named_modules() if isinstance(layer, LoraLayer)}
+    layers = {
+        name: layer for name, layer in network.named_modules() if isinstance(layer, LoraLayer)
+    }
     for layer in layers.values():
         for matrix in (layer.lora_A[ADAPTER], layer.lora_B[ADAPTER]):
             matrix.float().requires_grad_(True)

@@ -1,0 +1,47 @@
+"""An MMDiT as a denoiser that predicts the flow.
+
+Legend: B batch, C latent channels, H, W latent cells.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from distillkit.noising import NoiseSchedule, Prediction
+    from distillkit.values import Condition
+
+TIMES = 1000
+"""The network is told sigma times this."""
+
+
+@dataclass
+class MMDiTDenoiser:
+    """Fulfils `distillkit.contracts.Denoiser`: v = eps - x_0."""
+
+    module: Any
+    """SD3Transformer2DModel, or a wrapper around one."""
+    schedule: NoiseSchedule
+    prediction: Prediction = "flow"
+
+    def __call__(self, x_t_BCHW: Tensor, t_B: Tensor, cond: Condition) -> Tensor:
+        """The network's output (B, C, H, W), in the number format of `x_t_BCHW`."""
+        dtype = next(self.module.parameters()).dtype
+        embeds = cond.to(x_t_BCHW.device, dtype).tensors
+        output = self.module(
+            x_t_BCHW.to(dtype),
+            timestep=network_time(self.schedule, t_B.to(x_t_BCHW.device)),
+            encoder_hidden_states=embeds["prompt"],
+            pooled_projections=embeds["pooled"],
+            return_dict=False,
+        )
+        return output[0].to(x_t_BCHW.dtype)
+
+
+def network_time(schedule: NoiseSchedule, t_B: Tensor) -> Tensor:
+    """What the network is told at t: 1000 sigma, float32 (B,)."""
+    _, sigma_B111 = schedule.alpha_sigma(t_B)
+    return TIMES * sigma_B111.flatten()

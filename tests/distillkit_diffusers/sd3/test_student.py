@@ -1,0 +1,127 @@
+"""The student: what trains, where it starts, and what it publishes, run by stock diffusers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from distillkit.errors import UserError
+from distillkit.training.models.student import Student
+from distillkit_diffusers.export.exporters import FolderExporter, LoRAExporter
+from distillkit_diffusers.sd3.configs import SD3StudentConfig
+from tests.distillkit_diffusers.sd3.tiny import T5_TOKENS, noise, stock_pipeline
+from tests.distillkit_diffusers.tiny import PROMPTS, perturbed
+
+EULER = "diffusers.schedulers.scheduling_flow_match_euler_discrete"
+WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture(scope="module", params=["euler", "renoise"])
+def published(
+    request: Any, teacher: Any, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Student, Path]:
+    """A LoRA student that left the teacher, and its folder."""
+    config = SD3StudentConfig(sampler=request.param, train="lora", rank=2)
+    network: Any = perturbed(config.build(teacher))
+    folder = tmp_path_factory.mktemp("published") / "student"
+    network.publish(folder, 1000)
+    return Student.of(network, teacher.schedule, config), folder
+
+
+@pytest.mark.parametrize(
+    ("steps", "sigmas"), [(1, [1.0]), (2, [1.0, 0.5]), (4, [1.0, 0.75, 0.5, 0.25])]
+)
+def test_stock_diffusers_draws_what_the_roll_out_draws(
+    published: tuple[Student, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    steps: int,
+    sigmas: list[float],
+) -> None:
+    """For the same x_T, and where it adds fresh noise for the same noise."""
+    student, folder = published
+    assert f"{steps}: {sigmas}" in (folder / "README.md").read_text()
+    pipe, x_T = stock_pipeline(folder), noise(2)
+    drawn = [noise(2, key) for key in range(1, steps)]
+    renoise = torch.stack(drawn) if drawn else x_T[None, :0]
+    fresh = iter(drawn)  # and one in the last step, which has no share in its picture
+    monkeypatch.setattr(f"{EULER}.randn_tensor", lambda shape, **_: next(fresh, x_T))
+    call = {"sigmas": sigmas, "guidance_scale": 0, "max_sequence_length": T5_TOKENS}
+    expected = pipe(PROMPTS, latents=x_T.clone(), output_type="latent", **call).images
+    with torch.no_grad():
+        cond = student.network.teacher.encode(PROMPTS)  # type: ignore[attr-defined]
+        x_0 = student.rollout(x_T, cond, steps, renoise)
+    torch.testing.assert_close(x_0, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_student_has_left_the_teacher(published: tuple[Student, Path], tiny_sd3: Path) -> None:
+    own, theirs = load_file(published[1] / WEIGHTS), load_file(tiny_sd3 / WEIGHTS)
+    assert own.keys() == theirs.keys()
+    assert max(float((own[n] - theirs[n]).abs().max()) for n in own) > 1e-3
+
+
+def test_starts_with_published_weights_or_a_lora(teacher: Any, tmp_path: Path) -> None:
+    """2 A B on one layer, as a file of diffusers' names; and a whole transformer."""
+    weights = teacher.pipe.transformer.state_dict()
+    name = "transformer_blocks.1.attn.to_q"
+    down, up = torch.ones(1, 16), torch.full((16, 1), 2.0)
+    lora = tmp_path / "lora.safetensors"
+    keys = {f"transformer.{name}.lora_A.weight": down, f"transformer.{name}.lora_B.weight": up}
+    save_file(keys, lora)
+    network: Any = SD3StudentConfig(start=str(lora)).build(teacher)
+    found = network.module.state_dict()
+    torch.testing.assert_close(found[f"{name}.weight"], weights[f"{name}.weight"] + 2.0)
+    same = [n for n in weights if torch.equal(found[n], weights[n])]
+    assert len(same) == len(weights) - 1
+    file = tmp_path / "turbo.safetensors"
+    save_file({n: w + 1 for n, w in weights.items()}, file)
+    network = SD3StudentConfig(start=str(file), train="lora", rank=2).build(teacher)
+    torch.testing.assert_close(network.transformer(torch.float32).state_dict(), load_file(file))
+
+
+@pytest.mark.parametrize(
+    ("tensors", "sentence"),
+    [
+        ({"transformer.blocks.9.lora_A.weight": torch.ones(1, 2)}, "is not a LoRA for this model"),
+        ({"decoder.conv.weight": torch.ones(1)}, "it is a VAE, and "),
+    ],
+)
+def test_files_of_other_models_are_refused(
+    teacher: Any, tmp_path: Path, tensors: dict[str, torch.Tensor], sentence: str
+) -> None:
+    file = tmp_path / "file.safetensors"
+    save_file(tensors, file)
+    with pytest.raises(UserError, match=f"^student.start: {file} .*{sentence}"):
+        SD3StudentConfig(start=str(file)).build(teacher)
+
+
+def test_a_student_of_another_size_is_refused(teacher: Any, tmp_path: Path) -> None:
+    file = tmp_path / "file.safetensors"
+    save_file({n: w[:1].clone() for n, w in teacher.pipe.transformer.state_dict().items()}, file)
+    with pytest.raises(UserError, match="is a transformer of another size: "):
+        SD3StudentConfig(start=str(file)).build(teacher)
+
+
+def test_a_shift_is_refused() -> None:
+    with pytest.raises(ValueError, match="greater than or equal to 1000"):
+        SD3StudentConfig(timestep_shift=500)
+
+
+def test_exports_load_into_stock_diffusers(
+    published: tuple[Student, Path], tiny_sd3: Path, tmp_path: Path
+) -> None:
+    """A LoRA of the student's rank gives its weights; a folder in 16 bits has them rounded."""
+    student, folder = published
+    own, file = load_file(folder / WEIGHTS), tmp_path / "lora.safetensors"
+    LoRAExporter("fp32", 2, None).export(student.network, 1000, file)
+    pipe = stock_pipeline(tiny_sd3)
+    pipe.load_lora_weights(str(tmp_path), weight_name=file.name)
+    pipe.fuse_lora()
+    pipe.unload_lora_weights()
+    torch.testing.assert_close(pipe.transformer.state_dict(), own, rtol=1e-4, atol=1e-5)
+    FolderExporter("fp16").export(student.network, 1000, tmp_path / "half")
+    half = load_file(tmp_path / "half" / WEIGHTS)
+    assert all(torch.equal(w, own[n].half()) for n, w in half.items())
