@@ -134,3 +134,61 @@ def pipeline(parts: dict[str, Any]) -> Any:
     return StableDiffusionXLPipeline(
         **parts, force_zeros_for_empty_prompt=True, add_watermarker=False
     )
+
+
+def mmdit() -> Any:
+    """A SD3Transformer2DModel on the same latents, in patches of 2 by 2, random weights."""
+    from diffusers import SD3Transformer2DModel
+
+    return SD3Transformer2DModel(
+        sample_size=LATENT_SIDE,
+        patch_size=2,
+        in_channels=4,
+        out_channels=4,
+        num_layers=10,
+        attention_head_dim=32,
+        num_attention_heads=4,
+        joint_attention_dim=2 * HIDDEN,
+        caption_projection_dim=128,
+        pooled_projection_dim=2 * HIDDEN,
+        pos_embed_max_size=LATENT_SIDE // 2,
+        qk_norm="rms_norm",
+    )
+
+
+def flow_scheduler() -> Any:
+    """Flow matching's schedule; pictures this small need no shift towards the noise."""
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    return FlowMatchEulerDiscreteScheduler(shift=1.0)
+
+
+def flow_pipeline(parts: dict[str, Any], transformer: Any) -> Any:
+    """The StableDiffusion3Pipeline of the SDXL-class teacher's parts and a transformer, no T5."""
+    from diffusers import StableDiffusion3Pipeline
+
+    return StableDiffusion3Pipeline(
+        transformer=transformer,
+        scheduler=flow_scheduler(),
+        vae=parts["vae"],
+        text_encoder=with_projection(parts["text_encoder"]),
+        tokenizer=parts["tokenizer"],
+        text_encoder_2=parts["text_encoder_2"],
+        tokenizer_2=parts["tokenizer_2"],
+        text_encoder_3=None,
+        tokenizer_3=None,
+    )
+
+
+def with_projection(encoder: Any) -> Any:
+    """The CLIPTextModel as the CLIPTextModelWithProjection that SD3 asks for: the identity."""
+    import torch
+    from transformers import CLIPTextModelWithProjection
+
+    model = CLIPTextModelWithProjection(encoder.config)
+    own = {
+        f"text_model.{name.removeprefix('text_model.')}": w
+        for name, w in encoder.state_dict().items()
+    }
+    model.load_state_dict({**own, "text_projection.weight": torch.eye(HIDDEN)})
+    return model.eval().requires_grad_(False)

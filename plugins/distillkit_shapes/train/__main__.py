@@ -15,6 +15,10 @@ the same minutes give on free ones), by these runs:
     --stage unet --minutes 82 (the first 36 with a quarter of GRID and without MAX_SNR)
     --stage decoder --minutes 45, beside it
     --stage unet --resume --minutes 160 (MIX in the last 46; 518,000 samples in all)
+
+Stage mmdit is apart: it trains a transformer of the Stable Diffusion 3 family on the shipped
+teacher's latents and words, by number of samples (--samples, and --resume after a stop), and makes
+--out that pipeline's folder.
 """
 
 from __future__ import annotations
@@ -54,6 +58,10 @@ def run(stage: str, given: argparse.Namespace) -> None:
         from distillkit_shapes.train.vae import train_decoder
 
         train_decoder(given.out, minutes)
+    elif stage == "mmdit":
+        from distillkit_shapes.train.mmdit import train_mmdit
+
+        train_mmdit(TEACHER, given.out, given.work, given.samples, given.resume)
     else:
         from distillkit_shapes.train.evaluate import evaluate
 
@@ -66,11 +74,14 @@ def main() -> None:
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    options.add_argument("--stage", choices=("all", *STAGES), default="all")
+    options.add_argument("--stage", choices=("all", *STAGES, "mmdit"), default="all")
     options.add_argument("--out", type=Path, default=TEACHER, help="the teacher's folder")
     options.add_argument("--work", type=Path, default=Path("work"), help="caches and checkpoints")
     options.add_argument("--minutes", type=float, help="the stage's budget instead of its own")
-    options.add_argument("--resume", action="store_true", help="unet: resume from the checkpoint")
+    options.add_argument("--samples", type=int, default=600_000, help="mmdit: samples in all")
+    options.add_argument(
+        "--resume", action="store_true", help="unet, mmdit: resume from the checkpoint"
+    )
     options.add_argument(
         "--start", type=int, default=0, help="vae: 0 at random, 1, 2, ... from out/vae"
     )
@@ -80,6 +91,8 @@ def main() -> None:
         "--guidance", type=float, nargs="+", default=[1.0], help="evaluate: guidance scales"
     )
     given = options.parse_args()
+    if given.stage == "mmdit" and given.out == TEACHER:
+        options.error("--stage mmdit: name another --out; the default is the shipped teacher")
     torch.set_num_threads(given.threads)
     given.out.mkdir(parents=True, exist_ok=True)
     given.work.mkdir(parents=True, exist_ok=True)
