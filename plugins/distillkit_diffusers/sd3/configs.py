@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from distillkit.configs import BackboneConfig, Remark, Sampler, StudentConfig, TeacherConfig
+from distillkit.configs import (
+    BackboneConfig,
+    LevelInputs,
+    Remark,
+    Sampler,
+    StudentConfig,
+    TeacherConfig,
+    without_effect,
+)
 from distillkit.errors import did_you_mean
 from distillkit_diffusers.choices import DType, OffloadName
 from distillkit_diffusers.io.hub import Asset
@@ -93,6 +101,10 @@ class SD3TeacherConfig(TeacherConfig):
             said = f"'{self.model}' is no folder here: its sizes are taken to be SD3.5 medium's"
             yield Remark(said, "model", is_error=False)
         yield from missing_peft("lora") if self.lora else ()
+        if self.sigmas is not None:
+            yield from without_effect(self, "beside `sigmas`", "steps")
+        if not self.lora:
+            yield from without_effect(self, "without `lora`", "lora_strength")
 
     def build(self) -> contracts.Teacher:
         import torch
@@ -150,6 +162,12 @@ class DiTConfig(BackboneConfig):
         config = teacher.transformer_config()
         taps = len(self.blocks) if self.blocks else min(5, int(config["num_layers"]))
         return (config["num_attention_heads"] * config["attention_head_dim"],) * taps
+
+    def level_inputs(self, teacher: TeacherConfig) -> tuple[LevelInputs, ...] | None:
+        # Every block mixes the words into the picture's tokens, and is modulated by t and the
+        # pooled prompt.
+        channels = self.level_channels(teacher)
+        return (LevelInputs("the prompt"),) * len(channels) if channels is not None else None
 
     def preflight(self, recipe: Any) -> Iterable[Remark]:
         if isinstance(recipe.teacher, SD3TeacherConfig) and self.blocks:
@@ -213,6 +231,14 @@ class SD3StudentConfig(StudentConfig):
         yield from missing_peft("train") if self.train == "lora" else ()
         if self.start != "teacher":
             yield from missing_files([Asset("student.start", self.start, "file")])
+        elif not recipe.warmup.student:
+            said = (
+                "the teacher's weights need many steps, and there is no warm-up to one step: "
+                "without `warmup.student` and `warmup.losses` the critics win from the start"
+            )
+            yield Remark(said, "start", is_error=False)
+        if self.train == "full":
+            yield from without_effect(self, "with `train: full`", "rank", "targets")
 
     def build(self, teacher: contracts.Teacher) -> contracts.StudentNetwork:
         from distillkit_diffusers.sd3.start import load_start
