@@ -167,6 +167,9 @@ def flow_pipeline(parts: dict[str, Any], transformer: Any) -> Any:
     """The StableDiffusion3Pipeline of the SDXL-class teacher's parts and a transformer, no T5."""
     from diffusers import StableDiffusion3Pipeline
 
+    parts["vae"].register_to_config(
+        shift_factor=0.0
+    )  # SD3's VAEs have one; these latents need none
     return StableDiffusion3Pipeline(
         transformer=transformer,
         scheduler=flow_scheduler(),

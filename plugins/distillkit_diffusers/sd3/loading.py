@@ -55,6 +55,8 @@ def _load_folder(asset: Asset, folder: Path, dtype: torch.dtype, t5: bool) -> An
     if found.get("_class_name") != PIPELINE:
         what = found.get("_class_name", "no diffusers pipeline folder")
         raise UserError(f"{asset.field}: {folder} is {what}, and a {PIPELINE} is needed")
+    # diffusers wants to be told that there is no T5, even where the folder has none.
+    t5 = t5 and found.get("text_encoder_3", [None])[0] is not None
     without: dict[str, Any] = {} if t5 else {"text_encoder_3": None, "tokenizer_3": None}
     try:
         return StableDiffusion3Pipeline.from_pretrained(

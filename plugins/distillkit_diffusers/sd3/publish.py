@@ -23,11 +23,12 @@ import torch
 from diffusers import StableDiffusion3Pipeline
 
 folder = "."  # this folder
-pipe = StableDiffusion3Pipeline.from_pretrained(folder, dtype=torch.{dtype})
+pipe = StableDiffusion3Pipeline.from_pretrained(folder, dtype=torch.{dtype}{without})
 sigmas = {grids}
 image = pipe("a lighthouse at dawn", sigmas=sigmas[1], guidance_scale=0).images[0]
 ```
 """
+NO_T5 = ", text_encoder_3=None, tokenizer_3=None"
 BETWEEN = {
     True: "Between steps the scheduler adds fresh noise (`stochastic_sampling`).",
     False: "Between steps the scheduler follows the flow and draws nothing.",
@@ -61,6 +62,7 @@ def publish_pipeline(
             raise OSError(str(error)) from error
         page = README.format(
             between=BETWEEN[bool(scheduler.config.stochastic_sampling)],
+            without=NO_T5 if pipe.text_encoder_3 is None else "",
             dtype=str(transformer.dtype).removeprefix("torch."),
             grids={steps: stock_sigmas(levels, steps) for steps in (1, 2, 3, 4)},
         )
