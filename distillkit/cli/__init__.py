@@ -37,8 +37,10 @@ def build() -> typer.Typer:
     from distillkit.cli.plugins import plugins
     from distillkit.cli.precompute import precompute
     from distillkit.cli.recipes import recipes
+    from distillkit.cli.results.compare import compare
     from distillkit.cli.results.eval import eval
     from distillkit.cli.results.play import play
+    from distillkit.cli.results.report import report
     from distillkit.cli.run import run
     from distillkit.cli.sample import sample
     from distillkit.cli.schema import schema
@@ -51,6 +53,8 @@ def build() -> typer.Typer:
         sample,
         eval,
         play,
+        compare,
+        report,
         export,
         adapt,
         schema,

@@ -20,12 +20,18 @@ BETTER = {
     "higher": "Higher is better.",
     "teacher": "Closer to the teacher's is better.",
 }
-PREVIEWS = 8
+PREVIEWS = 16
 """Previews shown at most, evenly spread over the run."""
 
 
 def write_report(run: RunFolder) -> Path:
     """Write `report.html` from what the run folder holds by now; the run may be unfinished."""
+    write_text(run.report, render("report.html.j2", contents(run)))
+    return run.report
+
+
+def render(template: str, values: Mapping[str, Any]) -> str:
+    """A page by one of this room's templates."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -35,16 +41,14 @@ def write_report(run: RunFolder) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    template = environment.get_template("report.html.j2")
-    write_text(run.report, template.render(contents(run)))
-    return run.report
+    return environment.get_template(template).render(values)
 
 
 def contents(run: RunFolder) -> dict[str, Any]:
     """What the template shows."""
     log = read_log(run.log) if run.log.exists() else []
-    metrics = _json(run.metrics)
-    about = _json(run.path / "run.json")
+    metrics = as_json(run.metrics)
+    about = as_json(run.path / "run.json")
     return {
         "name": run.path.resolve().name,
         "finished": run.student.is_dir(),
@@ -54,13 +58,13 @@ def contents(run: RunFolder) -> dict[str, Any]:
         "table": _table(metrics),
         "second": _second(metrics),
         "floor": _floor(metrics),
-        "compare": _picture(run.grids / "compare.png"),
+        "compare": picture(run.grids / "compare.png"),
         "metrics": bool(metrics),
         "verdict": verdict(log),
         "charts": charts(log),
         "previews": _previews(run.previews),
         "grids": [
-            {"label": LABELS[key], "picture": _picture(run.grids / f"{key}.png")}
+            {"label": LABELS[key], "picture": picture(run.grids / f"{key}.png")}
             for key in LABELS
             if (run.grids / f"{key}.png").is_file()
         ],
@@ -125,21 +129,21 @@ def _previews(folder: Path) -> list[dict[str, str]]:
     files = sorted(folder.glob("*.png")) if folder.is_dir() else []
     if len(files) > PREVIEWS:
         files = [files[round(i * (len(files) - 1) / (PREVIEWS - 1))] for i in range(PREVIEWS)]
-    return [{"label": _when(f.stem), "picture": _picture(f)} for f in files]
+    return [{"label": _when(f.stem), "picture": picture(f)} for f in files]
 
 
 def _when(stem: str) -> str:
     return f"after iteration {int(stem)}" if stem.isdigit() else stem
 
 
-def _picture(path: Path) -> str:
+def picture(path: Path) -> str:
     """A PNG as a data URI; empty where there is none."""
     if not path.is_file():
         return ""
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
 
 
-def _json(path: Path) -> dict[str, Any]:
+def as_json(path: Path) -> dict[str, Any]:
     """The mapping in a file; an empty one where there is none, or it is damaged."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

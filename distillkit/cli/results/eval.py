@@ -195,9 +195,19 @@ def _configure(
             )
         fields[name].append(rest)
     there = {e.name: e.config for e in installed().registry.entries() if e.socket == "metrics"}
-    made = []
+    made: list[Any] = []
+    wrong: list[str] = []
     for name in names:
         has = there[name].model_fields if name in there else {}
         given = {key: value for key, value in known.items() if key in has}
-        made.append(configure("metrics", name, fields[name], f"--metrics {name}", given))
+        config = configure("metrics", name, fields[name], f"--metrics {name}", given)
+        # Weights that are missing, before thousands of pictures are drawn.
+        wrong += [
+            f"--metrics {name}: {remark.field}{': ' if remark.field else ''}{remark.message}"
+            for remark in config.preflight(None)
+            if remark.is_error
+        ]
+        made.append(config)
+    if wrong:
+        raise UserError("\n".join(wrong))
     return cast("list[MetricsConfig]", made)

@@ -17,7 +17,7 @@ from distillkit.report.curves import Phase
 from distillkit.report.report import write_report
 from distillkit.runs.folder import RunFolder, read_log
 
-VOID = {"meta", "img", "br"}
+VOID = {"meta", "img", "br", "input"}
 
 
 class Page(HTMLParser):
@@ -118,8 +118,9 @@ def test_a_finished_run(run: RunFolder) -> None:
     assert "8.00 at the start, 2.00 for the student at one step, a ratio of 0.250" in found.text
     assert "How far of the teacher itself" in found.text
     assert "40 images a row, seed 77" in found.text
-    # compare, teacher, and 8 of the 12 previews
-    assert len(found.of("img")) == 10
+    # compare, teacher, and all 12 previews, of which a slider shows one
+    assert len(found.of("img")) == 14
+    assert [attrs["max"] for attrs in found.of("input")] == ["11"]
     assert "after iteration 0" in found.text
     assert "after iteration 1100" in found.text
 
@@ -158,7 +159,7 @@ def test_nothing_is_fetched_from_outside(run: RunFolder) -> None:
     finish(run)
     found, text = page(run), run.report.read_text(encoding="utf-8")
     text = re.sub(r'src="data:image/png;base64,[^"]*"', "", text)
-    outside = r'https?:|src=|href="(?!#)|//[a-z]|@import|url\((?!#)|<script|<link'
+    outside = r'https?:|src=|href="(?!#)|//[a-z]|@import|url\((?!#)|<script[^>]|<link'
     assert not re.search(outside, text)
     assert all(str(attrs["src"]).startswith("data:image/png;base64,") for attrs in found.of("img"))
     assert all(attrs.get("alt") for attrs in found.of("img"))

@@ -1,0 +1,114 @@
+"""`distillkit compare` and `report` on folders written by hand."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from distillkit.cli import main
+from distillkit.evaluation.pictures import PictureFolder
+from distillkit.runs.folder import RunFolder
+
+INFO = {
+    "right": {"title": "right", "description": "A share.", "better": "higher"},
+    "far": {"title": "far", "description": "A distance.", "better": "lower"},
+    "fine": {"title": "fine", "description": "A ratio.", "better": "teacher"},
+}
+
+
+def made(folder: Path, seed: int, right: list[float], far: float, fine: float, lr: float) -> Path:
+    """A run with one row of the student, its pictures' own values and two pictures."""
+    run = RunFolder(folder)
+    run.create(f"optim: {{lr: {lr}}}\nrun: {{batch: 1, seed: {seed}}}\n", {}, 1)
+    row = {"right": sum(right) / len(right), "far": far, "fine": fine, "num_images": len(right)}
+    teacher = {"right": 0.9, "far": 1.0, "fine": 1.0, "num_images": len(right)}
+    metrics = {"teacher": teacher, "student_1": row, "info": INFO}
+    run.metrics.write_text(json.dumps(metrics))
+    singles = {"seed": 7, "prompts": list("abcd"), "rows": {"student_1": {"right": right}}}
+    (folder / "per_picture.json").write_text(json.dumps(singles))
+    for n in range(2):
+        PictureFolder(folder / "pictures" / "student_1", range(2)).write(n, torch.rand(3, 4, 4))
+    return folder
+
+
+def ended(code: int, *words: Any, capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as caught:
+        main([str(word) for word in words])
+    assert (caught.value.code or 0) == code
+    said = capsys.readouterr()
+    return said.err if code else said.out
+
+
+def test_runs_of_two_recipes_with_three_seeds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second recipe is farther in every seed, nearer to the teacher's detail on one side and
+    farther on the other, and right in the same pictures and one more."""
+    runs = [
+        made(tmp_path / f"low-{s}", s, [1, 0, 0, 1], 2.0 + s, 0.8, 1e-5) for s in (0, 1, 2)
+    ] + [
+        made(tmp_path / f"high-{s}", s, [1, 1, 0, 1], 3.0 + s, 1.1, 1e-4) for s in (2, 1, 0)
+    ]  # fmt: skip
+    page = tmp_path / "page.html"
+    out = ended(0, "compare", *runs, "--out", page, capsys=capsys)
+    rows = {line.split("  ")[0]: line for line in out.splitlines()}
+    assert "low-0 (+ 2 seeds)" in out
+    assert "high-2 (+ 2 seeds)" in out
+    lines = [re.sub(r"\s+", " ", line).strip() for line in out.splitlines()]
+    # Paired by seed, each is farther by exactly 1, though seeds differ by more than that.
+    assert "far 3.00 4.00 +1 [+1, +1] worse" in lines
+    # Distances to the teacher's 1: 0.2, and 0.1 on its other side.
+    assert any(line.startswith("fine 0.800 1.10 -0.1 [-0.1, -0.1] better") for line in lines)
+    # One of four pictures is better: a resample of four may have none of it.
+    assert any(
+        re.fullmatch(r"student, 1 step right 0\.500 0\.750 \+0\.25 \[\+0, .*\] not dist.*", line)
+        for line in lines
+    ), (lines, rows)
+    html = page.read_text()
+    assert html.count("<img ") == 2 * 2 + 2 * 2  # the teacher's row has no pictures here
+    assert 'class="worse"' in html
+    assert not re.search(r'src="(?!data:)|https?:', html)
+
+
+def test_seeds_of_one_recipe_stand_beside_each_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [made(tmp_path / f"r{s}", s, [1, 0, 1, 1], 2.0 + s, 1.0, 1e-5) for s in (0, 1)]
+    out = ended(
+        0, "compare", *runs, "--out", tmp_path / "c.html", "--metrics", "far", capsys=capsys
+    )
+    assert "+1 (no interval: one value a run, fewer than 3 runs)" in out
+    assert "right" not in out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["compare", "{run}"], "compare: name at least two runs"),
+        (["compare", "{run}", "{run}", "--out", "x"], "--out x: the page's name ends in .html"),
+        (["compare", "{run}", "gone"], "gone has no metrics.json with rows: name runs that are"),
+        (
+            ["compare", "{run}", "{run}", "--out", "{run}/c.html", "--metrics", "x"],
+            "--metrics x: these runs share right, far, fine",
+        ),
+        (["report", "gone"], "gone is not a run folder: it has no recipe.yaml."),
+    ],
+)
+def test_what_they_refuse(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = made(tmp_path / "run", 0, [1, 0], 1.0, 1.0, 1e-5)
+    assert said in ended(2, *(word.format(run=run) for word in words), capsys=capsys)
+
+
+def test_a_report_at_any_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.create("teacher: x\n", {}, 1)
+    out = ended(0, "report", run.path, capsys=capsys)
+    assert out.strip() == str(run.report)
+    assert "Not finished yet" in run.report.read_text()
