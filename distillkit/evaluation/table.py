@@ -96,7 +96,7 @@ ARROWS = {"lower": " (↓)", "higher": " (↑)", "teacher": " (≈ teacher)"}
 def markdown_table(metrics: Mapping[str, Any]) -> str:
     """The metrics in the shape of the paper's Table 1: model, steps, a column a metric; the best of
     a column is bold."""
-    columns = columns_in(metrics)
+    columns = first_columns(metrics)
     info, steps = metrics.get("info", {}), metrics.get("made_with", {}).get("steps", {})
     heads = [
         title(metrics, column) + ARROWS.get(info.get(column, {}).get("better"), "")

@@ -6,7 +6,7 @@ Legend: B pictures, F = 64 features.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,12 +14,13 @@ from pydantic import Field
 
 from distillkit.configs import MetricsConfig
 from distillkit.randomness import generator
-from distillkit.values import MetricInfo
+from distillkit.values import Measurement, MetricInfo
 from distillkit_shapes.prompts import sample_captions
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from distillkit.contracts import Pictures
     from distillkit_shapes.oracle import Agreement
 
 _NO_FID = (
@@ -145,12 +146,32 @@ class ShapesMetrics:
 
     def compute(
         self, images_B3HW: Tensor, prompts: Sequence[str], teacher_B3HW: Tensor
-    ) -> dict[str, float]:
+    ) -> Mapping[str, float]:
         """Each metric of `INFO`, of the pictures beside the teacher's."""
+        return self.measure(images_B3HW, prompts, teacher_B3HW).values
+
+    def measure(
+        self, images: Pictures, prompts: Sequence[str], teacher: Pictures | None
+    ) -> Measurement:
+        """The same, and of each picture whether it shows what its caption says."""
+        assert teacher is not None, "needs_teacher"
+        images_B3HW, teacher_B3HW = images[0 : len(images)], teacher[0 : len(teacher)]
+        own = _measured(images_B3HW, prompts)
+        values = self._values(own, images_B3HW, prompts, teacher_B3HW)
+        right = [float(value) for value in own.agreement.right_N]
+        return Measurement(values, {"caption_accuracy": right})
+
+    def _values(
+        self,
+        own: _Measured,
+        images_B3HW: Tensor,
+        prompts: Sequence[str],
+        teacher_B3HW: Tensor,
+    ) -> dict[str, float]:
         from distillkit_shapes.distances import frechet_distance, kernel_distance, spectrum_distance
         from distillkit_shapes.two_sample import told_apart
 
-        own, teacher = _measured(images_B3HW, prompts), self._of_teacher(teacher_B3HW, prompts)
+        teacher = self._of_teacher(teacher_B3HW, prompts)
         # Subsets of KID are at most half of the set, so that they differ from each other.
         kid, _ = kernel_distance(
             own.features_BF,
