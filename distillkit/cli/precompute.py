@@ -27,7 +27,9 @@ def precompute(
 
     from distillkit.recipe.preflight import preflight
 
-    notes = preflight(loaded, leave_out=("student", "backbone", "pool", "critics", "losses"))
+    # A package's author fills its folder with this command, so that it may be empty.
+    others = ("samples", "student", "backbone", "pool", "critics", "losses")
+    notes = preflight(loaded, leave_out=others)
 
     from distillkit.atomic import remove_unfinished
     from distillkit.cli.terminal.progress import ProgressCallback

@@ -6,6 +6,7 @@ recipe's own sections is looked at here. Nothing is downloaded, and torch is not
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from importlib.util import find_spec
 from typing import Any
@@ -168,13 +169,24 @@ def _too_large(critic: CriticConfig, recipe: Recipe) -> Iterator[Remark]:
 
 def _cache(recipe: Recipe, field: str) -> Iterator[Remark]:
     cache = getattr(recipe.samples, field) or ""
-    package = cache.removeprefix("package:").partition("/")[0]
-    if cache.startswith("package:") and not _is_installed(package):
+    package, _, inside = cache.removeprefix("package:").partition("/")
+    if not cache.startswith("package:"):
+        return
+    folder = _folder_of(package)
+    if folder is None:
         yield Remark(f"there is no package {package!r} here; install it, or name a folder")
+    elif not (folder / inside / "index.json").is_file():
+        yield Remark(
+            f"package {package!r} has no samples in {inside or 'its folder'!r}, and a run writes "
+            "nothing into a package; name a folder, or fill this one with `distillkit precompute`"
+        )
 
 
-def _is_installed(package: str) -> bool:
+def _folder_of(package: str) -> pathlib.Path | None:
+    """Where a package is installed."""
     try:
-        return find_spec(package) is not None
+        found = find_spec(package)
     except (ImportError, ValueError):
-        return False
+        return None
+    folders = list(found.submodule_search_locations or ()) if found is not None else []
+    return pathlib.Path(folders[0]) if folders else None

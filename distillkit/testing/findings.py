@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from distillkit.errors import UserError
 from distillkit.randomness import generator
 from distillkit.training.guard import place_of
-from distillkit.values import Window
+from distillkit.values import Condition, Window
 
 Findings = Iterator[str]
 """What is wrong, a sentence each; nothing where all is well."""
@@ -102,6 +102,11 @@ def close(one: Tensor, other: Tensor) -> bool:
 def shape_of(x: Any) -> Any:
     """`(2, 4, 8, 8)` of a tensor, or what it is instead."""
     return tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+
+
+def tensors_of(cond: Condition) -> list[Tensor]:
+    """A copy of a condition's tensors."""
+    return [t.clone() for t in cond.tensors.values()]
 
 
 def weights_of(modules: Iterable[nn.Module]) -> list[Tensor]:

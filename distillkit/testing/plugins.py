@@ -11,6 +11,7 @@ from importlib.metadata import entry_points
 
 from distillkit.errors import UserError
 from distillkit.recipe.load import load_recipe
+from distillkit.registry import builtin
 from distillkit.registry.entry_points import GROUP, Installed, load, register
 from distillkit.registry.registry import Entry, Origin
 from distillkit.testing.findings import Findings, fail_with
@@ -23,7 +24,8 @@ def check_plugin(module: str) -> None:
     """Hold a plugin's module to what distillkit asks of it.
 
     Its hooks are heard, what they return is in order, every field is documented, its recipes are
-    valid beside what is installed, and importing it loads nothing heavy (in a process of its own).
+    valid and its names free beside what is installed, and importing it loads nothing heavy (in a
+    process of its own).
     Raises AssertionError with every finding.
     """
 
@@ -31,20 +33,29 @@ def check_plugin(module: str) -> None:
         yield from _heavy_imports(module)
         found = Installed()
         register(found, import_module(module), Origin(module))
-        yield from (broken.reason for broken in found.broken)
+        reasons = [broken.reason for broken in found.broken]
+        beside = _beside_the_installed(module)
+        yield from reasons
+        taken = (b.reason for b in beside.broken if b.origin == Origin(module))
+        yield from (reason for reason in taken if reason not in reasons)
         if not found.broken and not found.registry.entries() and not found.recipes:
             yield "its hooks return nothing"
         for entry in found.registry.entries():
             yield from _undocumented(entry)
-        yield from _recipes(module, found)
+        yield from _recipes(found, beside)
 
     fail_with(f"plugin {module}", findings())
 
 
-def _recipes(module: str, found: Installed) -> Findings:
-    others = [point for point in entry_points(group=GROUP) if point.value != module]
-    together = load(others)
-    register(together, import_module(module), Origin(module))
+def _beside_the_installed(module: str) -> Installed:
+    """The plugin after all others, so that it is told of names that they have."""
+    together = load(point for point in entry_points(group=GROUP) if point.value != module)
+    if module != builtin.__name__:  # which is always there
+        register(together, import_module(module), Origin(module))
+    return together
+
+
+def _recipes(found: Installed, together: Installed) -> Findings:
     for recipe in found.recipes.values():
         try:
             load_recipe(recipe.path, plugins=together)

@@ -19,6 +19,11 @@ from torch import Tensor
 from distillkit.errors import UserError
 from distillkit.recipe.schema import Recipe
 
+PASSES = 5
+"""Passes that a number of threads is measured by."""
+LONG_PASS = 0.1
+"""Seconds of a pass, usually of some milliseconds, that need no second one: a busy machine."""
+
 
 def make_accelerator(recipe: Recipe, folder: Path) -> Any:
     """Device, precision, processes and trackers, by accelerate; sets torch's CPU threads.
@@ -93,17 +98,21 @@ def set_threads(wanted: int | None, accelerator: Any) -> str:
 
 
 def _measure(threads: int) -> float:
-    """Seconds of a small network's forward and backward pass, the fastest of a few."""
+    """Seconds of a small network's forward and backward pass: the mean of a few, which counts the
+    times that a thread waited for a core, or the first alone where that took long."""
     torch.set_num_threads(threads)
-    layers = [torch.nn.Conv2d(64, 64, 3, padding=1) for _ in range(4)]
-    net = torch.nn.Sequential(*layers)
-    x_BCHW = torch.zeros(16, 64, 16, 16)
-    times = []
-    for _ in range(5):
+    net = torch.nn.Sequential(*(torch.nn.Conv2d(64, 64, 3, padding=1) for _ in range(4)))
+    x_BCHW = torch.zeros(4, 64, 16, 16)
+
+    def seconds() -> float:
         began = time.perf_counter()
         net(x_BCHW).sum().backward()
-        times.append(time.perf_counter() - began)
-    return min(times)
+        return time.perf_counter() - began
+
+    first = seconds()  # it starts the threads too
+    if first > LONG_PASS:
+        return first
+    return sum(seconds() for _ in range(PASSES)) / PASSES
 
 
 def _count(threads: int) -> str:

@@ -26,6 +26,7 @@ from distillkit.testing.findings import (
     same,
     shape_of,
     strangers,
+    tensors_of,
     trained,
     unlisted,
     weights_of,
@@ -122,10 +123,12 @@ def _maps(part: Any, taught_by: Teacher, given: _Input) -> Findings:
 @torch.no_grad()
 def _again(part: Any, given: _Input) -> Findings:
     """The same pictures again, and one alone."""
-    before = given.x_BCHW.detach().clone()
+    before, told = given.x_BCHW.detach().clone(), tensors_of(given.cond)
     maps, again = _features(part, given), _features(part, given)
     if not torch.equal(before, given.x_BCHW):
         yield "features(): wrote into x_t"
+    elif not same(told, tensors_of(given.cond)):
+        yield "features(): wrote into the condition, which student and losses see too"
     elif not all(map(torch.equal, maps, again)):
         yield "features(): differ between two calls with the same input"
     alone = _features(part, given, slice(0, 1))

@@ -49,6 +49,7 @@ def loss_findings(config: ComponentConfig, taught_by: Teacher) -> Findings:
         *(_player(part, twin, player, batches, terms) for player in PLAYERS),
         *(_mean(part, player, batches) for player in PLAYERS),
         *(_other_batches(part, player, batches) for player in PLAYERS),
+        *(_stateless(part, twin, player, batches) for player in PLAYERS),
         _after_step(part, batches.drawn_heads),
         (f"it changed the teacher: its {change}" for change in teachers.changes()),
     )
@@ -189,6 +190,16 @@ def _other_batches(part: Any, player: str, batches: Batches) -> Findings:
             raise
         if term is not None and not _is_finite_scalar(term):
             yield f"{player}(): gave {_what(term)} for a batch {what}, not a finite scalar or None"
+
+
+def _stateless(part: Any, twin: Any, player: str, batches: Batches) -> Findings:
+    """Of a part that has seen other batches meanwhile, and of one that has not."""
+    ours, theirs = (getattr(each_part, player)(batches.make()) for each_part in (part, twin))
+    if _is_finite_scalar(ours) and _is_finite_scalar(theirs) and not torch.equal(ours, theirs):
+        yield (
+            f"{player}(): depends on the batches of earlier calls, which no checkpoint knows: keep "
+            "what should last in the parameters and buffers of modules()"
+        )
 
 
 def _after_step(part: Any, heads: Sequence[nn.Module]) -> Findings:

@@ -12,6 +12,8 @@ from distillkit.testing.findings import Findings, seeded
 MOST = 2000
 """Iterations that are looked at from the start; later ones at as many places in all."""
 
+MOST_STAGES = 100
+
 
 def refinement_findings(config: ComponentConfig) -> Findings:
     """One to four steps in every iteration, drawn from the generator; stages in one piece each."""
@@ -28,6 +30,11 @@ def refinement_findings(config: ComponentConfig) -> Findings:
     stages = [name for name, _ in groupby(name for name, _ in asked.values())]
     if len(set(stages)) < len(stages):
         yield f"stage(): a stage comes back after another one: {', '.join(stages[:6])}"
+    if len(stages) > MOST_STAGES:
+        yield (
+            f"stage(): {len(stages)} stages, such as {stages[0]!r} and {stages[1]!r}: each ends "
+            f"with a snapshot of the student's weights, so there are at most {MOST_STAGES}"
+        )
     # A resumed run begins in the middle.
     for i in reversed(asked):
         if _asked(twin, i) != asked[i]:

@@ -110,7 +110,20 @@ def _published(part: Any) -> Findings:
         with calling("publish()"):
             part.publish(folder, 500)
         yield from files_written(folder, "publish()")
-        if beside := [f.name for f in folder.parent.iterdir() if f != folder]:
+        with calling("publish() with another timestep shift"):
+            part.publish(Path(temporary) / "other" / "student", 250)
+        if _bytes(folder) == _bytes(Path(temporary) / "other" / "student"):
+            yield (
+                "publish(): writes the same for two timestep shifts: weights mean nothing without "
+                "theirs, so it should stand in the folder"
+            )
+        names = {f.name for f in folder.parent.iterdir()}
+        if beside := names - {folder.name, "other"}:
             yield f"publish(): left {min(beside)} beside its folder"
     if any(before.changes()):
         yield "publish(): changed the student's network: convert a copy of its weights"
+
+
+def _bytes(folder: Path) -> dict[str, bytes]:
+    files = (file for file in folder.rglob("*") if file.is_file())
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}

@@ -23,8 +23,10 @@ from distillkit.testing.findings import (
     each,
     modules_of,
     noise,
+    same,
     seeded,
     shape_of,
+    tensors_of,
     unlisted,
 )
 from distillkit.values import Condition
@@ -74,13 +76,15 @@ def _samples(part: Any, x_T_BCHW: Tensor, cond: Condition) -> Findings:
             )
         return x_0_BCHW
 
-    before = x_T_BCHW.clone()
+    before, told = x_T_BCHW.clone(), tensors_of(cond)
     x_0_BCHW = sample(0, COUNT)
     if shape_of(x_0_BCHW) != tuple(x_T_BCHW.shape):
         yield f"sample(): gave {shape_of(x_0_BCHW)} for x_T {shape_of(x_T_BCHW)}"
         return
     if not torch.equal(before, x_T_BCHW):
         yield "sample(): wrote into x_T, which the student starts from too"
+    if not same(told, tensors_of(cond)):
+        yield "sample(): wrote into the condition, which the student gets too"
     if not bool(x_0_BCHW.isfinite().all()):
         yield "sample(): x_0 is not finite"
     elif not torch.equal(x_0_BCHW, sample(0, COUNT)):
@@ -101,6 +105,9 @@ def _conditions(part: Any, cond: Condition, config: ComponentConfig) -> Findings
     alone = part.encode(PROMPTS[-1:])
     if any(not close(t[-1:], alone.tensors[name]) for name, t in cond.tensors.items()):
         yield "encode(): a prompt's row depends on the other prompts"
+    twice = part.encode([*PROMPTS, PROMPTS[0]])
+    if any(len(t) != COUNT + 1 or not close(t[-1], t[0]) for t in twice.tensors.values()):
+        yield "encode(): a prompt that comes twice should have two rows, and the same ones"
     if any(t.requires_grad for t in cond.tensors.values()):
         yield "encode(): the condition asks for gradients"
     yield from _null(part, cond, getattr(config, "has_null", True))
@@ -172,9 +179,15 @@ def _pictures(part: Any, x_0_BCHW: Tensor, cond: Condition) -> Findings:
     with torch.no_grad():
         if not close(images_B3HW[:1].detach(), part.decode(x_0_BCHW[:1])):
             yield "decode(): a picture depends on what else is in its batch"
-        latents_BCHW = part.encode_images(images_B3HW.detach().clamp(0, 1))
+        images_B3HW = images_B3HW.detach().clamp(0, 1)
+        latents_BCHW, alone = part.encode_images(images_B3HW), part.encode_images(images_B3HW[1:2])
     if shape_of(latents_BCHW) != tuple(x_0_BCHW.shape):
         yield f"encode_images(): gave {shape_of(latents_BCHW)}, not latents {shape_of(x_0_BCHW)}"
+    elif not close(latents_BCHW[1:2], alone):
+        yield (
+            "encode_images(): a picture's latents depend on what else is in its batch, or on "
+            "random numbers: take the mean of a VAE's distribution"
+        )
 
 
 def denoiser_findings(what: str, part: Any, x_BCHW: Tensor, cond: Condition) -> Findings:
@@ -182,7 +195,7 @@ def denoiser_findings(what: str, part: Any, x_BCHW: Tensor, cond: Condition) -> 
     if part.prediction not in get_args(Prediction):
         kinds = ", ".join(get_args(Prediction))
         yield f"{what}: prediction: {part.prediction!r} is none of {kinds}"
-    t_B, before = torch.full((len(x_BCHW),), 500), x_BCHW.clone()
+    t_B, before, told = torch.full((len(x_BCHW),), 500), x_BCHW.clone(), tensors_of(cond)
     with torch.no_grad(), calling(f"{what}: a call"):
         output, again = (part(x_BCHW, t_B, cond) for _ in range(2))
         alone = part(x_BCHW[:1], t_B[:1], cond[slice(0, 1)])
@@ -191,6 +204,8 @@ def denoiser_findings(what: str, part: Any, x_BCHW: Tensor, cond: Condition) -> 
         return
     if not torch.equal(x_BCHW, before):
         yield f"{what}: wrote into x_t"
+    if not same(told, tensors_of(cond)):
+        yield f"{what}: wrote into the condition, which critics and losses see too"
     if not bool(output.isfinite().all()):
         yield f"{what}: its output is not finite"
     elif not torch.equal(output, again):

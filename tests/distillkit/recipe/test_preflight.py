@@ -135,8 +135,21 @@ def test_a_cache_in_a_package_that_is_not_installed(folder: Path, package: str) 
     sets = ("samples.count=4", f"samples.cache=package:{package}/samples")
     [line] = wrong(loaded(folder, *sets))
     assert f"samples.cache: there is no package '{package}' here; install it" in line
-    assert preflight(loaded(folder, "samples.count=4", "samples.cache=package:distillkit/x")) == []
     assert preflight(loaded(folder, "samples.count=4", "samples.cache=new/folder")) == []
+
+
+def test_a_cache_in_a_package_that_has_none(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run would fill the package; `precompute` may."""
+    (folder / "theirs" / "samples").mkdir(parents=True)
+    monkeypatch.syspath_prepend(folder)
+    recipe = loaded(folder, "samples.count=4", "samples.cache=package:theirs/samples")
+    [line] = wrong(recipe)
+    said = "samples.cache: package 'theirs' has no samples in 'samples', and a run writes nothing"
+    assert said in line
+    [note] = preflight(recipe, leave_out=("samples",))
+    assert note.startswith(said)
+    (folder / "theirs" / "samples" / "index.json").write_text("{}")
+    assert preflight(recipe) == []
 
 
 def test_a_pool_that_nothing_could_hold_is_refused(folder: Path) -> None:

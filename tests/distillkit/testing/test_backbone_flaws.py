@@ -66,7 +66,16 @@ def unlisted_network(part: Any, teacher: Any) -> Any:
     return part
 
 
+def doubles_condition(sound: Any, x_BCHW: Any, t_B: Any, cond: Any, window: Any) -> Any:
+    cond.tensors["told"].mul_(2)
+    return sound(x_BCHW, t_B, cond, window)
+
+
 BACKBONES: Flaws = {
+    "writes into the condition": (
+        flawed(ExampleBackboneConfig, features=doubles_condition),
+        "features(): wrote into the condition",
+    ),
     "no maps": (features(lambda *a: None), "features(): gave NoneType, not a list of maps"),
     "one map": (
         features(lambda s, *a: s(*a)[0]),

@@ -131,7 +131,29 @@ def thaws(part: Any, teacher: Any, student: Any) -> Any:
 
 
 PLAN = "plan: loss 'example' of tests.distillkit.testing.flaws failed in critic(): "
+
+
+class Baseline:
+    """Subtracts the mean of its earlier values."""
+
+    def __init__(self, loss: Any, *_: Any) -> None:
+        self.loss, self.seen = loss, []
+        self.critic, self.after_critic_step = loss.critic, loss.after_critic_step
+        self.modules = loss.modules
+
+    def student(self, batch: Any) -> Any:
+        term = self.loss.student(batch)
+        if term is None:
+            return None
+        self.seen.append(float(term.detach()))
+        return term - sum(self.seen) / len(self.seen)
+
+
 LOSSES: Flaws = {
+    "a running mean": (
+        rebuilt(ExampleLossConfig, Baseline),
+        "student(): depends on the batches of earlier calls, which no checkpoint knows",
+    ),
     "not finite": (critic(lambda s, b: s(b) / 0), "finite scalar or None, not tensor(inf)"),
     "no scalar": (student(lambda s, b: gap(b)), "should give a finite scalar or None, not (3,)"),
     "a number": (critic(lambda s, b: 1.0), "should give a finite scalar or None, not float"),

@@ -182,8 +182,11 @@ def test_a_plugins_flaws_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "    type: Literal['mine'] = 'mine'\n"
         "    age: int = 3\n"
         "    def build(self): ...\n"
+        "class Taken(Mine):\n"
+        "    'Takes a name.'\n"
+        "    type: Literal['random'] = 'random'\n"
         "@hookimpl\n"
-        "def distillkit_register_refreshes(): return [Mine]\n"
+        "def distillkit_register_refreshes(): return [Mine, Taken]\n"
     )
     (tmp_path / "dk_empty.py").write_text("")
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -193,6 +196,8 @@ def test_a_plugins_flaws_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "importing it loads torch: import that in `build`" in said
     assert "refresh 'mine' has no docstring" in said
     assert "refresh 'mine': the field `age` has no docstring under it" in said
+    assert "refresh 'random' is brought by plugin 'nitrofusion' (distillkit " in said
+    assert "by plugin 'dk_heavy' (? ?); a built-in name can't be replaced: choose another" in said
     with pytest.raises(AssertionError, match="it has no hook"):
         testing.check_plugin("dk_empty")
 

@@ -52,6 +52,10 @@ REFINEMENTS: Flaws = {
     ),
     "memory": (steps(growing()), "iteration 2 depends on which were asked for before"),
     "back again": (stages(lambda s, i: "ab"[i % 2]), "comes back after another one: a, b, a"),
+    "a stage an iteration": (
+        flawed(ExampleRefinementConfig, stage=lambda s, i: f"{i:04d}"),
+        "stage(): 500 stages, such as '0000' and '0001': each ends with a snapshot",
+    ),
     "a path": (stages(lambda s, i: "a/b"), "'a/b' in iteration 0; a stage's name is a snapshot's"),
     "a hidden file": (stages(lambda s, i: ".."), "'..' in iteration 0; a stage's name is"),
     "the start": (stages(lambda s, i: "start"), "'start' is the snapshot that is written before"),

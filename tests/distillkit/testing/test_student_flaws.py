@@ -122,6 +122,10 @@ class Frozen(ExampleStudentConfig):
 
 
 STUDENTS: Flaws = {
+    "no shift": (
+        flawed(ExampleStudentConfig, publish=lambda s, folder, shift: s(folder, 1000)),
+        "publish(): writes the same for two timestep shifts",
+    ),
     "prediction": (flawed(ExampleStudentConfig, prediction="noise"), "'noise' is none of epsilon"),
     "pickle": (flawed(ExampleStudentConfig, publish=pickled), "weights.pt is a pickle"),
     "disguise": (flawed(ExampleStudentConfig, publish=disguised), "weights.safetensors is a pick"),

@@ -51,6 +51,21 @@ def constant_seed(sound: Any, x_BCHW: Tensor, *args: Any) -> Tensor:
     return result
 
 
+def each_once(sound: Any, prompts: Any) -> Any:
+    return sound(list(dict.fromkeys(prompts)))
+
+
+def first_alone(sound: Any, images_B3HW: Tensor) -> Tensor:
+    """Every picture has the first one's latents."""
+    result: Tensor = sound(images_B3HW[:1]).expand(len(images_B3HW), -1, -1, -1)
+    return result
+
+
+def doubles_condition(sound: Any, x_BCHW: Tensor, cond: Any, generators: Any) -> Any:
+    cond.tensors["told"].mul_(2)
+    return sound(x_BCHW, cond, generators)
+
+
 def renamed(sound: Any, count: int) -> Condition:
     return Condition({"null": torch.zeros(count, 2)})
 
@@ -95,6 +110,18 @@ class NoNull(ExampleTeacherConfig):
 
 
 TEACHERS: Flaws = {
+    "writes into the condition": (
+        flawed(ExampleTeacherConfig, sample=doubles_condition),
+        "sample(): wrote into the condition, which the student gets too",
+    ),
+    "equal prompts once": (
+        flawed(ExampleTeacherConfig, encode=each_once),
+        "encode(): a prompt that comes twice should have two rows",
+    ),
+    "the first picture's latents": (
+        flawed(ExampleTeacherConfig, encode_images=first_alone),
+        "encode_images(): a picture's latents depend on what else is in its batch",
+    ),
     "no modules": (
         flawed(ExampleTeacherConfig, modules=lambda s: None),
         "modules(): gave None, not a list of networks",

@@ -75,8 +75,26 @@ def test_what_is_given_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked == []
 
 
-def test_a_measurement_takes_little_time() -> None:
-    assert 0 < _measure(1) < 0.5
+@pytest.mark.parametrize(
+    ("step", "passes", "seconds"),
+    [
+        (0.01, 1 + 5, 0.01),  # the first pass starts the threads, and does not count
+        (0.5, 1, 0.5),  # a machine that is busy: measuring must not take long
+    ],
+)
+def test_a_measurement_is_a_mean_or_one_long_pass(
+    monkeypatch: pytest.MonkeyPatch, step: float, passes: int, seconds: float
+) -> None:
+    """The clock goes on by `step` a look, and each pass looks twice."""
+    looks: list[float] = []
+
+    def clock() -> float:
+        looks.append(step)
+        return sum(looks)
+
+    monkeypatch.setattr("distillkit.training.processes.time.perf_counter", clock)
+    assert _measure(1) == pytest.approx(seconds)
+    assert len(looks) == 2 * passes
 
 
 class Device(Callback):
