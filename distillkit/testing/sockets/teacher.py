@@ -186,7 +186,7 @@ def _pictures(part: Any, x_0_BCHW: Tensor, cond: Condition) -> Findings:
     elif not close(latents_BCHW[1:2], alone):
         yield (
             "encode_images(): a picture's latents depend on what else is in its batch, or on "
-            "random numbers: take the mean of a VAE's distribution"
+            "random numbers: of a distribution of latents take the mean"
         )
 
 
