@@ -97,11 +97,13 @@ def _whole(query: Mapping[str, str], name: str, low: int, high: int) -> int:
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """A socket at the address; port 0 takes a free one. Raises `UserError`."""
+    """A listening socket at the address: who comes before the server runs, waits. Port 0 takes a
+    free one. Raises `UserError`."""
     try:
         made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind((host, port))
+        made.listen()
     except (OSError, OverflowError) as error:
         said = getattr(error, "strerror", None) or error
         raise UserError(
