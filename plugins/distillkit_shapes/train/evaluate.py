@@ -21,8 +21,23 @@ from distillkit_shapes.scenes import captions, sample_scenes
 from distillkit_shapes.train.data import generator, log
 
 
+def load_pipeline(out: Path) -> tuple[Any, dict[str, int]]:
+    """The teacher's pipeline, and what it has to be called with beside the usual."""
+    import diffusers
+
+    index = json.loads((out / "model_index.json").read_text(encoding="utf-8"))
+    kind = getattr(diffusers, index["_class_name"])
+    if index["_class_name"] != "StableDiffusion3Pipeline":
+        return kind.from_pretrained(out, dtype=torch.float32), {}
+    # No T5, whose tokens are zeros then: one of them, as in training.
+    pipe = kind.from_pretrained(out, dtype=torch.float32, text_encoder_3=None, tokenizer_3=None)
+    return pipe, {"max_sequence_length": 1}
+
+
 @torch.no_grad()
-def sample(pipe: Any, codes_NA: Tensor, steps: int, guidance: float, seed: int) -> Tensor:
+def sample(
+    pipe: Any, codes_NA: Tensor, steps: int, guidance: float, seed: int, **call: int
+) -> Tensor:
     """Pictures x_NCHW in [0, 1] of the captions of `codes_NA`, noise from `seed`."""
     shape = (len(codes_NA), 4, LATENT_SIDE, LATENT_SIDE)
     noise = torch.randn(shape, generator=generator(seed))
@@ -35,6 +50,7 @@ def sample(pipe: Any, codes_NA: Tensor, steps: int, guidance: float, seed: int) 
             guidance_scale=guidance,
             latents=latents,
             output_type="pt",
+            **call,
         )
         pictures.append(made.images)
     return torch.cat(pictures)
@@ -68,17 +84,15 @@ def evaluate(
 
     `floor` is the Frechet distance between two sets of true pictures of the same captions.
     """
-    from diffusers import StableDiffusionXLPipeline
-
     remove_local_paths(out)
-    pipe = StableDiffusionXLPipeline.from_pretrained(out, dtype=torch.float32)
+    pipe, call = load_pipeline(out)
     codes_NA = sample_scenes(count, generator(seed))
     true, again = (render(codes_NA, generator(seed + i)) for i in (1, 2))
     if WEIGHTS.exists():
         floor = frechet_distance(features(true), features(again))
         log(f"true pictures: floor {floor:.3f} sharpness {sharpness(true):.5f}")
     for steps, guidance in settings:
-        x_NCHW = sample(pipe, codes_NA, steps, guidance, seed + 5)
+        x_NCHW = sample(pipe, codes_NA, steps, guidance, seed + 5, **call)
         log_metrics({"steps": steps, "guidance": guidance}, x_NCHW, codes_NA, true)
         save_grid(x_NCHW[:48], work / f"teacher_{steps}_{guidance}.png")
 

@@ -28,6 +28,7 @@ from distillkit_shapes.train.data import (
     replace_folder,
     save_atomic,
 )
+from distillkit_shapes.train.evaluate import remove_local_paths
 from distillkit_shapes.train.latents import TEXT, cached_latents, row_weights
 from distillkit_shapes.train.text import Encoders
 
@@ -194,6 +195,7 @@ def export(state: MMDiTState, source: Path, out: Path) -> None:
             getattr(pipe, name).save_pretrained(out / name)
         pipe.save_config(out)
     replace_folder(copy.deepcopy(state.ema).half(), out / "transformer")
+    remove_local_paths(out)
     log(f"mmdit exported at step {state.step}")
 
 
