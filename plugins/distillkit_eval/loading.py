@@ -131,5 +131,8 @@ def pick_device(wanted: str | None) -> str:
 
 
 def quiet() -> None:
-    """transformers warns of packages that none of our parts uses."""
+    """Warnings of packages that none of our parts uses, and bars within our own progress."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()

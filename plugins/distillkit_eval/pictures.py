@@ -54,13 +54,16 @@ class RealPictures:
 
 
 def prepared(pictures: Pictures, batch: int, prepare: Prepare) -> Iterator[Tensor]:
-    """Batches of pictures (B, 3, S, S), uint8, each made by `prepare`."""
-    for first in range(0, len(pictures), batch):
-        made = []
-        for n in range(first, min(first + batch, len(pictures))):
-            image = prepare(to_pil(pictures[n : n + 1][0]))
-            made.append(torch.from_numpy(np.array(image)).permute(2, 0, 1))
-        yield torch.stack(made)
+    """Batches of pictures (B, 3, S, S), uint8, each made by `prepare`; of one size in a batch."""
+    made: list[Tensor] = []
+    for n in range(len(pictures)):
+        image = prepare(to_pil(pictures[n : n + 1][0]))
+        pixels_3SS = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+        if made and (len(made) == batch or pixels_3SS.shape != made[-1].shape):
+            yield torch.stack(made)
+            made = []
+        made.append(pixels_3SS)
+    yield torch.stack(made)
 
 
 def to_pil(picture_3HW: Tensor) -> Any:
@@ -73,8 +76,8 @@ def to_pil(picture_3HW: Tensor) -> Any:
 
 def normalized(x_B3SS: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """From 8 bits to what a network was trained on."""
-    shape = (1, 3, 1, 1)
-    return (x_B3SS.float() / 255 - torch.tensor(mean).view(shape)) / torch.tensor(std).view(shape)
+    mean_3, std_3 = (torch.tensor(values, device=x_B3SS.device) for values in (mean, std))
+    return (x_B3SS.float() / 255 - mean_3[:, None, None]) / std_3[:, None, None]
 
 
 def crop_to(side: int) -> Prepare:

@@ -10,8 +10,11 @@ import torch
 from PIL import Image
 
 from distillkit import testing
+from distillkit.cli.results.eval import _configure
 from distillkit.errors import UserError
 from distillkit.evaluation.pictures import PictureFolder
+from distillkit.registry.entry_points import Installed
+from distillkit.registry.registry import Origin
 from distillkit_eval.configs import (
     AppearanceConfig,
     ClipConfig,
@@ -116,6 +119,30 @@ def test_what_is_missing_is_known_before_anything_is_drawn(
 ) -> None:
     remarks = [f"{each.field}: {each.message}" for each in config.preflight(None)]
     assert any(said in remark for remark in remarks), remarks
+
+
+def test_the_command_tells_each_part_what_it_knows(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Number, seed, real pictures, and whether there is a teacher; `--set` has the last word."""
+    found = Installed()
+    for config in distillkit_register_metrics():
+        found.registry.add(config, Origin("eval", "distillkit", "1"))
+    monkeypatch.setattr("distillkit.registry.entry_points.installed", lambda: found)
+    known = {"num_images": 9, "seed": 3, "teacher": False, "reference": str(models)}
+    settings = [f"dino.model={models / 'dino'}", f"clip.model={models / 'clip'}", "dino.seed=4"]
+    dino, clip = _configure("dino, clip", settings, known)
+    assert isinstance(dino, DinoConfig)
+    assert (dino.num_images, dino.seed, dino.reference) == (9, 4, str(models))
+    assert not dino.needs_teacher
+    assert clip.seed == 3
+    with pytest.raises(UserError) as caught:
+        _configure("pick,dino", ["pick.model=./no", "dino.model=./gone"], known)
+    lines = str(caught.value).splitlines()
+    assert [line.partition(" is not")[0] for line in lines] == [
+        "--metrics pick: model: config.json",
+        "--metrics dino: model: config.json",
+    ]
 
 
 def test_fid_without_its_package_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,7 @@ def dino_features(model: str, batch: int, device: str | None) -> Callable[[Pictu
             networks.append(_load(model).to(where))
 
         def features(x_B3SS: Tensor) -> Tensor:
-            pixels = normalized(x_B3SS.cpu(), IMAGENET_MEAN, IMAGENET_STD).to(where)
+            pixels = normalized(x_B3SS, IMAGENET_MEAN, IMAGENET_STD)
             return networks[0](pixel_values=pixels).pooler_output
 
         return run_batches(prepared(pictures, batch, squash_to(SIDE)), features, where)

@@ -50,14 +50,15 @@ def _lazily(config: FidConfig, patch: int | None) -> Any:
             # The network resizes by itself, as TensorFlow did.
             return networks[0](x_B3HW)[0]
 
-        # Without a patch pictures are not resized before: one by one, since real ones differ.
-        prepare = middle(patch) if patch is not None else lambda image: image
-        equal = patch is not None or isinstance(pictures, Tensor)
-        return run_batches(
-            prepared(pictures, config.batch if equal else 1, prepare), features, device
-        )
+        # Whole pictures come in their own sizes, and the network resizes each.
+        prepare = middle(patch) if patch is not None else _as_it_is
+        return run_batches(prepared(pictures, config.batch, prepare), features, device)
 
     return extract
+
+
+def _as_it_is(image: Any) -> Any:
+    return image
 
 
 def load_inception(weights: str | None) -> Any:
