@@ -70,8 +70,8 @@ def test_a_recipe_is_loaded_trained_and_sampled_from(file: Path, tmp_path: Path)
     events = Events()
     run = distillkit.train(recipe, tmp_path / "run", callback=events)
     assert (events.iterations, events.resumed) == (list(range(6)), [])
-    # Reference, teacher, start, student at 1, 2 and 4 steps, and the control: 7 sets of 16.
-    assert events.progress[-1] == (112, 112)
+    # Reference, teacher, start, student and one-step-only weights at 1, 2 and 4 steps: 9 of 16.
+    assert events.progress[-1] == (144, 144)
     assert events.messages[0].startswith("Device  ")
     metrics = json.loads(run.metrics.read_text())
     assert metrics["floor_distance"] == metrics["teacher"]["distance"]

@@ -56,7 +56,7 @@ def test_a_run_prints_where_it_is_how_it_goes_and_what_came_out(recipe: str, cap
     last = next(line for line in lines if line.startswith("training 6/6"))
     for words in ("2-step", "it/s", "student", "critic", "critics right", "ETA 0:00"):
         assert words in last
-    assert any(line.startswith("evaluation 112/112") for line in lines)
+    assert any(line.startswith("evaluation 144/144") for line in lines)
     assert any(line.split()[:3] == ["student,", "4", "steps"] for line in lines)
     assert lines[-2:] == ["Student  here/student", "Report   here/report.html"]
     assert load_recipe("here/recipe.yaml").recipe.run.seed == 2
