@@ -18,9 +18,9 @@ from distillkit_shapes.teacher import ShapesTeacherConfig
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "nitro_shapes.yaml"
 CHANGES = (
-    "pool={type: static, views: [global-cond], timesteps: [150], levels: [0, 1, 2], width: 32, "
+    "pool={type: static, views: [global-cond], timesteps: [150], levels: [0, 2, 4], width: 32, "
     "depth: 1}",
-    *("refresh=null", "backbone.levels=3", "losses=[{type: relativistic-paired}]"),
+    *("refresh=null", "backbone.levels=5", "losses=[{type: relativistic-paired}]"),
     *("warmup={critic: 100}", "run={batch: 16, seed: 0, threads: 1, held_out: 20}"),
 )
 
