@@ -67,7 +67,7 @@ CALLS: Mapping[str, Mapping[str, Flaw]] = {
         "to": lambda part, value, device: None,
         "modules": _listed,
     },
-    "student": {"publish": lambda part, value, folder, shift: _nothing_in(folder)},
+    "student": {"publish": lambda part, value, folder, *_: _nothing_in(folder)},
     "backbone": {"modules": _listed},
     "loss": {"modules": _listed},
     "metrics": {

@@ -1,4 +1,4 @@
 """Finished students for other software, and the SDXL family as files.
 
-Reading order: configs, exporters, lora_extraction, layout.
+Reading order: configs, exporters, comfyui, lora_extraction, layout.
 """

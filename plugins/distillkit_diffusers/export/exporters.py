@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from distillkit.atomic import appearing, write_tensors
+from distillkit.configs import LEVELS
 from distillkit.errors import UserError
 from distillkit.exchange import SHIFT_KEY
+from distillkit_diffusers.export.comfyui import FOLDERS, Kind, workflow
 from distillkit_diffusers.export.lora_extraction import extract_lora
 from distillkit_diffusers.io.loading import load_unet
 from distillkit_diffusers.io.single_file import original_tensors
@@ -30,9 +33,12 @@ DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 PAGE = """\
 {name}: timestep shift {shift}. Weights and shift belong together.
 
-ComfyUI: put the file into models/{folder}. Connect the model to a timestep-shift node (custom node
-ComfyUI-TimestepShiftModel) with shifted_timestep {shift}, then to a KSampler: sampler lcm, 1 to 4
-steps, cfg 1.
+Noise levels, and the timesteps at which the UNet is run, by the number of steps; no guidance:
+{grids}
+
+ComfyUI: put the file into models/{folder}; {workflow} is a workflow in ComfyUI's API format. The
+model goes through a timestep-shift node (custom node ComfyUI-TimestepShiftModel) with
+shifted_timestep {shift}, then to a KSampler: sampler lcm, scheduler simple, 1, 2 or 4 steps, cfg 1.
 
 diffusers: one step with the stock LCMScheduler: timesteps=[{one_step}], guidance_scale=0. For two
 to four steps use the scheduler that `distillkit export RUN --to diffusers` writes into its folder.
@@ -69,7 +75,7 @@ class UNetExporter:
     def export(self, network: StudentNetwork, timestep_shift: int, path: Path) -> Sequence[str]:
         student = require_unet_student(network, "unet")
         weights = student.unet(DTYPES[self.dtype]).state_dict()
-        _save(path, weights, timestep_shift, "diffusion_models")
+        _save(path, weights, timestep_shift, "unet", student)
         return [f"the UNet alone, diffusers' names, {self.dtype}, shift {timestep_shift}"]
 
 
@@ -84,7 +90,7 @@ class SingleFileExporter:
         student = require_unet_student(network, "single-file")
         pipe, dtype = student.teacher.pipe, DTYPES[self.dtype]
         tensors = original_tensors(pipe, student.unet(dtype), dtype)
-        _save(path, tensors, timestep_shift, "checkpoints")
+        _save(path, tensors, timestep_shift, "checkpoint", student)
         notes = [f"a checkpoint in SDXL's original layout, {self.dtype}, shift {timestep_shift}"]
         widths = {e.config.hidden_size for e in (pipe.text_encoder, pipe.text_encoder_2)}
         if len(widths) == 1:
@@ -115,7 +121,8 @@ class LoRAExporter:
                 "another base: --set base=..."
             )
         if prefix is None:
-            _save(path, lora.tensors, timestep_shift, "loras")
+            student = require_unet_student(network, "lora")
+            _save(path, lora.tensors, timestep_shift, "lora", student)
         else:
             with appearing(path) as temporary:
                 write_tensors(temporary, lora.tensors, {"format": "pt"})
@@ -152,13 +159,35 @@ def require_unet_student(network: object, exporter: str) -> UNetStudent:
     )
 
 
-def _save(path: Path, tensors: dict[str, Tensor], shift: int, folder: str) -> None:
-    """The file, and beside it a page on how ComfyUI and diffusers run it; both or neither.
-
-    `folder`: of ComfyUI's models.
-    """
+def _save(
+    path: Path, tensors: dict[str, Tensor], shift: int, kind: Kind, student: UNetStudent
+) -> None:
+    """The file, and beside it a page on how ComfyUI and diffusers run it, and a workflow for
+    ComfyUI; all or none."""
     metadata = {"format": "pt", SHIFT_KEY: str(shift)}
-    text = PAGE.format(name=path.name, folder=folder, shift=shift, one_step=999 * shift // 1000)
-    with appearing(path) as temporary, appearing(path.with_suffix(".txt")) as page:
+    text = PAGE.format(
+        name=path.name,
+        folder=FOLDERS[kind],
+        workflow=path.with_suffix(".json").name,
+        shift=shift,
+        one_step=999 * shift // 1000,
+        grids="\n".join(_grid(steps, shift) for steps in range(1, len(LEVELS) + 1)),
+    )
+    pipe = student.teacher.pipe
+    height, width = (side * pipe.vae_scale_factor for side in student.teacher.latent_shape[1:])
+    graph = json.dumps(workflow(kind, path.name, shift, height, width), indent=1) + "\n"
+    with (
+        appearing(path) as temporary,
+        appearing(path.with_suffix(".txt")) as page,
+        appearing(path.with_suffix(".json")) as nodes,
+    ):
         write_tensors(temporary, tensors, metadata)
         page.write_text(text, encoding="utf-8")
+        nodes.write_text(graph, encoding="utf-8")
+
+
+def _grid(steps: int, shift: int) -> str:
+    """`  2: noise 999, 499; UNet at 499, 249`."""
+    levels = [int(LEVELS[i * len(LEVELS) // steps]) for i in range(steps)]
+    noise, run = (", ".join(map(str, ts)) for ts in (levels, [t * shift // 1000 for t in levels]))
+    return f"  {steps}: noise {noise}; UNet at {run}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,12 @@ def test_a_single_file_gives_the_same_picture(
     page = path.with_suffix(".txt").read_text()
     assert "shifted_timestep 250" in page
     assert "timesteps=[249]" in page
+    # floor(t * 250 / 1000) of 999, 749, 499 and 249.
+    assert "  4: noise 999, 749, 499, 249; UNet at 249, 187, 124, 62\n" in page
+    graph = json.loads(path.with_suffix(".json").read_text())
+    assert graph["1"]["inputs"]["ckpt_name"] == "student.safetensors"
+    assert graph["3"]["inputs"]["shifted_timestep"] == 250
+    assert graph["6"]["inputs"]["height"] == teacher.latent_shape[1] * teacher.pipe.vae_scale_factor
 
 
 def test_a_unet_file_has_diffusers_names(student: Any, tiny_sdxl: Path, tmp_path: Path) -> None:
