@@ -21,8 +21,9 @@ class ShapesTeacherConfig(TeacherConfig):
     """The embedded SDXL-class pipeline: 64x64 pictures of captioned shapes."""
 
     type: Literal["shapes"] = "shapes"
-    solver: Literal["ddim", "dpm++", "euler"] = "dpm++"
-    """Solver of the sampling ODE; all three are deterministic."""
+    solver: Literal["ddim", "dpm++", "euler", "euler-ancestral"] = "dpm++"
+    """Sampler. euler-ancestral draws fresh noise between its steps, so that one x_T has many
+    x_0; the others solve the sampling ODE, and x_0 is a function of x_T."""
     steps: int = Field(8, ge=1, le=1000)
     """Steps from x_T to x_0, with trailing spacing."""
     guidance: float = Field(2.0, ge=0)

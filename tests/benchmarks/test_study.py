@@ -66,7 +66,7 @@ def study(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     import study
 
     yield study
-    for name in ("study", "study_results"):
+    for name in ("study", "study_arms", "study_results"):
         sys.modules.pop(name, None)
 
 
@@ -217,3 +217,14 @@ def test_kill_9_of_everything_and_the_study_goes_on(tmp_path: Path) -> None:
     assert [row["iteration"] for row in read_log(log)] == list(range(400))
     assert (tmp_path / "runs" / "two-0.log").read_text().count("Resuming") >= 1
     assert "| two | b | 1 of 1 |" in (tmp_path / "study.md").read_text()
+
+
+def test_every_arm_of_the_trees_study_is_a_valid_recipe(study: Any, tmp_path: Path) -> None:
+    """`jobs_of` validates each arm; the paper's four have five seeds, the others three."""
+    file = ROOT / "recipes" / "study" / "arms.yml"
+    jobs = list(study.jobs_of(study.read_study(file), file, tmp_path))
+    arms = {job.arm for job in jobs}
+    ablation = {"full", "no-refresh", "no-pool", "no-multi-scale-dual"}
+    assert ablation < arms
+    assert {job.arm for job in jobs if job.seed == 4} == ablation | {"regression"}
+    assert len(jobs) == 3 * len(arms) + 2 * 5

@@ -117,7 +117,7 @@ def test_the_python_page_runs(
     import distillkit
 
     def small(name: str, overrides: list[str]) -> Any:
-        sizes = ["warmup.student=1", "warmup.critic=0", "refinement.stages={1: 2}", "metrics=null"]
+        sizes = ["warmup.critic=0", "refinement.stages={1: 2}", "metrics=null"]
         return load_recipe(name, [*overrides, *sizes, "run.batch=2", "run.threads=1"])
 
     monkeypatch.chdir(tmp_path)

@@ -69,23 +69,20 @@ def test_every_field_of_a_recipe_is_on_its_page() -> None:
     ("overrides", "message"),
     [
         (["backbone=null"], "pool: needs a `backbone`"),
-        (["backbone=null", "pool=null"], "refresh: needs a `pool`"),
-        (["backbone=null", "pool=null", "refresh=null"], "warmup.critic: needs a `pool`"),
-        (["warmup.losses=[]"], "warmup.student: needs `losses`"),
+        (["backbone=null", "pool=null", "refresh={type: random}"], "refresh: needs a `pool`"),
+        (["backbone=null", "pool=null"], "warmup.critic: needs a `pool`"),
+        (["warmup.student=10"], "warmup.student: needs `losses`"),
         (["samples.count=null"], "samples.cache: needs `count`"),
-        (["samples.noise=fresh"], "losses.1: compares pictures"),
-        (["optim.warmup.bits=8"], "optim.warmup.bits: should be 32"),
+        (["samples.noise=fresh", "losses=[{type: regression}]"], "losses.0: compares pictures"),
+        (["optim.warmup={lr: 1, bits: 8}"], "optim.warmup.bits: should be 32"),
         (["optim.aux={lr: 1, bits: 8}"], "optim.aux.bits: should be 32"),
-        (
-            ["run.parallel=fsdp2", "optim.student.bits=8", "optim.warmup.bits=8"],
-            "run.parallel: .* 8 bits",
-        ),
+        (["run.parallel=fsdp2", "optim.student.bits=8"], "run.parallel: .* 8 bits"),
         (["run.parallel=fsdp2", "student.train=lora"], "run.parallel: needs a student"),
     ],
 )
 def test_the_rules_across_fields_are_those_of_the_page(overrides: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        load_recipe("nitro_shapes", overrides)
+        load_recipe("ladd_shapes", overrides)
 
 
 def test_every_part_of_ours_is_on_its_page() -> None:

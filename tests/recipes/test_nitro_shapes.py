@@ -19,8 +19,7 @@ SHORT = {
     "prompts.count": 64,
     "samples.count": 32,
     "samples.batch": 16,
-    "warmup.student": 3,
-    "warmup.critic": 2,
+    "warmup.critic": 5,
     "refinement.stages": "{1: 3, 2: 2, 4: 2}",
     "run.batch": 4,
     "run.checkpoint_every": 5,
@@ -96,10 +95,12 @@ def test_run_folder_holds_what_it_should(run: Path) -> None:
     assert [p.name for p in (run / "previews").iterdir()]
     rows = read_log(run / "log.jsonl")
     assert [r["iteration"] for r in rows] == list(range(12))
-    names = ["student warm-up", "critic warm-up", "1-step", "2-step", "4-step"]
+    names = ["critic warm-up", "1-step", "2-step", "4-step"]
     assert list(dict.fromkeys(r["phase"] for r in rows)) == names
     judged = {view.rsplit(" ", 1)[0] for r in rows for view in r["accuracy"]}
-    assert judged == {"global-cond", "local-cond", "local-uncond"}
+    views = ("global-cond", "local-cond", "local-uncond")
+    critics = ("one-step", "two-steps", "four-steps")
+    assert judged == {f"{critic}: {view}" for critic in critics for view in views}
 
 
 def test_student_is_a_diffusers_folder_with_the_averaged_weights(run: Path) -> None:

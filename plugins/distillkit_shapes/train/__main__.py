@@ -1,8 +1,8 @@
 """Trains the embedded world's weights: python -m distillkit_shapes.train --stage all --out DIR
 
-The stages in order: vae, text, features, unet, decoder, evaluate. DIR becomes the pipeline's
-folder, features.safetensors is written beside it, caches and checkpoints go to --work. The
-defaults take about 220 minutes on two free CPU cores; a budget is wall clock, so a busy machine
+The stages in order: vae, text, features, unet, decoder, evaluate, one-step. DIR becomes the
+pipeline's folder, features.safetensors is written beside it, caches and checkpoints go to --work.
+The defaults take about 220 minutes on two free CPU cores; a budget is wall clock, so a busy machine
 trains less.
 
 The shipped weights were made on two CPU cores that other work shared (hence fewer samples than
@@ -15,6 +15,7 @@ the same minutes give on free ones), by these runs:
     --stage unet --minutes 82 (the first 36 with a quarter of GRID and without MAX_SNR)
     --stage decoder --minutes 45, beside it
     --stage unet --resume --minutes 160 (MIX in the last 46; 518,000 samples in all)
+    --stage one-step (the recipe shapes_one_step, whole; a stop resumes)
 
 Stage mmdit is apart: it trains a transformer of the Stable Diffusion 3 family on the shipped
 teacher's latents and words, by number of samples (--samples, and --resume after a stop), and makes
@@ -30,7 +31,7 @@ import torch
 
 from distillkit_shapes.teacher import TEACHER
 
-STAGES = ("vae", "text", "features", "unet", "decoder", "evaluate")
+STAGES = ("vae", "text", "features", "unet", "decoder", "evaluate", "one-step")
 MINUTES = {"vae": 19.0, "text": 1.0, "features": 2.0, "unet": 160.0, "decoder": 15.0}
 """Budget of each stage that trains, on two CPU cores."""
 
@@ -62,6 +63,10 @@ def run(stage: str, given: argparse.Namespace) -> None:
         from distillkit_shapes.train.mmdit import train_mmdit
 
         train_mmdit(TEACHER, given.out, given.work, given.samples, given.resume)
+    elif stage == "one-step":
+        from distillkit_shapes.train.one_step import train_one_step
+
+        train_one_step(given.work)
     else:
         from distillkit_shapes.train.evaluate import evaluate
 

@@ -1,0 +1,54 @@
+"""What a study's file says: its base recipe and its arms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from distillkit.errors import UserError
+
+
+class Arm(BaseModel):
+    """One variant of the base recipe."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    question: str
+    set: list[str] = []
+    """Overrides, as `distillkit run --set` takes them."""
+    seeds: list[int] | None = None
+    """None takes the study's."""
+    recipe: str | None = None
+    """Another recipe than the base."""
+    against: str | None = None
+    """The arm that it is compared with, seed by seed."""
+    group: str = ""
+    """Heading of the table that it stands in."""
+
+
+class Study(BaseModel):
+    """What `arms.yml` says."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    base: str
+    results: str = "results"
+    page: str | None = None
+    seeds: list[int] = [0, 1, 2]
+    columns: dict[str, str] = {"excess of the start's distance": "summary.excess_ratio"}
+    """Title -> place of a number in a result."""
+    arms: dict[str, Arm]
+
+
+def read_study(file: Path) -> Study:
+    """Raises `UserError`."""
+    try:
+        study = Study.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+    except (OSError, yaml.YAMLError, ValidationError) as error:
+        raise UserError(f"{file}: {error}") from None
+    for name, arm in study.arms.items():
+        if arm.against is not None and arm.against not in study.arms:
+            raise UserError(f"{file}: arm '{name}' is against '{arm.against}', which is no arm")
+    return study
