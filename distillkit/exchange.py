@@ -1,4 +1,4 @@
-"""Contracts of what leaves and enters as files: exporters and layouts.
+"""Contracts of what leaves and enters as files: exporters, layouts, files inside packages.
 
 They work before and after a run; the parts of a run itself are in `contracts`.
 """
@@ -6,6 +6,7 @@ They work before and after a run; the parts of a run itself are in `contracts`.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,6 +14,9 @@ from distillkit.errors import UserError
 
 if TYPE_CHECKING:
     from distillkit.contracts import StudentNetwork, Teacher
+
+PREFIX = "package:"
+"""Begins a path inside an installed package, as recipes name it: `package:NAME/inside/it`."""
 
 SHIFT_KEY = "timestep_shift"
 """Where a safetensors file's metadata keeps the student's timestep shift, as a decimal number."""
@@ -95,3 +99,17 @@ def agreed_shift(path: Path, given: int | None, layouts: Collection[Layout]) -> 
             "weights and shift belong together; leave --shift out"
         )
     return given if stated is None else stated
+
+
+def packaged_path(name: str, field: str) -> Path:
+    """The path that a recipe's `field` names: as it stands, or inside an installed package.
+
+    Raises `UserError` where there is no such package; whether the file exists is not asked.
+    """
+    if not name.startswith(PREFIX):
+        return Path(name).expanduser()
+    package, _, inside = name.removeprefix(PREFIX).partition("/")
+    try:
+        return Path(str(files(package))) / inside
+    except (ImportError, ValueError):
+        raise UserError(f"{field}: there is no package {package!r} for {name!r}") from None

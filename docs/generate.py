@@ -103,8 +103,11 @@ def _mappings(node: Any, defs: Any, prefix: str) -> dict[str, list[str]]:
 
 
 def _owner(field: Any) -> str | None:
-    """The definition that a field takes, if it is a mapping with fixed fields."""
-    refs = [option["$ref"] for option in (field, *field.get("anyOf", ())) if "$ref" in option]
+    """The definition that a field takes, if it is a mapping with fixed fields, or one of those by
+    name."""
+    by_name = field.get("patternProperties", {}).values()
+    options = (field, *field.get("anyOf", ()), *by_name)
+    refs = [option["$ref"] for option in options if "$ref" in option]
     return refs[0].rpartition("/")[2] if refs else None
 
 
@@ -118,7 +121,8 @@ def _fields_table(node: Any, defs: Any, prefix: str, anchors: Mapping[str, str])
         if _owner(field):
             fields = f"[these fields](#{anchors[prefix + name]})"
             kind = kind.replace("the fields below", fields)
-            default = "none" if "anyOf" in field else "all defaults"
+            if "patternProperties" not in field:
+                default = "none" if "anyOf" in field else "all defaults"
         default = "required" if name in required else default
         rows.append((code(name), kind, default, escape(field.get("description", ""))))
     return table(HEAD, rows)

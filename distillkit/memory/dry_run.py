@@ -79,7 +79,7 @@ def _dry_run(recipe: Recipe) -> DryRun:
     schedule = make_schedule(recipe, parts)
     i = schedule.first_joint_iteration()
     spec = schedule.spec(i)
-    panels = state.draw_panels(i) if spec.trains_critic else []
+    panels = state.draw_panels(i, spec.steps) if spec.trains_critic else []
     dry = DryRun(parts, state, schedule, panels)
     _allocate(recipe, dry, tracker)
     teacher = parts.teacher

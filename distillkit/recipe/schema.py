@@ -117,6 +117,10 @@ class CriticConfig(Config):
     """The heads, and how a panel of them is drawn."""
     refresh: Part[RefreshConfig] | None = None
     """Which heads are re-initialised, and when; none never re-initialises one."""
+    steps: tuple[Annotated[int, Field(ge=1, le=4)], ...] = ()
+    """Lengths of the roll-outs that it judges; none judges all. Pictures of one step and of four
+    differ from the teacher's in other ways, and what a critic learned from the ones misleads the
+    student about the others."""
 
 
 class SamplesConfig(Config):

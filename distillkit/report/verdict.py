@@ -6,12 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import Any
 
-from distillkit.training.divergence import (
-    BLIND_ACCURACY,
-    NO_DIRECTION,
-    NO_GRADIENT,
-    SILENT_LOSS,
-)
+from distillkit.training.divergence import SILENT_LOSS, teach_nothing
 
 WON = 0.95
 """Accuracy above which critics have won."""
@@ -44,10 +39,7 @@ def verdict(log: Log) -> str:
         how += f" and {ratio:.2f} of the other losses' gradient"
     if right > WON:
         return f"The critics won: {how}."
-    idle = (cosine is not None and abs(cosine) < NO_DIRECTION) or (
-        ratio is not None and ratio < NO_GRADIENT
-    )
-    if (right < BLIND_ACCURACY or silent) and idle:
+    if teach_nothing(right, silent, ratio):
         return f"The critics taught the student little: {how}."
     return f"The critics were in the game: {how}."
 

@@ -12,7 +12,6 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from torch import Tensor
 from distillkit.atomic import save_tensors, write_text
 from distillkit.contracts import Teacher
 from distillkit.errors import UserError
+from distillkit.exchange import PREFIX, packaged_path
 from distillkit.recipe.schema import Recipe, SamplesConfig
 from distillkit.samples.pairs import TeacherSamples
 from distillkit.samples.pictures import PictureLatents
@@ -136,7 +136,7 @@ def training_cache(recipe: Recipe, samples: TeacherSamples) -> SampleCache | Non
     config = recipe.samples
     if config.cache is None or config.count is None:
         return None
-    folder = cache_folder(config.cache)
+    folder = packaged_path(config.cache, "samples.cache")
     cache = SampleCache(folder, identity(recipe, samples), config.count, config.batch)
     return _capped(recipe, cache, samples)
 
@@ -153,7 +153,7 @@ def pictures_cache(recipe: Recipe, pictures: PictureLatents) -> SampleCache | No
         "dtype": config.dtype,
         "conditions": False,
     }
-    folder = cache_folder(config.real_cache)
+    folder = packaged_path(config.real_cache, "samples.real_cache")
     cache = SampleCache(folder, which, len(pictures.source), config.batch)
     return _capped(recipe, cache, pictures)
 
@@ -170,7 +170,7 @@ def evaluation_cache(recipe: Recipe, samples: TeacherSamples, count: int) -> Sam
     which = identity(recipe, samples) | {"for": "figures"}
     text = json.dumps(which | {"count": count, "batch": config.batch}, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-    folder = cache_folder(config.cache) / f"figures-{digest}"
+    folder = packaged_path(config.cache, "samples.cache") / f"figures-{digest}"
     return _capped(recipe, SampleCache(folder, which, count, config.batch), samples)
 
 
@@ -209,20 +209,9 @@ def prompts_digest(prompts: Sequence[str]) -> str:
     return digest.hexdigest()[:16]
 
 
-def cache_folder(name: str) -> Path:
-    """The folder that `samples.cache` names; `package:NAME/folder` lies in an installed package."""
-    if not name.startswith("package:"):
-        return Path(name)
-    package, _, inside = name.removeprefix("package:").partition("/")
-    try:
-        return Path(str(files(package))) / inside
-    except ModuleNotFoundError:
-        raise UserError(f"samples.cache: there is no package {package!r} for {name!r}") from None
-
-
 def is_shipped(samples: SamplesConfig) -> bool:
     """Whether the cache lies in an installed package: a run writes no evaluation set into it."""
-    return samples.cache is not None and samples.cache.startswith("package:")
+    return samples.cache is not None and samples.cache.startswith(PREFIX)
 
 
 def _capped(

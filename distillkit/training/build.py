@@ -44,6 +44,7 @@ class CriticParts:
     pool: Pool
     refresh: Refresh | None
     guards: dict[str, Guard]
+    steps: tuple[int, ...] = ()
 
 
 @dataclass
@@ -113,7 +114,7 @@ def _build_critics(recipe: Recipe, teacher: Teacher, outline: bool) -> list[Crit
         refresh = build_part(config.refresh) if config.refresh is not None else None
         chosen = (config.backbone, config.pool, config.refresh)
         guards = {part.socket: Guard(part_label(part)) for part in chosen if part is not None}
-        found.append(CriticParts(name, backbone, pool, refresh, guards))
+        found.append(CriticParts(name, backbone, pool, refresh, guards, config.steps))
     return found
 
 
@@ -244,6 +245,7 @@ def _make_critic(each: CriticParts, parts: Parts, recipe: Recipe, device: Any) -
         name=each.name,
         decode=parts.teacher.decode,
         guards=each.guards,
+        steps=each.steps,
     )
 
 

@@ -24,7 +24,7 @@ def train_step(i: int, spec: IterationSpec, state: TrainState) -> StepMetrics:
     """
     slices, metrics = state.slices, StepMetrics(spec)
     # Draw this iteration's discriminator heads: D ~ P (section 3.2).
-    panels = state.draw_panels(i, metrics) if spec.trains_critic else []
+    panels = state.draw_panels(i, spec.steps, metrics) if spec.trains_critic else []
     with state.heads_on_device(panels):
         for micro in range(slices.accumulate):
             with state.micro_batch(last=micro + 1 == slices.accumulate):

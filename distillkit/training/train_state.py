@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
+from distillkit.errors import UserError
 from distillkit.recipe.schema import AdamWConfig
 from distillkit.samples.order import BatchSlices
 from distillkit.samples.pairs import TeacherSamples
@@ -79,9 +80,13 @@ class TrainState:
         guard.once("the network", lambda: check_samples(x_0_BCHW, x_T_BCHW.shape))
         return x_0_BCHW
 
-    def draw_panels(self, i: int, metrics: StepMetrics | None = None) -> Panels:
-        """The heads of iteration `i`, critic by critic; every process draws the same."""
-        panels = [(critic, critic.draw(i, self.slices.total)) for critic in self.critics]
+    def draw_panels(self, i: int, steps: int, metrics: StepMetrics | None = None) -> Panels:
+        """The heads of iteration `i`, of each critic that judges roll-outs of `steps` steps; every
+        process draws the same."""
+        judging = [critic for critic in self.critics if critic.judges(steps)]
+        if self.critics and not judging:
+            raise UserError(f"critics: none judges roll-outs of {steps} steps (`steps`)")
+        panels = [(critic, critic.draw(i, self.slices.total)) for critic in judging]
         if metrics is not None:
             metrics.processes = self.accelerator.num_processes
             metrics.expect(panels)

@@ -232,7 +232,8 @@ class UNetStudentConfig(StudentConfig):
     type: Literal["unet"] = "unet"
     start: str = "teacher"
     """`teacher`, or one-step weights: a UNet file or folder, a pipeline folder, a checkpoint, a
-    LoRA (fused into the teacher's UNet); also owner/repo/file."""
+    LoRA (fused into the teacher's UNet); also owner/repo/file, or `package:NAME/inside/it` for
+    files of an installed package."""
     train: Literal["full", "lora"] = "full"
     """`full`: every weight, in float32. `lora`: low-rank matrices beside frozen weights, which are
     the teacher's own tensors where `start` is `teacher`, and else have its number format."""

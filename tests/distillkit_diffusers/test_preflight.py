@@ -76,7 +76,8 @@ def test_what_is_missing_is_told_by_check_and_plan(
 ) -> None:
     for what in ("check", "plan"):
         assert command(what, file, "--set", flag) == 2
-        [line] = capsys.readouterr().err.splitlines()
+        *before, line = capsys.readouterr().err.splitlines()
+        assert len(before) == (what == "check"), "check says first that the recipe itself is valid"
         assert line.startswith((f"--set {flag}: ", f"{file}:"))
         assert sentence in line
 

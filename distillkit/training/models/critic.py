@@ -36,6 +36,8 @@ class Critic:
     """Empty for the recipe's only critic; part of the random keys otherwise."""
     decode: Callable[[Tensor], Tensor] | None = None
     """Latents -> pictures, for a backbone that sees pictures."""
+    steps: Sequence[int] = ()
+    """Lengths of the roll-outs that it judges; empty is all."""
     guards: Mapping[str, Guard] = field(default_factory=dict)
     """Who to name when backbone, pool or refresh break their contract, by socket."""
 
@@ -53,6 +55,10 @@ class Critic:
     def guard(self, socket: str) -> Guard:
         """The guard of this critic's part."""
         return self.guards.get(socket) or Guard(socket)
+
+    def judges(self, steps: int) -> bool:
+        """Whether it judges roll-outs of this length."""
+        return not self.steps or steps in self.steps
 
     def draw(self, i: int, batch: int) -> Panel:
         """The heads of iteration `i` for `batch` pictures (D ~ P, section 3.2).

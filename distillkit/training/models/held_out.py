@@ -76,7 +76,7 @@ class HeldOutPairs:
         with state.micro_batch(last=True):
             fake_BCHW = torch.cat([self._fake(state, rows) for rows in self._slices()])
             accuracy: dict[str, float] = {}
-            for critic in state.critics:
+            for critic in (each for each in state.critics if each.judges(1)):
                 for panel in self._panels(critic, i):
                     with state.heads_on_device([(critic, panel)]):
                         accuracy |= self._accuracy(critic, panel, fake_BCHW)

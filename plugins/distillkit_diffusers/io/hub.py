@@ -13,6 +13,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from distillkit.errors import UserError
+from distillkit.exchange import PREFIX, packaged_path
 
 TOKENIZER_FILES = ("merges.txt", "special_tokens_map.json", "tokenizer_config.json", "vocab.json")
 FOLDERS = {
@@ -31,7 +32,8 @@ class Asset:
     field: str
     """The field, as `--set` takes it: `teacher.lora`."""
     spec: str
-    """A path, a hub id (owner/repo), or a file on the hub (owner/repo/file)."""
+    """A path, `package:NAME/inside/it`, a hub id (owner/repo), or a file on the hub
+    (owner/repo/file)."""
     kind: Literal["pipeline", "vae", "file"]
     variant: str | None = None
     pipeline: str = "StableDiffusionXLPipeline"
@@ -70,7 +72,7 @@ class Asset:
     def on_hub(self) -> bool:
         """Whether `spec` has the form of a hub id, or of a file on the hub."""
         parts = self.spec.split("/")
-        named = all(parts) and not self.spec.startswith((".", "~"))
+        named = all(parts) and not self.spec.startswith((".", "~", PREFIX))
         return named and (len(parts) > 2 if self.kind == "file" else len(parts) == 2)
 
 
@@ -102,7 +104,7 @@ def locate(assets: Sequence[Asset]) -> list[Path]:
     missing: list[tuple[Asset, str]] = []
     reachable: bool | None = None
     for asset in assets:
-        path = Path(asset.spec).expanduser()
+        path = packaged_path(asset.spec, asset.field)
         if path.exists():
             paths.append(path)
         elif not asset.on_hub:

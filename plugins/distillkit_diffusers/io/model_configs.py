@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from distillkit.configs import LevelInputs, Remark
+from distillkit.exchange import packaged_path
 from distillkit_diffusers.io.hub import Asset, not_there
 from distillkit_diffusers.io.sdxl_files import SDXL_FILES
 
@@ -75,7 +76,7 @@ def level_inputs(config: Mapping[str, Any]) -> tuple[LevelInputs, ...]:
 def missing_files(assets: Iterable[Asset]) -> Iterator[Remark]:
     """Paths that do not exist; of what may be on the hub nothing is said."""
     for asset in assets:
-        if not asset.on_hub and not Path(asset.spec).expanduser().exists():
+        if not asset.on_hub and not packaged_path(asset.spec, asset.field).exists():
             field = asset.field.partition(".")[2]
             yield Remark(f"'{asset.spec}' is not on this machine; {not_there(asset)}", field)
 

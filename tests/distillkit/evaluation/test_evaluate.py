@@ -18,9 +18,10 @@ from distillkit.evaluation.figures import floor_metric, floor_spread, summary
 from distillkit.evaluation.sampling import decode, generate
 from distillkit.examples.metrics import ExampleMetrics, ExampleMetricsConfig
 from distillkit.examples.teacher import ExampleTeacher
+from distillkit.exchange import packaged_path
 from distillkit.recipe.schema import Recipe, SamplesConfig
 from distillkit.runs.folder import RunFolder
-from distillkit.samples.cache import cache_folder, evaluation_cache
+from distillkit.samples.cache import evaluation_cache
 from distillkit.samples.order import SampleOrder
 from distillkit.samples.pairs import TeacherSamples
 from distillkit.training.build import Parts, build_parts
@@ -158,7 +159,7 @@ def test_a_set_that_a_package_does_not_bring_is_not_put_into_it(tmp_path: Path) 
     parts, run = finished(tmp_path, recipe)
     online = evaluate(recipe.model_copy(update={"samples": SamplesConfig(batch=8)}), parts, run)
     assert evaluate(recipe, parts, run) == online
-    assert not cache_folder(inside).exists()
+    assert not packaged_path(inside, "samples.cache").exists()
 
 
 def test_another_set_gets_another_cache_folder(tmp_path: Path) -> None:

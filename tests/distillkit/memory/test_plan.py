@@ -33,7 +33,7 @@ def test_bytes_of_a_plan_are_those_of_a_run(tmp_path: Path) -> None:
     assert state.ema is not None
     network, heads = state.student.network.module, critic.pool.heads
     [guess] = state.aux_networks
-    [(_, panel)] = state.draw_panels(0)
+    [(_, panel)] = state.draw_panels(0, 1)
     drawn = critic.parameters(panel.head_ids)
     for p in heads.parameters():  # as when every head has been drawn once
         p.grad = torch.zeros_like(p)
@@ -73,7 +73,7 @@ def test_a_plan_counts_every_critic(tmp_path: Path, draw: str, updates: str) -> 
     state = trainer(recipe, tmp_path).state
     heads = [p for critic in state.critics for p in critic.pool.heads.parameters()]
     frozen = [p for c in state.critics for m in c.backbone.modules() for p in m.parameters()]
-    drawn = [p for c, panel in state.draw_panels(0) for p in c.parameters(panel.head_ids)]
+    drawn = [p for c, panel in state.draw_panels(0, 1) for p in c.parameters(panel.head_ids)]
     assert len(state.critics) == 2
     assert parts["heads"].weights == size(heads)
     assert parts["heads"].gradients == size(drawn)

@@ -18,8 +18,8 @@ def row(accuracy: float, cosine: float = 0.1, ratio: float = 0.5) -> dict[str, A
     ("rows", "start"),
     [
         ([row(0.97)] * 4, "The critics won: they were right 97.0% of the time"),
-        ([row(0.51, cosine=-0.01)] * 4, "The critics taught the student little"),
-        ([row(0.51, cosine=0.2)] * 4, "The critics were in the game"),
+        ([row(0.51, ratio=0.01)] * 4, "The critics taught the student little"),
+        ([row(0.51, cosine=-0.01)] * 4, "The critics were in the game"),
         ([row(0.6, ratio=0.01) | {"silent": 2.01}] * 4, "The critics taught the student little"),
         ([row(0.6, ratio=0.5) | {"silent": 2.01}] * 4, "The critics were in the game"),
         ([row(0.6, ratio=0.01) | {"silent": 2.5}] * 4, "The critics were in the game"),

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from distillkit.errors import UserError
+from distillkit.exchange import packaged_path
 from distillkit.recipe.schema import Recipe, SamplesConfig
-from distillkit.samples.cache import cache_folder, training_cache
+from distillkit.samples.cache import training_cache
 from distillkit.samples.order import SampleOrder
 from distillkit.samples.pairs import TeacherSamples
 from distillkit.training.build import build_parts
@@ -118,7 +119,7 @@ def test_a_torn_shard_is_named(tmp_path: Path) -> None:
 
 
 def test_a_cache_may_lie_in_a_package() -> None:
-    folder = cache_folder("package:distillkit_nitrofusion/samples")
+    folder = packaged_path("package:distillkit_nitrofusion/samples", "samples.cache")
     assert folder.parent.name == "distillkit_nitrofusion"
     with pytest.raises(UserError, match="no package 'no_such_package'"):
-        cache_folder("package:no_such_package/samples")
+        packaged_path("package:no_such_package/samples", "samples.cache")

@@ -158,7 +158,7 @@ def test_losses_in_two_stages_give_the_gradient_of_one_joint_backward(tmp_path: 
     parameters = list(state.student.network.module.parameters())
 
     def batch() -> LazyTrainBatch:
-        return make_batch(state, spec, 0, 0, state.draw_panels(0))
+        return make_batch(state, spec, 0, 0, state.draw_panels(0, 1))
 
     split = batch()
     terms = [(loss, loss.student_term(split)) for loss in spec.losses]

@@ -163,7 +163,7 @@ def test_every_parameter_of_the_student_learns_in_bf16(
     state, spec = run.state, run.schedule.spec(0)
     keep_sixteen_bit_copies(monkeypatch, state.student.network.module)
     with state.micro_batch(last=True):
-        batch = make_batch(state, spec, 0, 0, state.draw_panels(0))
+        batch = make_batch(state, spec, 0, 0, state.draw_panels(0, 1))
         student_gradients(state, spec, batch, StepMetrics(spec))
     gradients = {name: p.grad for name, p in state.student.network.module.named_parameters()}
     assert gradients

@@ -61,7 +61,9 @@ def test_a_small_models_single_file_is_drawn_from_beside_its_run(
     assert command("export", run, "--to", "single-file", "--set", "dtype=fp32") == 0
     assert command("export", run, "--to", "diffusers", "--out", run / "student") == 0
     file = run / "exports" / "student-single-file.safetensors"
-    assert torch.equal(sample(file, "a ring", seed=3), sample(run, "a ring", seed=3))
+    # Other files give other memory layouts, whose sums may round otherwise.
+    ours = sample(run, "a ring", seed=3)
+    assert torch.allclose(sample(file, "a ring", seed=3), ours, atol=1e-5)
     moved = file.rename(tmp_path / "elsewhere.safetensors")
     capsys.readouterr()
     assert command("sample", moved, "a ring", "--out", tmp_path / "a.png") == 2
@@ -70,7 +72,7 @@ def test_a_small_models_single_file_is_drawn_from_beside_its_run(
         f"its weights: `distillkit sample FOLDER ... --weights {moved}`"
     ) in capsys.readouterr().err
     drawn = sample(run / "student", "a ring", seed=3, weights=str(moved))
-    assert torch.equal(drawn, sample(run, "a ring", seed=3))
+    assert torch.allclose(drawn, ours, atol=1e-5)
 
 
 def test_a_run_that_lacks_things_is_a_sentence(run: Path, capsys: Any) -> None:

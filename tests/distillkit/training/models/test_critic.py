@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from distillkit.configs import RefreshConfig
+from distillkit.errors import UserError
 from distillkit.examples.backbone import ExampleBackboneConfig
 from distillkit.randomness import generator, key_to_seed
 from distillkit.recipe.schema import AdamWConfig, OptimConfig, Recipe, RunConfig, StudentAdamWConfig
@@ -177,6 +178,23 @@ def test_two_critics_train_in_one_run_and_resume_bit_for_bit(tmp_path: Path) -> 
     assert views == {
         "near: global-cond", "near: local-cond", "near: local-uncond", "far: global-uncond",
     }  # fmt: skip
+
+
+def test_a_critic_judges_the_roll_outs_that_it_is_for(tmp_path: Path) -> None:
+    """Of each length its own; where nobody judges a length, the run says so."""
+    stages = {"type": "bottom-up", "stages": {1: 3, 2: 9}, "replay": 0.5}
+    critics = {
+        "one": {"backbone": EXAMPLE, "pool": pool(), "steps": [1]},
+        "two": {"backbone": EXAMPLE, "pool": pool(), "steps": [2, 4]},
+    }
+    trainer(two_critics(critics=critics, refinement=stages), tmp_path / "a").train()
+    rows = [row for row in read_log(tmp_path / "a" / "log.jsonl") if row["accuracy"]]
+    judged = {row["steps"]: {key.split(":")[0] for key in row["accuracy"]} for row in rows}
+    assert judged == {1: {"one"}, 2: {"two"}}
+    del critics["two"]
+    alone = trainer(two_critics(critics=critics, refinement=stages), tmp_path / "b")
+    with pytest.raises(UserError, match="critics: none judges roll-outs of 2 steps"):
+        alone.train()
 
 
 def weights_of(heads: Any) -> Tensor:

@@ -16,8 +16,8 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 pytestmark = pytest.mark.slow
 
 TINY = (
-    "run.batch=2", "run.threads=1", "run.preview_every=9", "warmup.student=1", "warmup.critic=1",
-    "refinement.stages={1: 2}", "metrics=null",
+    "run.batch=2", "run.threads=1", "run.preview_every=9", "warmup.critic=1",
+    "refinement.stages={1: 3}", "metrics.num_images=12", "run.held_out=0",
 )  # fmt: skip
 
 
