@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 TINY = (
     "run.parallel=fsdp2", "run.batch=2", "run.threads=1", "run.preview_every=2", "run.previews=2",
-    "warmup.critic=2", "refinement.stages={1: 1, 4: 1}",
+    "run.held_out=0", "warmup.critic=2", "refinement.stages={1: 1, 4: 1}",
     "metrics.num_images=12",
 )  # fmt: skip
 
