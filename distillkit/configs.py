@@ -21,14 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from distillkit.remarks import LevelInputs as LevelInputs
-from distillkit.remarks import PoolSize as PoolSize
-from distillkit.remarks import Remark as Remark
-from distillkit.remarks import describe_levels as describe_levels
-from distillkit.remarks import join_problems as join_problems
-from distillkit.remarks import make_problem as make_problem
-from distillkit.remarks import misfit as misfit
-from distillkit.remarks import without_effect as without_effect
+from distillkit.remarks import LevelInputs, PoolSize, Remark, falling
 
 if TYPE_CHECKING:
     from distillkit import contracts, exchange
@@ -36,14 +29,6 @@ if TYPE_CHECKING:
 
 LEVELS = (999, 749, 499, 249)
 """Noise levels of a roll-out of four steps, where a student has no others."""
-
-
-def falling(levels: tuple[float, ...]) -> tuple[float, ...]:
-    """The noise levels unchanged, if each is below the one before."""
-    sound = sorted(set(levels), reverse=True)
-    if list(levels) != sound:
-        raise ValueError(f"should fall, from noise to picture, like {sound}")
-    return levels
 
 
 Level = Annotated[int | float, Field(ge=0, le=999)]

@@ -34,6 +34,14 @@ def without_effect(config: BaseModel, why: str, *fields: str) -> Iterator[Remark
             yield Remark(f"has no effect {why}", field, is_error=False)
 
 
+def falling(levels: tuple[float, ...]) -> tuple[float, ...]:
+    """The noise levels unchanged, if each is below the one before."""
+    sound = sorted(set(levels), reverse=True)
+    if list(levels) != sound:
+        raise ValueError(f"should fall, from noise to picture, like {sound}")
+    return levels
+
+
 class PoolSize(NamedTuple):
     """How large a pool is, all heads together."""
 

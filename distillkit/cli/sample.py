@@ -7,14 +7,12 @@ from typing import Annotated
 
 import typer
 
+from distillkit.cli.terminal.options import Family, ModelName, Shift, Weights
 from distillkit.errors import UserError
 
 
 def sample(
-    run: Annotated[
-        str,
-        typer.Argument(help="A run, or a published folder; with --weights or --shift: any model."),
-    ],
+    run: ModelName,
     prompt: Annotated[str, typer.Argument(help="What to draw.")],
     out: Annotated[Path, typer.Option(help="The PNG to write.")],
     steps: Annotated[int, typer.Option(help="1, 2, 3 or 4 steps.")] = 1,
@@ -26,15 +24,9 @@ def sample(
     snapshot: Annotated[
         str | None, typer.Option(help="The student of an earlier moment, such as start.")
     ] = None,
-    weights: Annotated[
-        str | None, typer.Option(help="A file of one-step weights, put into the model.")
-    ] = None,
-    shift: Annotated[
-        int | None, typer.Option(help="Their timestep shift, where the file does not state it.")
-    ] = None,
-    family: Annotated[
-        str | None, typer.Option(help="The model's family, where its files do not tell.")
-    ] = None,
+    weights: Weights = None,
+    shift: Shift = None,
+    family: Family = None,
     noise: Annotated[
         Path | None,
         typer.Option(help="Save the noise as safetensors: `x_T` is diffusers' `latents`."),

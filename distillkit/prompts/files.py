@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
-from distillkit.configs import PromptsConfig, Remark
+from distillkit.configs import PromptsConfig
 from distillkit.errors import UserError
 from distillkit.prompts.filter import FilteredPrompts, missing_path
+from distillkit.remarks import Remark
 
 if TYPE_CHECKING:
     from distillkit.contracts import PromptSource

@@ -9,8 +9,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from distillkit.configs import PromptsConfig, Remark
+from distillkit.configs import PromptsConfig
 from distillkit.errors import UserError
+from distillkit.remarks import Remark
 
 
 def _compiles(pattern: str) -> str:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from pydantic import Field
 
-from distillkit.configs import PromptsConfig, Remark
+from distillkit.configs import PromptsConfig
 from distillkit.errors import UserError
 from distillkit.prompts.filter import missing_path
+from distillkit.remarks import Remark
 
 if TYPE_CHECKING:
     from torch import Tensor

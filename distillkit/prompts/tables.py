@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from distillkit.configs import Remark
 from distillkit.errors import UserError, did_you_mean
 from distillkit.prompts.filter import FilteredPrompts, missing_path
+from distillkit.remarks import Remark
 
 if TYPE_CHECKING:
     from distillkit.contracts import PromptSource

@@ -17,10 +17,11 @@ from typing import Annotated, Any, TypeVar
 from pydantic import GetCoreSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from distillkit.configs import ComponentConfig, join_problems, make_problem
+from distillkit.configs import ComponentConfig
 from distillkit.errors import UserError
 from distillkit.registry import entry_points as plugins
 from distillkit.registry.registry import Origin, Registry, UnknownPartError
+from distillkit.remarks import join_problems, make_problem
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from distillkit.configs import ComponentConfig, PoolSize, Remark, describe_levels
+from distillkit.configs import ComponentConfig
 from distillkit.errors import UserError
 from distillkit.recipe.load import LoadedRecipe, RecipeError
 from distillkit.recipe.problems import Problem
@@ -21,6 +21,7 @@ from distillkit.recipe.schema import CriticConfig, Recipe
 from distillkit.recipe.sections import section_remarks
 from distillkit.recipe.yaml12 import Path
 from distillkit.registry.entry_points import installed
+from distillkit.remarks import PoolSize, Remark, describe_levels
 
 MOST_HEADS, MOST_PARAMETERS = 1_000_000, 20_000_000_000
 """Of a pool, beyond which no machine holds it: 80 GB of weights alone."""

@@ -19,9 +19,9 @@ from distillkit.configs import (
     RefreshConfig,
     StudentConfig,
     TeacherConfig,
-    misfit,
 )
 from distillkit.recipe.part import OneOrMore, Part
+from distillkit.remarks import misfit
 
 CriticName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]*$")]
 """It stands in logs and in names of files."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from distillkit.configs import Remark, without_effect
 from distillkit.recipe.schema import Recipe
 from distillkit.recipe.yaml12 import Path
+from distillkit.remarks import Remark, without_effect
 
 
 def section_remarks(recipe: Recipe) -> Iterator[tuple[Path, Remark]]:

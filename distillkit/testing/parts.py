@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from distillkit import contracts
-from distillkit.configs import ComponentConfig, Remark, TeacherConfig
+from distillkit.configs import ComponentConfig, TeacherConfig
 from distillkit.examples.loss import ExampleLossConfig
 from distillkit.examples.teacher import ExampleTeacherConfig
 from distillkit.recipe import yaml12
+from distillkit.remarks import Remark
 from distillkit.testing.findings import Findings, calling, each, fail_with
 from distillkit.testing.outlines import outline
 from distillkit.testing.plans import plan_findings

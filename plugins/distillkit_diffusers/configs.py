@@ -7,17 +7,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from distillkit.configs import (
-    BackboneConfig,
-    LevelInputs,
-    Remark,
-    StudentConfig,
-    TeacherConfig,
-    without_effect,
-)
+from distillkit.configs import BackboneConfig, StudentConfig, TeacherConfig
 from distillkit.errors import did_you_mean
+from distillkit.remarks import LevelInputs, Remark, falling, without_effect
 from distillkit_diffusers import presets
 from distillkit_diffusers.choices import DType, OffloadName, PredictionType, SolverName, Spacing
 from distillkit_diffusers.io.hub import Asset, teacher_assets
@@ -34,6 +28,10 @@ from distillkit_diffusers.io.model_configs import (
 
 if TYPE_CHECKING:
     from distillkit import contracts
+
+
+Timestep = Annotated[int, Field(ge=0, le=999)]
+Timesteps = Annotated[tuple[Timestep, ...], AfterValidator(falling)]
 
 
 class SDXLTeacherConfig(TeacherConfig):
@@ -67,7 +65,7 @@ class SDXLTeacherConfig(TeacherConfig):
     """Steps from x_T to x_0; `timesteps` overrides it."""
     spacing: Spacing = "trailing"
     """Timestep spacing of ddim, dpm++, euler and euler-ancestral."""
-    timesteps: tuple[Annotated[int, Field(ge=0, le=999)], ...] | None = None
+    timesteps: Timesteps | None = Field(None, min_length=1)
     """Explicit timesteps in descending order; lcm and euler only."""
     timestep_shift: int = Field(1000, ge=1, le=1000)
     """For lcm-shift, which runs a student of NitroFusion: 250 Realism, 500 Vibrant."""
@@ -107,9 +105,6 @@ class SDXLTeacherConfig(TeacherConfig):
             raise ValueError(
                 f"`timesteps` is for lcm and euler; {self.solver} takes `steps` and its own grid"
             )
-        descending = sorted(set(self.timesteps), reverse=True)
-        if not descending or list(self.timesteps) != descending:
-            raise ValueError(f"`timesteps` should descend, like {descending or [999, 499]}")
         return self
 
     def unet_config(self) -> dict[str, Any] | None:

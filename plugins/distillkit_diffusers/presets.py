@@ -9,7 +9,8 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from distillkit.configs import LEVELS, Remark, without_effect
+from distillkit.configs import LEVELS
+from distillkit.remarks import Remark, without_effect
 
 BASE = {"model": "stabilityai/stable-diffusion-xl-base-1.0", "variant": "fp16"}
 """They go together: a recipe that names another model has its own variant."""

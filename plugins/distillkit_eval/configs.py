@@ -8,8 +8,9 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from distillkit.configs import MetricsConfig, Remark
+from distillkit.configs import MetricsConfig
 from distillkit.contracts import Metrics
+from distillkit.remarks import Remark
 from distillkit_eval.loading import missing_file, missing_package
 
 CLIP_FILES = ("config.json",)

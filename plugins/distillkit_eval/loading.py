@@ -13,8 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distillkit.configs import Remark
 from distillkit.errors import UserError
+from distillkit.remarks import Remark
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from distillkit.configs import PoolConfig, PoolSize, Remark, describe_levels
+from distillkit.configs import PoolConfig
 from distillkit.randomness import generator as keyed_generator
+from distillkit.remarks import PoolSize, Remark, describe_levels
 from distillkit.values import DrawnHead, JudgedView, Panel, View
 
 if TYPE_CHECKING:

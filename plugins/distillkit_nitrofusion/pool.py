@@ -7,15 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from distillkit.configs import (
-    LevelInputs,
-    PoolConfig,
-    PoolSize,
-    Remark,
-    describe_levels,
-    without_effect,
-)
+from distillkit.configs import PoolConfig
 from distillkit.errors import UserError
+from distillkit.remarks import LevelInputs, PoolSize, Remark, describe_levels, without_effect
 from distillkit.values import View
 from distillkit_nitrofusion.compartments import CompartmentPool, Draw
 from distillkit_nitrofusion.views import check_name, compares_prompt, make_view

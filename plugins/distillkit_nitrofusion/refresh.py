@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
-from distillkit.configs import RefreshConfig, misfit
+from distillkit.configs import RefreshConfig
+from distillkit.remarks import misfit
 
 if TYPE_CHECKING:
     from torch import Generator

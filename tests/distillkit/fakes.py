@@ -13,7 +13,6 @@ import pytest
 from pydantic import Field, model_validator
 
 from distillkit import configs
-from distillkit.configs import misfit
 from distillkit.examples.backbone import ExampleBackboneConfig
 from distillkit.examples.metrics import ExampleMetricsConfig
 from distillkit.examples.student import ExampleStudentConfig
@@ -23,6 +22,7 @@ from distillkit.recipe.load import RecipeError, load_recipe
 from distillkit.recipe.schema import Recipe
 from distillkit.registry.entry_points import Installed
 from distillkit.registry.registry import Origin
+from distillkit.remarks import misfit
 
 
 class Fake:

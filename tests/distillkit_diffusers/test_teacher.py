@@ -134,8 +134,11 @@ def test_half_precision_teacher_takes_and_gives_float32(tiny_sdxl: Path) -> None
     ("fields", "sentence"),
     [
         ({"timesteps": [999, 499]}, "`timesteps` is for lcm and euler"),
-        ({"solver": "lcm", "timesteps": [249, 999]}, "should descend, like [999, 249]"),
-        ({"solver": "lcm", "timesteps": []}, "should descend, like [999, 499]"),
+        (
+            {"solver": "lcm", "timesteps": [249, 999]},
+            "should fall, from noise to",
+        ),
+        ({"solver": "lcm", "timesteps": []}, "at least 1 item"),
         ({"guidance": -1}, "greater than or equal to 0"),
     ],
 )

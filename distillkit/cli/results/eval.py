@@ -8,117 +8,104 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from distillkit.cli.terminal.options import Family, ModelName, Shift, Weights
 from distillkit.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from distillkit.configs import MetricsConfig
+    from distillkit.evaluation.benchmarks import PromptFile
     from distillkit.evaluation.judge import Judge
 
 
+Prompts = Annotated[
+    Path | None,
+    typer.Option(
+        help="Prompts: .txt, .jsonl or .parquet; a benchmark's file or folder.",
+        show_default="those of the run's own metrics",
+    ),
+]
+MetricNames = Annotated[
+    str, typer.Option(help="Metrics parts, separated by commas; see `plugins list`.")
+]
+StepCounts = Annotated[str, typer.Option(help="Steps of the student.")]
+Reference = Annotated[
+    Path | None, typer.Option(help="Folder of real pictures, for metrics that compare.")
+]
+WithTeacher = Annotated[
+    bool, typer.Option("--teacher", help="Draw the teacher too, and compare with it.")
+]
+Count = Annotated[int | None, typer.Option(help="Pictures of a row.", show_default="one a prompt")]
+PerPrompt = Annotated[int | None, typer.Option(help="Pictures of each prompt, with a seed each.")]
+Seed = Annotated[
+    int | None, typer.Option(help="Seed of the noise.", show_default="the run's own metrics'")
+]
+Batch = Annotated[
+    int | None, typer.Option(help="Pictures at a time.", show_default="the recipe's run.batch")
+]
+Out = Annotated[
+    Path | None, typer.Option(help="Folder to write.", show_default="RUN/eval, or evals/NAME")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="METRIC.FIELD=VALUE",
+        help="A field of a metrics part (`plugins show NAME --socket metrics`).",
+    ),
+]
+Benchmark = Annotated[
+    str | None,
+    typer.Option(help="geneval or dpg: also write the folders that its judge reads."),
+]
+
+
 def eval(
-    source: Annotated[
-        str,
-        typer.Argument(help="A run, or a published folder; with --weights or --shift: any model."),
-    ],
-    prompts: Annotated[
-        Path | None,
-        typer.Option(
-            help="Prompts: .txt, .jsonl or .parquet; a benchmark's file or folder.",
-            show_default="those of the run's own metrics",
-        ),
-    ] = None,
-    metrics: Annotated[
-        str, typer.Option(help="Metrics parts, separated by commas; see `plugins list`.")
-    ] = "",
-    steps: Annotated[str, typer.Option(help="Steps of the student.")] = "1,2,4",
-    reference: Annotated[
-        Path | None, typer.Option(help="Folder of real pictures, for metrics that compare.")
-    ] = None,
-    teacher: Annotated[
-        bool, typer.Option("--teacher", help="Draw the teacher too, and compare with it.")
-    ] = False,
-    count: Annotated[
-        int | None, typer.Option(help="Pictures of a row.", show_default="one a prompt")
-    ] = None,
-    per_prompt: Annotated[
-        int | None, typer.Option(help="Pictures of each prompt, with a seed each.")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Seed of the noise.", show_default="the run's own metrics'")
-    ] = None,
-    batch: Annotated[
-        int | None, typer.Option(help="Pictures at a time.", show_default="the recipe's run.batch")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder to write.", show_default="RUN/eval, or evals/NAME")
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="METRIC.FIELD=VALUE",
-            help="A field of a metrics part (`plugins show NAME --socket metrics`).",
-        ),
-    ] = None,
-    benchmark: Annotated[
-        str | None,
-        typer.Option(help="geneval or dpg: also write the folders that its judge reads."),
-    ] = None,
-    weights: Annotated[
-        str | None, typer.Option(help="A file of one-step weights, put into the model.")
-    ] = None,
-    shift: Annotated[
-        int | None, typer.Option(help="Their timestep shift, where the file does not state it.")
-    ] = None,
-    family: Annotated[
-        str | None, typer.Option(help="The model's family, where its files do not tell.")
-    ] = None,
+    source: ModelName,
+    prompts: Prompts = None,
+    metrics: MetricNames = "",
+    steps: StepCounts = "1,2,4",
+    reference: Reference = None,
+    teacher: WithTeacher = False,
+    count: Count = None,
+    per_prompt: PerPrompt = None,
+    seed: Seed = None,
+    batch: Batch = None,
+    out: Out = None,
+    set_: Settings = None,
+    benchmark: Benchmark = None,
+    weights: Weights = None,
+    shift: Shift = None,
+    family: Family = None,
 ) -> None:
     """Judge a student: draw pictures with fixed seeds, measure them, print one table.
 
     Pictures that are there already are not drawn again, so the same command goes on after a stop.
     With torchrun, several processes share the drawing. A run's own metrics stay as they are.
     """
-    from distillkit.evaluation.benchmarks import PER_PROMPT, PromptFile, read_prompts
-    from distillkit.evaluation.source import open_source, own_prompts
+    from distillkit.evaluation.benchmarks import PER_PROMPT
 
     wanted = _steps(steps)
-    _check_positive({"--count": count, "--per-prompt": per_prompt, "--batch": batch})
-    if count is not None and per_prompt is not None:
-        raise UserError("--count and --per-prompt both say how many pictures; leave one out")
-    if prompts is not None:
-        read, own_seed = read_prompts(prompts, benchmark), 0
-    elif benchmark is not None:
-        raise UserError(f"--benchmark {benchmark}: give its prompts by --prompts")
-    else:
-        texts, own_seed = own_prompts(source, count)
-        read = PromptFile(texts)
-    each = per_prompt or (PER_PROMPT if benchmark else 1)
+    _check_counts({"--count": count, "--per-prompt": per_prompt, "--batch": batch})
+    read, own_seed = _read(source, prompts, benchmark, count)
     seed = own_seed if seed is None else seed
-    count = count or each * len(read.prompts)
+    count = count or (per_prompt or (PER_PROMPT if benchmark else 1)) * len(read.prompts)
     known: dict[str, Any] = {"num_images": count, "seed": seed, "teacher": teacher}
     known |= {"reference": str(reference)} if reference is not None else {}
     configs = _configure(metrics, set_ or (), known)
 
     from distillkit.cli.terminal.progress import ProgressCallback
     from distillkit.evaluation.judge import Judge, check_teacher
+    from distillkit.evaluation.source import open_source
     from distillkit.training.processes import join_processes, set_threads
 
     check_teacher(configs, teacher)
     processes, terminal = join_processes(), ProgressCallback.for_process()
     terminal.on_message(f"Device  {processes.device}{set_threads(None, processes)}")
+    opened: dict[str, Any] = {"teacher": teacher, "weights": weights, "shift": shift}
+    device, tell = processes.device, terminal.on_message
     with terminal.bar:
         judge = Judge(
-            source=open_source(
-                source,
-                wanted,
-                teacher=teacher,
-                weights=weights,
-                shift=shift,
-                family=family,
-                device=processes.device,
-                tell=terminal.on_message,
-            ),
+            source=open_source(source, wanted, family=family, device=device, tell=tell, **opened),
             out=out or _default_out(source),
             prompts=read.prompts,
             seed=seed,
@@ -126,12 +113,27 @@ def eval(
             batch=batch or 0,
             processes=processes,
             progress=terminal.on_progress,
-            tell=terminal.on_message,
+            tell=tell,
         )
         terminal.on_message(f"Folder  {judge.out}")
         judge.draw(any(config.needs_teacher for config in configs))
         if processes.is_main_process:
             _finish(judge, configs, benchmark, read.names, terminal)
+
+
+def _read(
+    source: str, prompts: Path | None, benchmark: str | None, count: int | None
+) -> tuple[PromptFile, int]:
+    """The prompts and their seed: a file's, or those of the run's own metrics."""
+    from distillkit.evaluation.benchmarks import PromptFile, read_prompts
+    from distillkit.evaluation.source import own_prompts
+
+    if prompts is not None:
+        return read_prompts(prompts, benchmark), 0
+    if benchmark is not None:
+        raise UserError(f"--benchmark {benchmark}: give its prompts by --prompts")
+    texts, seed = own_prompts(source, count)
+    return PromptFile(texts), seed
 
 
 def _finish(
@@ -164,7 +166,9 @@ def _steps(text: str) -> list[int]:
     return sorted({int(word) for word in words})
 
 
-def _check_positive(options: Mapping[str, int | None]) -> None:
+def _check_counts(options: Mapping[str, int | None]) -> None:
+    if options["--count"] is not None and options["--per-prompt"] is not None:
+        raise UserError("--count and --per-prompt both say how many pictures; leave one out")
     for name, value in options.items():
         if value is not None and value < 1:
             raise UserError(f"{name} {value}: at least 1")

@@ -11,8 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from distillkit.configs import LevelInputs, Remark
 from distillkit.exchange import packaged_path
+from distillkit.remarks import LevelInputs, Remark
 from distillkit_diffusers.io.hub import Asset, not_there
 from distillkit_diffusers.io.sdxl_files import SDXL_FILES
 

@@ -8,16 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from distillkit.configs import (
-    BackboneConfig,
-    LevelInputs,
-    Remark,
-    Sampler,
-    StudentConfig,
-    TeacherConfig,
-    without_effect,
-)
+from distillkit.configs import BackboneConfig, Sampler, StudentConfig, TeacherConfig
 from distillkit.errors import did_you_mean
+from distillkit.remarks import LevelInputs, Remark, without_effect
 from distillkit_diffusers.choices import DType, OffloadName
 from distillkit_diffusers.io.hub import Asset
 from distillkit_diffusers.io.model_configs import missing_files, missing_peft

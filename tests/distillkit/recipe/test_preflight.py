@@ -8,11 +8,12 @@ from typing import Any, Literal
 
 import pytest
 
-from distillkit.configs import BackboneConfig, PoolConfig, PoolSize, RefreshConfig, Remark
+from distillkit.configs import BackboneConfig, PoolConfig, RefreshConfig
 from distillkit.recipe import preflight as module
 from distillkit.recipe.load import LoadedRecipe, RecipeError, load_recipe
 from distillkit.recipe.preflight import brought_by, describe_critics, parts_of, preflight
 from distillkit.registry.registry import Origin
+from distillkit.remarks import PoolSize, Remark
 from tests.distillkit.fakes import RECIPE, Fake, fake_plugins
 
 

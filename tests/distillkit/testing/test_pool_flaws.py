@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from distillkit import testing
-from distillkit.configs import ComponentConfig, PoolSize
+from distillkit.configs import ComponentConfig
 from distillkit.examples.pool import ExamplePoolConfig
+from distillkit.remarks import PoolSize
 from distillkit.values import DrawnHead, JudgedView, Panel, View
 from tests.distillkit.testing.flaws import Flaws, flawed, rebuilt, said_of, table, without
 

@@ -10,10 +10,11 @@ import torch
 from pydantic import Field
 
 from distillkit import testing
-from distillkit.configs import ComponentConfig, Remark
+from distillkit.configs import ComponentConfig
 from distillkit.examples.prompts import ExamplePromptsConfig
 from distillkit.examples.refinement import ExampleRefinementConfig
 from distillkit.examples.refresh import ExampleRefreshConfig
+from distillkit.remarks import Remark
 from tests.distillkit.testing.flaws import Flaws, flawed, rebuilt, said_of, table
 
 
