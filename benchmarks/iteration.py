@@ -112,19 +112,20 @@ def needed(parts: dict[str, int], alternates: bool) -> dict[str, int]:
     """The sum that the method needs, from measured forward passes.
 
     A backward pass costs twice its forward where weights learn, once where only the input's
-    gradient is asked for. The heads run forward on real and fake for the critic, backward through
-    both, and once more forward and input-backward on the fake for the student. With `alternates`
-    they were measured on the real once more, with their new weights.
+    gradient is asked for. The heads run forward on real and fake, backward through both for the
+    critics, and input-backward through the fake for the student. With `alternates` they run forward
+    once more, with their new weights.
     """
     student, both_backbones, heads = (
         parts[name] for name in ("student forward", "backbone forward", "heads forward")
     )
-    one_backbone, one_head_pass = both_backbones // 2, heads // (4 if alternates else 3)
+    head_passes = 4 if alternates else 2
+    one_backbone, one_head_pass = both_backbones // 2, heads // head_passes
     return {
         "student: forward, backward": 3 * student,
         "backbone on real: forward": one_backbone,
         "backbone on fake: forward, input backward": 2 * one_backbone,
-        "heads: critic and student": (2 + 4 + 2) * one_head_pass,
+        "heads: critic and student": (head_passes + 4 + 1) * one_head_pass,
         "text encoders": parts["text encoders"],
     }
 

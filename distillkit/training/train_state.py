@@ -7,14 +7,13 @@ Legend: B batch, C channels, H, W latent cells.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
 from distillkit.errors import UserError
@@ -28,8 +27,8 @@ from distillkit.training.guard.returns import check_samples
 from distillkit.training.metrics import Pull, StepMetrics
 from distillkit.training.models.batch import LazyTrainBatch
 from distillkit.training.models.critic import Critic
-from distillkit.training.models.distributed import gather, gradient_sync, unwrap
-from distillkit.training.models.optimizers import hyperparameters
+from distillkit.training.models.distributed import gradient_sync, unwrap
+from distillkit.training.models.optimizers import ClippedGroup, hyperparameters, total_norm
 from distillkit.training.models.student import EMA, Student
 from distillkit.training.processes import check_agreement, digest_of
 from distillkit.training.schedule import IterationSpec
@@ -156,21 +155,27 @@ class TrainState:
         return sum(terms, torch.zeros(())) / self.slices.accumulate
 
     def finish_gradients(self, panels: Panels, metrics: StepMetrics, *players: str) -> None:
-        """Average the heads' gradients over processes, take norms, and read all measurements.
+        """Average the heads' gradients over processes, read all measurements, and clip.
 
         Raises `Diverged` for what is not finite, and `CannotLearnError` for a player without any
         gradient in its first updates; nothing has been stepped then.
         """
+        groups: list[ClippedGroup] = []
         if "critic" in players and self.critic_optimizer is not None:
-            groups = [p for parameters, _ in self._critic_groups(panels) for p in parameters]
+            critics = self._critic_groups(panels)
             if self.accelerator.num_processes > 1:
-                self._average(groups, panels)
-            metrics.add_norm("critic", _norm(groups))
+                self._average([p for parameters, _ in critics for p in parameters], panels)
+            groups += [ClippedGroup.of(*group) for group in critics]
+            metrics.add_norm("critic", total_norm(groups))
         if "student" in players:
-            metrics.add_norm("student", _norm(self.student_optimizer.param_groups[0]["params"]))
+            parameters = self.student_optimizer.param_groups[0]["params"]
+            groups.append(student := ClippedGroup.of(parameters, metrics.spec.optim))
+            metrics.add_norm("student", total_norm([student]))
         metrics.read(self.accelerator)
         metrics.check_finite()
         self.learning.gradients(metrics)
+        for group in groups:
+            group.clip()
 
     def _average(self, parameters: Sequence[nn.Parameter], panels: Panels) -> None:
         """Average the gradients of heads and auxiliary networks over processes.
@@ -195,8 +200,6 @@ class TrainState:
             return
         for critic, panel in panels:
             critic.count_updates(panel.head_ids)
-        for parameters, optim in self._critic_groups(panels):
-            _clip(parameters, optim)
         self.critic_optimizer.step()
         self.critic_optimizer.zero_grad(set_to_none=True)
         for critic, panel in panels:
@@ -215,7 +218,6 @@ class TrainState:
         [group] = optimizer.param_groups
         if spec.resets_optimizer:
             optimizer.state.clear()
-        _clip(group["params"], spec.optim)
         group.update(hyperparameters(spec.optim))
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -240,16 +242,3 @@ class TrainState:
                 yield
         finally:
             network.module = wrapped
-
-
-def _norm(parameters: Iterable[nn.Parameter]) -> Tensor:
-    """Norm of the parameters' gradients together; 0 where none has one."""
-    grads = [p.grad for p in parameters if p.grad is not None]
-    return gather(get_total_norm(grads)) if grads else torch.zeros(())
-
-
-def _clip(parameters: Iterable[nn.Parameter], optim: AdamWConfig) -> None:
-    with_grad = [p for p in parameters if p.grad is not None]
-    if optim.clip is not None and with_grad:
-        total = get_total_norm([p.grad for p in with_grad])
-        clip_grads_with_norm_(with_grad, optim.clip, total)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
 from distillkit.errors import UserError
@@ -44,6 +46,35 @@ def make_optimizer(*groups: Group) -> Optimizer:
 def hyperparameters(optim: AdamWConfig) -> dict[str, Any]:
     """What AdamW takes for a parameter group."""
     return {"lr": optim.lr, "betas": optim.betas, "weight_decay": optim.weight_decay}
+
+
+@dataclass(frozen=True)
+class ClippedGroup:
+    """A group of parameters with gradients, and their norm: taken once, for the log and to clip."""
+
+    parameters: Sequence[nn.Parameter]
+    norm: Tensor
+    limit: float | None
+
+    @staticmethod
+    def of(parameters: Iterable[nn.Parameter], optim: AdamWConfig) -> ClippedGroup:
+        """Those of the parameters that have a gradient."""
+        learning = [p for p in parameters if p.grad is not None]
+        grads = [p.grad for p in learning if p.grad is not None]
+        return ClippedGroup(learning, get_total_norm(grads), optim.clip)
+
+    def clip(self) -> None:
+        """Scale the gradients down to the group's limit, if it has one."""
+        if self.limit is not None and self.parameters:
+            clip_grads_with_norm_(self.parameters, self.limit, self.norm)
+
+
+def total_norm(groups: Sequence[ClippedGroup]) -> Tensor:
+    """Norm of all groups' gradients together; 0 where none has one."""
+    norms = [gather(group.norm) for group in groups if group.parameters]
+    if len(norms) < 2:
+        return norms[0] if norms else torch.zeros(())
+    return get_total_norm(norms)
 
 
 def moments_bytes(parameters: Iterable[nn.Parameter], optim: AdamWConfig) -> int:

@@ -1,8 +1,8 @@
 """A panel before one micro-batch: view -> crop -> noise to t* -> backbone -> drawn heads -> logits.
 
-One backbone pass for the real pictures and one for the fake ones serve both players: the heads see
-the fake features detached when they learn, and attached (with their own weights detached) when the
-student learns.
+One pass of backbone and heads over the real pictures and one over the fake ones serve both players:
+from the fake's logits the critics' gradient goes to the heads' weights, and the student's to the
+fake's features.
 
 Legend: B batch, C channels, H, W latent cells, K patch logits.
 """
@@ -16,12 +16,12 @@ from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.func import functional_call
 
 from distillkit.errors import UserError
 from distillkit.randomness import generator
 from distillkit.training.guard.returns import check_logits, check_maps
 from distillkit.training.models.critic import Critic
+from distillkit.training.models.head_graph import passed_on
 from distillkit.values import Condition, DrawnHead, HeadLogits, JudgedView, Panel, Window
 
 Maps = list[list[Tensor]]
@@ -49,17 +49,23 @@ class PanelPass:
     @cached_property
     def critic_logits(self) -> list[HeadLogits]:
         """Logits whose gradients reach the drawn heads and a backbone that trains, no more."""
-        # The fake is detached: this loss must not reach the student.
+        drawn_heads = list(self._drawn_heads())
         with torch.enable_grad():
-            return [
-                self._logits(
-                    judged,
-                    drawn,
-                    real_BK=self._run(head, v, self._real_maps[v][drawn.level]),
-                    fake_BK=self._run(head, v, self._detached_fake_maps[v][drawn.level]),
-                )
-                for v, judged, drawn, head in self._drawn_heads()
+            real = [
+                self._run(head, v, self._real_maps[v][drawn.level])
+                for v, _, drawn, head in drawn_heads
             ]
+            if self._backbone_trains:
+                # Its own gradient is the critics' too. The fake is detached from the student.
+                maps = self._maps(self.fake().detach())
+                fake = [
+                    self._run(head, v, maps[v][drawn.level]) for v, _, drawn, head in drawn_heads
+                ]
+            else:
+                found = (p for *_, head in drawn_heads for p in head.parameters())
+                weights = list(dict.fromkeys(found))  # a head may be drawn twice
+                fake = passed_on(self._fake_logits, weights, weights)
+        return self._both(real, fake)
 
     @property
     def is_judged(self) -> bool:
@@ -70,39 +76,50 @@ class PanelPass:
     def student_logits(self, fresh: bool) -> list[HeadLogits]:
         """Logits whose gradients reach the student through `fake_BK` and nothing else.
 
-        `fresh`: the heads have been updated since the critic's logits, so the real logits are
-        computed again; otherwise they still hold.
+        `fresh`: the heads have been updated since the critic's logits, so all logits are computed
+        again; otherwise they still hold.
         """
-        logits = []
-        if fresh and self._backbone_trains:
-            for name in ("_real_maps", "_fake_maps"):  # of weights that are no longer there
-                self.__dict__.pop(name, None)
-        before = [None] * sum(1 for _ in self._drawn_heads()) if fresh else self.critic_logits
-        for (v, judged, drawn, head), seen in zip(self._drawn_heads(), before, strict=True):
-            # With detached weights the gradient passes through the head and stays out of it.
-            # Every name of a shared tensor is given, so that torch need not search for ties.
-            named = head.named_parameters(remove_duplicate=False)
-            frozen = {name: p.detach() for name, p in named}
-            seen_by_head = self._input_of(head, v, self._fake_maps[v][drawn.level])
-            fake_BK = functional_call(head, frozen, seen_by_head, tie_weights=False)
-            if seen is None:
-                with torch.no_grad():
-                    real_BK = self._run(head, v, self._real_maps[v][drawn.level])
-            else:
-                real_BK = seen.real_BK.detach()
-            logits.append(self._logits(judged, drawn, real_BK=real_BK, fake_BK=fake_BK))
-        return logits
+        if fresh:
+            self._forget_logits()
+            with torch.no_grad():
+                real = [
+                    self._run(head, v, self._real_maps[v][drawn.level])
+                    for v, _, drawn, head in self._drawn_heads()
+                ]
+        else:
+            real = [each.real_BK.detach() for each in self.critic_logits]
+        leaves = self._fake_leaves
+        maps = [self._fake_maps[v][level] for v, level in leaves]
+        return self._both(real, passed_on(self._fake_logits, maps, list(leaves.values())))
+
+    def _forget_logits(self) -> None:
+        """What depends on weights that are no longer there."""
+        of_backbone = ("_real_maps", "_fake_maps", "_fake_leaves") if self._backbone_trains else ()
+        for name in ("_fake_logits", *of_backbone):
+            self.__dict__.pop(name, None)
+
+    @cached_property
+    def _fake_logits(self) -> list[Tensor]:
+        """Of every drawn head, with the graph that both players' gradients go through."""
+        with torch.enable_grad():
+            # Views: torch's module hooks (a FLOP counter's, say) refuse leaves in `autograd.grad`.
+            seen = {key: leaf.view_as(leaf) for key, leaf in self._fake_leaves.items()}
+            return [
+                self._run(head, v, seen[v, drawn.level])
+                for v, _, drawn, head in self._drawn_heads()
+            ]
+
+    @cached_property
+    def _fake_leaves(self) -> dict[tuple[int, int], Tensor]:
+        """The fake's maps that heads look at, by view and level, without the backbone's graph."""
+        judged = dict.fromkeys((v, drawn.level) for v, _, drawn, _ in self._drawn_heads())
+        maps = {(v, level): self._fake_maps[v][level] for v, level in judged}
+        return {key: m.detach().requires_grad_(m.requires_grad) for key, m in maps.items()}
 
     @torch.no_grad()
     def without_graph(self) -> list[HeadLogits]:
         """Logits of both players that nobody learns from."""
-        real, fake = self.perturbed("real", 0.0), self.perturbed("fake", 0.0)
-        return [
-            self._logits(judged, drawn, real_BK=real_BK, fake_BK=fake_BK)
-            for (_, judged, drawn, _), real_BK, fake_BK in zip(
-                self._drawn_heads(), real, fake, strict=True
-            )
-        ]
+        return self._both(self.perturbed("real", 0.0), self.perturbed("fake", 0.0))
 
     def perturbed(self, which: str, sigma: float) -> list[Tensor]:
         """Logits of the real or fake pictures, perturbed after noising to t*: a backbone pass."""
@@ -132,19 +149,23 @@ class PanelPass:
             self._pooled[v] = pooled_BP.to(map_BChw.device, map_BChw.dtype)
         return map_BChw, self._pooled[v]
 
-    def _logits(
-        self, judged: JudgedView, drawn: DrawnHead, *, real_BK: Tensor, fake_BK: Tensor
-    ) -> HeadLogits:
-        return HeadLogits(
-            view=judged.view.name,
-            level=drawn.level,
-            head=drawn.head,
-            t_B=judged.t_B,
-            rows=judged.rows,
-            critic=self.critic.name,
-            real_BK=real_BK.float(),
-            fake_BK=fake_BK.float(),
-        )
+    def _both(self, real: Sequence[Tensor], fake: Sequence[Tensor]) -> list[HeadLogits]:
+        """The drawn heads' logits, in their order."""
+        return [
+            HeadLogits(
+                view=judged.view.name,
+                level=drawn.level,
+                head=drawn.head,
+                t_B=judged.t_B,
+                rows=judged.rows,
+                critic=self.critic.name,
+                real_BK=real_BK.float(),
+                fake_BK=fake_BK.float(),
+            )
+            for (_, judged, drawn, _), real_BK, fake_BK in zip(
+                self._drawn_heads(), real, fake, strict=True
+            )
+        ]
 
     def _drawn_heads(self) -> Iterator[tuple[int, JudgedView, DrawnHead, nn.Module]]:
         """Every drawn head that judges a picture, with the index of its view in the panel."""
@@ -166,14 +187,6 @@ class PanelPass:
     def _fake_maps(self) -> Maps:
         with torch.enable_grad():
             return self._maps(self.fake())
-
-    @cached_property
-    def _detached_fake_maps(self) -> Maps:
-        """What the heads learn on. A backbone that trains is run for it once more: its gradients
-        here are the critics', and those through `_fake_maps` the student's."""
-        if self._backbone_trains:
-            return self._maps(self.fake().detach())
-        return [[level_map.detach() for level_map in levels] for levels in self._fake_maps]
 
     @cached_property
     def _windows(self) -> dict[int, tuple[Window, Tensor]]:

@@ -185,6 +185,37 @@ def test_gradients_reach_the_heads_or_the_fake_alone() -> None:
     assert bool((fake_BCHW.grad.flatten(1).abs().amax(1) > 0).all())
 
 
+def test_one_pass_of_the_heads_gives_each_player_its_own_gradient() -> None:
+    """As from graphs of their own. A loss may use some of the heads, and each player other ones."""
+    critic = critic_of("one")
+    panel = critic.draw(0, BATCH)
+    calls: list[nn.Module] = []
+    hooks = [
+        head.register_forward_hook(lambda head, *_: calls.append(head))
+        for head in critic.pool.heads
+    ]
+    made = pass_of(critic, panel)
+    (made.critic_logits[0].fake_BK.square() - made.critic_logits[0].real_BK).mean().backward()
+    made.student_logits(False)[1].fake_BK.square().mean().backward()
+    assert len(calls) == 2 * len(panel.head_ids)  # over the real pictures and over the fake ones
+    for hook in hooks:
+        hook.remove()
+
+    first, second = panel.views[0].heads[:2]
+    fake_BCHW = FAKE.clone().requires_grad_()
+
+    def alone(head: DrawnHead, x_BCHW: Tensor) -> Tensor:
+        return torch.stack([judge(critic, panel, 0, head, b, x_BCHW[b]) for b in range(BATCH)])
+
+    own = critic.parameters([first.head])
+    loss = (alone(first, FAKE).square() - alone(first, REAL)).mean()
+    for p, gradient in zip(own, torch.autograd.grad(loss, own), strict=True):
+        torch.testing.assert_close(p.grad, gradient, rtol=1e-4, atol=1e-6)
+    assert all(p.grad is None for p in critic.parameters([second.head]))
+    [toward] = torch.autograd.grad(alone(second, fake_BCHW).square().mean(), fake_BCHW)
+    torch.testing.assert_close(made.fake().grad, toward, rtol=1e-4, atol=1e-6)
+
+
 def test_perturbed_fakes_are_the_fakes_with_a_little_noise_and_detached() -> None:
     """Without noise they are the critics' own logits; with it they differ a little."""
     critic = critic_of("one", backbone=ExampleBackboneConfig().build(TEACHER))
