@@ -43,7 +43,11 @@ def plan(
     tables = (parts_table(made), peak_table(made), flops_table(made), disk_table(made))
     for table in tables:
         out.print(table, "")
-    for line in (*describe_lives(made), *(f"note: {note}" for note in notes)):
+    for line in (
+        *describe_samples(made),
+        *describe_lives(made),
+        *(f"note: {note}" for note in notes),
+    ):
         out.print(line, soft_wrap=True)
     cards = (gpu_memory,) if gpu_memory is not None else CARDS
     for card, fit in find_fits(
@@ -117,6 +121,22 @@ def describe_lives(made: Plan) -> Sequence[str]:
         f"Heads{f' of {critic.name}' if critic.name else ''}: "
         f"{count_lives(critic, state.slices.total)}"
         for critic in state.critics
+    ]
+
+
+def describe_samples(made: Plan) -> Sequence[str]:
+    """What it saves that the teacher's samples are used several times."""
+    from distillkit.memory.dry_run import SAMPLING
+
+    if not made.buffer:
+        return []
+    uses, mean = made.recipe.samples.uses, made.flops[SAMPLING]
+    whole = sum(made.flops.values())
+    once = whole + (uses - 1) * mean
+    return [
+        f"Teacher samples: each used {uses} times; sampling is {mean / whole:.0%} of an "
+        f"iteration's FLOPs, and was {uses * mean / once:.0%}, so that the iteration takes "
+        f"{whole / once:.0%}; {made.buffer / 2**20:,.0f} MiB of main memory"
     ]
 
 

@@ -35,6 +35,10 @@ NO_VALUES = (
 """The rule that a part breaks whose values can't be read here."""
 
 
+SAMPLING = "teacher: sampling"
+"""Label of what the teacher's samples cost."""
+
+
 @dataclass
 class DryRun:
     """What one micro-batch took."""
@@ -83,6 +87,7 @@ def _dry_run(recipe: Recipe) -> DryRun:
     dry = DryRun(parts, state, schedule, panels)
     _allocate(recipe, dry, tracker)
     teacher = parts.teacher
+    state.samples = replace(state.samples, buffer=None)  # in main memory: an iteration that samples
     if recipe.samples.cache is not None:
         embeds = recipe.samples.cache_prompt_embeds
         cond = teacher.encode([""] * recipe.run.batch).to(META) if embeds else None
@@ -189,7 +194,8 @@ def _micro_batch(dry: DryRun, tracker: MemoryTracker, spec: IterationSpec) -> No
 def _label_calls(dry: DryRun, tracker: MemoryTracker) -> None:
     """Count what calls of the parts cost under a label of their own."""
     parts, state = dry.parts, dry.state
-    parts.teacher.denoiser = CountOnce(parts.teacher.denoiser, tracker, "teacher: sampling")
+    parts.teacher.denoiser = CountOnce(parts.teacher.denoiser, tracker, SAMPLING)
+    _label(tracker, parts.teacher, "sample", SAMPLING)
     _label(tracker, parts.teacher, "encode", "text encoders")
     if state.pictures is not None:
         _label(tracker, parts.teacher, "encode_images", "encoding of pictures")

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 
-from distillkit.memory.dry_run import DryRun, dry_run, offloaded, resident, trainable
+from distillkit.memory.dry_run import SAMPLING, DryRun, dry_run, offloaded, resident, trainable
 from distillkit.recipe.schema import Recipe
 from distillkit.training.models.optimizers import moments_bytes
 
@@ -47,8 +48,11 @@ class Plan:
     """Bytes that the student's forward pass keeps for its backward pass."""
     peak: int
     """Most bytes at one moment of a run."""
-    flops: Mapping[str, int]
-    """FLOPs of an iteration with a one-step roll-out, by part."""
+    flops: Mapping[str, float]
+    """FLOPs of an iteration with a one-step roll-out, by part. Where samples are used several
+    times, sampling is the mean of the iterations."""
+    buffer: int
+    """Bytes of the samples that come again, in the main memory of a process."""
     rollout: float
     """FLOPs that longer roll-outs add to an iteration, averaged over the run."""
     dry: DryRun = field(repr=False)
@@ -83,7 +87,7 @@ def make_plan(recipe: Recipe, dry: DryRun | None = None) -> Plan:
         still + gradients + visiting,  # while a network that waits is at work
         still + dry.decoding + visiting,  # previews
     )
-    micro_batches = recipe.run.accumulate
+    micro_batches, uses = recipe.run.accumulate, {SAMPLING: recipe.samples.uses}
     return Plan(
         recipe=recipe,
         parts=parts,
@@ -91,7 +95,8 @@ def make_plan(recipe: Recipe, dry: DryRun | None = None) -> Plan:
         activations={n: b for n, b in moving.items() if n != "gradients" and b},
         student_graph=dry.student_graph,
         peak=max(moments_of) + moments,
-        flops={n: f * micro_batches for n, f in dry.flops.items() if f},
+        flops={n: f * micro_batches / uses.get(n, 1) for n, f in dry.flops.items() if f},
+        buffer=_buffer(recipe, dry),
         rollout=_rollout(dry) * micro_batches,
         dry=dry,
     )
@@ -112,6 +117,13 @@ def _parts(recipe: Recipe, dry: DryRun) -> Iterator[Part]:
             _bytes([p for p in learn if id(p) in learning]),
             moments_bytes(learn, owner) if learn else 0,
         )
+
+
+def _buffer(recipe: Recipe, dry: DryRun) -> int:
+    samples, latent = recipe.samples, torch.empty(dry.parts.teacher.latent_shape, device="meta")
+    if samples.uses == 1 or samples.cache is not None or SAMPLING not in dry.flops:
+        return 0
+    return samples.buffer * recipe.run.batch * recipe.run.accumulate * latent.nbytes
 
 
 def _bytes(tensors: Sequence[Tensor]) -> int:

@@ -131,6 +131,12 @@ class SamplesConfig(Config):
     cache: str | None = None
     """Folder that keeps the samples; made if it is missing. `package:NAME/folder` lies in an
     installed package. None samples anew each iteration."""
+    uses: int = Field(1, ge=1)
+    """Iterations that see a sample, each with other t*, crops and noise, and beside other samples.
+    Without a cache, sampling can be half of an iteration; it takes 1/n of that with n uses."""
+    buffer: int = Field(32, ge=2)
+    """For `uses`: iterations whose samples are kept in main memory until they have been used. So
+    many iterations sample; the next ones see the same pictures in another order."""
     noise: Literal["teacher", "fresh"] = "teacher"
     """Where the student starts after its warm-up: from the teacher's x_T, or from noise that is
     drawn anew for every picture, so that it can't learn a few thousand samples by heart. Losses

@@ -40,6 +40,12 @@ def _unused(recipe: Recipe) -> Iterator[tuple[Path, Remark]]:
     if not samples.cache:
         fields = ("dtype", "cache_prompt_embeds")
         found += [("samples", r) for r in without_effect(samples, "without `cache`", *fields)]
+    if samples.uses == 1:
+        found += [("samples", r) for r in without_effect(samples, "with `uses: 1`", "buffer")]
+    elif samples.cache or samples.real == "pictures":
+        source = "cache" if samples.cache else "real: pictures"
+        said = f"saves nothing with `{source}`: the run only sees fewer of them, each more often"
+        found.append(("samples", Remark(said, "uses", is_error=False)))
     if not samples.cache and not samples.real_cache:
         found += [("samples", r) for r in without_effect(samples, "without a cache", "max_gb")]
     if samples.real == "teacher":

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from distillkit.contracts import Teacher
 from distillkit.randomness import generator, noise
+from distillkit.samples.buffer import SampleBuffer
 from distillkit.samples.order import SampleOrder
 from distillkit.values import Condition
 
@@ -42,6 +43,8 @@ class TeacherSamples:
     device: Any = "cpu"
     cache: SampleStore | None = None
     """None samples online."""
+    buffer: SampleBuffer | None = None
+    """Samples that come again; without it, and beside a cache, none is kept."""
 
     def conditions(self, ids: Sequence[int]) -> Condition:
         """The condition of each sample."""
@@ -59,6 +62,19 @@ class TeacherSamples:
         if self.cache is not None:
             return self.cache.x_0(ids).to(self.device)
         return self.sample(ids, x_T_BCHW, cond)
+
+    def at(self, positions: Sequence[int], x_T_BCHW: Tensor, cond: Condition) -> Tensor:
+        """The teacher's sample at these places of the run, whose noise and condition are given."""
+        ids = [self.order.sample_id(position) for position in positions]
+        if self.buffer is None or self.cache is not None:
+            return self.x_0(ids, x_T_BCHW, cond)
+
+        def make(wanted: Sequence[int]) -> Tensor:
+            if list(wanted) == ids:
+                return self.sample(ids, x_T_BCHW, cond)
+            return self.sample(wanted, self.x_T(wanted), self.conditions(wanted))
+
+        return self.buffer.at(positions, make).to(self.device)
 
     @torch.no_grad()
     def sample(self, ids: Sequence[int], x_T_BCHW: Tensor, cond: Condition) -> Tensor:

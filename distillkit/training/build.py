@@ -22,7 +22,8 @@ from distillkit.errors import UserError
 from distillkit.randomness import key_to_seed
 from distillkit.recipe.schema import Recipe
 from distillkit.registry.entry_points import installed
-from distillkit.samples.order import BatchSlices, SampleOrder
+from distillkit.samples.buffer import SampleBuffer
+from distillkit.samples.order import BatchSlices, Repeats, SampleOrder
 from distillkit.samples.pairs import TeacherSamples
 from distillkit.samples.pictures import PictureLatents
 from distillkit.training.guard import Guard
@@ -175,10 +176,13 @@ def make_schedule(recipe: Recipe, parts: Parts) -> TrainSchedule:
     return TrainSchedule(recipe, build_part(recipe.refinement), parts.losses, parts.warmup_losses)
 
 
-def make_order(recipe: Recipe, parts: Parts) -> SampleOrder:
-    """The run's order of samples."""
+def make_samples(recipe: Recipe, parts: Parts, slices: BatchSlices, device: Any) -> TeacherSamples:
+    """The teacher's samples in the order in which the run sees them."""
     samples = recipe.samples
-    return SampleOrder(parts.prompts, samples.seed, samples.count, recipe.run.seed)
+    repeats = Repeats(samples.uses, samples.buffer, slices.total) if samples.uses > 1 else None
+    order = SampleOrder(parts.prompts, samples.seed, samples.count, recipe.run.seed, repeats)
+    buffer = SampleBuffer(order, slices.batch) if repeats is not None else None
+    return TeacherSamples(parts.teacher, order, device, buffer=buffer)
 
 
 def make_train_state(recipe: Recipe, parts: Parts, accelerator: Any) -> TrainState:
@@ -197,12 +201,13 @@ def make_train_state(recipe: Recipe, parts: Parts, accelerator: Any) -> TrainSta
     aux_optim = recipe.optim.aux or critic_optim
     critic_groups = ((heads, critic_optim), (aux, aux_optim))
     trainable = [p for p in network.module.parameters() if p.requires_grad]
+    slices = BatchSlices(
+        run.batch, run.accumulate, accelerator.process_index, accelerator.num_processes
+    )
     return TrainState(
         seed=run.seed,
-        slices=BatchSlices(
-            run.batch, run.accumulate, accelerator.process_index, accelerator.num_processes
-        ),
-        samples=TeacherSamples(parts.teacher, make_order(recipe, parts), device),
+        slices=slices,
+        samples=make_samples(recipe, parts, slices, device),
         student=Student.of(network, parts.teacher.schedule, recipe.student),
         ema=EMA(bare, recipe.student.ema) if recipe.student.ema else None,
         student_optimizer=make_optimizer((trainable, recipe.optim.student)),

@@ -70,7 +70,7 @@ def make_batch(
     positions = slices.positions(i, micro)
     ids = [samples.order.sample_id(p) for p in positions]
     cond, x_T_BCHW = samples.conditions(ids), samples.x_T(ids)
-    make_real = partial(samples.x_0, ids, x_T_BCHW, cond)
+    make_real = partial(samples.at, positions, x_T_BCHW, cond)
     if spec.real_pictures and state.pictures is not None:
         make_real = partial(state.pictures.of, samples.order, ids)
     if spec.fresh_noise:

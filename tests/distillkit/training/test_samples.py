@@ -12,7 +12,9 @@ from torch import Tensor
 
 from distillkit.configs import PromptsConfig
 from distillkit.errors import UserError
-from distillkit.recipe.schema import SamplesConfig, WarmupConfig
+from distillkit.randomness import generator
+from distillkit.recipe.schema import RunConfig, SamplesConfig, WarmupConfig
+from distillkit.recipe.sections import section_remarks
 from distillkit.training.models.batch import LazyTrainBatch
 from distillkit.training.schedule import IterationSpec
 from distillkit.training.step import make_batch
@@ -46,6 +48,47 @@ def test_fresh_noise_leaves_the_warmup_and_the_teachers_pictures_as_they_are(
         # The second epoch over the same four samples starts elsewhere.
         assert len(drawn.flatten(1).unique(dim=0)) == 8
         assert not torch.isclose(drawn[:4], batches[0, True].x_T_BCHW).all(dim=(1, 2, 3)).any()
+
+
+@pytest.mark.parametrize("split", [{"batch": 4}, {"batch": 2, "accumulate": 2}])
+def test_a_sample_is_made_once_and_used_several_times(
+    tmp_path: Path, split: dict[str, int]
+) -> None:
+    """3 uses of 2 iterations' samples; the same pictures as when each use samples anew."""
+    recipe = world_recipe(samples=SamplesConfig(uses=3, buffer=2), run=RunConfig(**split))
+    run = trainer(recipe, tmp_path)
+    samples, teacher = run.state.samples, run.parts.teacher
+    sample, made = teacher.sample, []
+    teacher.sample = lambda *given: made.append(len(given[0])) or sample(*given)  # type: ignore
+    seen: dict[int, list[tuple[Tensor, ...]]] = {}
+    for i in range(12):
+        for micro in range(split.get("accumulate", 1)):
+            batch = make_batch(run.state, run.schedule.spec(i), i, micro, [])
+            ids = [samples.order.sample_id(p) for p in batch.positions]
+            alone = sample(samples.x_T(ids), batch.cond, [generator(0, "teacher", n) for n in ids])
+            assert torch.equal(batch.real_BCHW, alone)
+            draws = batch.noise("a loss"), batch.x_T_BCHW, batch.real_BCHW
+            for n, rows in zip(ids, zip(*draws, strict=True), strict=True):
+                seen.setdefault(n, []).append(rows)
+    assert sum(made) == 16  # of 48 pictures
+    assert {len(uses) for uses in seen.values()} == {3}
+    for uses in seen.values():
+        noises, x_Ts, x_0s = (torch.stack(values) for values in zip(*uses, strict=True))
+        assert len(noises.flatten(1).unique(dim=0)) == 3
+        assert len(x_Ts.flatten(1).unique(dim=0)) == len(x_0s.flatten(1).unique(dim=0)) == 1
+
+
+def test_repeated_samples_beside_a_cache_are_noted() -> None:
+    def notes(**fields: Any) -> list[str]:
+        samples = SamplesConfig(**fields)
+        found = section_remarks(world_recipe(samples=samples))
+        return [str(remark.message) for path, remark in found if path[0] == "samples"]
+
+    assert notes(uses=4) == []
+    assert notes(buffer=64) == ["has no effect with `uses: 1`"]
+    [said] = notes(uses=2, count=4, cache="folder")
+    assert said.startswith("saves nothing with `cache`: the run only sees fewer of them")
+    assert "`real: pictures`" in notes(uses=2, real="pictures")[0]
 
 
 class Album(list[str]):

@@ -68,8 +68,9 @@ def test_shards_equal_copies(tmp_path: Path) -> None:
 
 
 def test_pictures_with_heads_of_their_own_are_shared_among_processes(tmp_path: Path) -> None:
-    """A process may have no picture of a view; its heads are stepped there all the same."""
-    how = ("--draw", "per-picture", "--updates", "alternating", "--stages", "4,1")
+    """A process may have no picture of a view; its heads are stepped there all the same. Samples of
+    the teacher that are used twice come again in the process that made them."""
+    how = ("--draw", "per-picture", "--updates", "alternating", "--stages", "4,1", "--uses", "2")
     [whole] = train(tmp_path / "one", 1, 4, *how)
     first, second = train(tmp_path / "two", 2, 2, *how)
     assert [name for name in first if not torch.equal(first[name], second[name])] == []

@@ -20,7 +20,13 @@ from distillkit import api
 from distillkit.configs import RefreshConfig
 from distillkit.errors import UserError
 from distillkit.examples.pool import ExamplePool, ExamplePoolConfig
-from distillkit.recipe.schema import AdamWConfig, OptimConfig, RunConfig, StudentAdamWConfig
+from distillkit.recipe.schema import (
+    AdamWConfig,
+    OptimConfig,
+    RunConfig,
+    SamplesConfig,
+    StudentAdamWConfig,
+)
 from distillkit.training.callbacks import Callback
 from distillkit.training.metrics import StepMetrics
 from distillkit.training.models.distributed import is_sharded
@@ -98,6 +104,7 @@ def main() -> None:
     options.add_argument("--precision", default="no")
     options.add_argument("--draw", default="one", help="of the pool: one, all, per-picture")
     options.add_argument("--updates", default="simultaneous")
+    options.add_argument("--uses", type=int, default=1, help="of the teacher's samples")
     options.add_argument("--resume", action="store_true")
     options.add_argument("--disagree", default="", choices=list(DISAGREE))
     given = options.parse_args()
@@ -116,6 +123,7 @@ def main() -> None:
             critic=AdamWConfig(lr=1e-3, **smooth),
             updates=given.updates,
         ),
+        samples=SamplesConfig(uses=given.uses, buffer=2),
         losses=[{"type": "least-squares"}],  # hinge leaves biases a gradient of rounding alone
         refinement={"type": "bottom-up", "stages": {1: one, 4: four}},
         **{"pool": world_recipe().pool.model_copy(update={"draw": given.draw})}
