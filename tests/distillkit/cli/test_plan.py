@@ -45,22 +45,6 @@ def test_it_shows_flops_disk_and_lives(capsys: Any) -> None:
     assert f"\nHeads: {lives}\n" in out
 
 
-def test_samples_that_are_used_four_times_take_a_quarter_of_the_sampling(capsys: Any) -> None:
-    def sampling(*sets: str) -> tuple[float, str]:
-        assert plan(*sets) == 0
-        out = capsys.readouterr().out
-        found = re.search(r"^teacher: sampling +([\d,.]+) ", out, re.M)
-        assert found is not None
-        return float(found[1]), out
-
-    whole, out = sampling()
-    assert "Teacher samples" not in out
-    quarter, out = sampling("samples.uses=4", "samples.buffer=1024")
-    assert quarter == pytest.approx(whole / 4, abs=0.001)
-    # 1,024 iterations of 4 pictures of 4 x 8 x 8 float32 values.
-    assert re.search(r"^Teacher samples: each used 4 times; .*; 4 MiB of main memory$", out, re.M)
-
-
 def test_what_check_refuses_is_refused(capsys: Any) -> None:
     assert plan("pool.levels=[7]", "pool.width=16") == 2
     err = capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from distillkit.cli.plan import describe_samples
 from distillkit.memory import fit as fit_module
+from distillkit.memory.dry_run import SAMPLING
 from distillkit.memory.fit import find_fits
 from distillkit.memory.plan import GIB, Plan, make_plan, usable
 from distillkit.memory.tracker import MemoryTracker
@@ -147,6 +150,23 @@ def test_the_peak_is_that_of_a_real_iteration(
 
 
 @pytest.mark.slow
+def test_samples_that_are_used_four_times_take_a_quarter_of_the_sampling(file: Path) -> None:
+    once = make_plan(load_recipe(file, ()).recipe)
+    again = make_plan(load_recipe(file, ("samples.uses=4", "samples.buffer=100")).recipe, once.dry)
+    assert (again.peak, again.rollout, once.buffer) == (once.peak, once.rollout, 0)
+    assert {n: f for n, f in again.flops.items() if n != SAMPLING} == {
+        n: f for n, f in once.flops.items() if n != SAMPLING
+    }
+    assert again.flops[SAMPLING] == once.flops[SAMPLING] / 4 > 0
+    # 100 iterations of 2 x 2 pictures of float32.
+    assert again.buffer == 400 * 4 * math.prod(once.dry.parts.teacher.latent_shape)
+    [said] = describe_samples(again)
+    share = sum(again.flops.values()) / sum(once.flops.values())
+    assert said.startswith("Teacher samples: each used 4 times; sampling is ")
+    assert f"so that the iteration takes {share:.0%}; " in said
+    assert describe_samples(once) == []
+
+
 def test_each_switch_lowers_what_it_says(file: Path) -> None:
     plan = make_plan(load_recipe(file).recipe)
 
