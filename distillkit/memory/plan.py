@@ -71,7 +71,8 @@ def usable(card: float) -> float:
 def make_plan(recipe: Recipe, dry: DryRun | None = None) -> Plan:
     """Count everything; takes seconds, and neither weights nor a device.
 
-    `dry`: of a recipe that differs in `optim`, `run.offload_heads`, `samples.uses` and `samples.buffer` at most.
+    `dry`: of a recipe that differs in `optim`, `run.offload_heads`, `samples.uses` and
+    `samples.buffer` at most.
     """
     dry, offload_heads = dry or dry_run(recipe), recipe.run.offload_heads
     parts = tuple(_parts(recipe, dry))
