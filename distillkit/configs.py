@@ -84,6 +84,12 @@ class ComponentConfig(Config):
         for a teacher without one (`TeacherConfig.has_null`) it is refused before a run starts."""
         return False
 
+    def derived_from(self) -> Iterable[str]:
+        """Models that a student made with this part derives from, as recipes name them: paths,
+        `package:NAME/inside/it`, or owner/name and owner/name/file on the hub. A model card names
+        them, and looks for their licences."""
+        return ()
+
     def preflight(self, recipe: Any) -> Iterable[Remark]:
         """What this machine or the recipe's other parts will not do for this part.
 
@@ -289,10 +295,3 @@ SOCKETS: tuple[type[ComponentConfig], ...] = (
     LayoutConfig,
 )
 """Every socket: those of a recipe in its order, then those of the commands around it."""
-
-
-def reserved_names(base: type[ComponentConfig]) -> set[str]:
-    """Methods and class variables of a socket's base class, which no field of a part may hide."""
-    names = {name for owner in (ComponentConfig, base) for name in vars(owner)}
-    fields = base.model_fields.keys()
-    return {n for n in names - fields if not n.startswith(("_", "model_"))}

@@ -37,6 +37,7 @@ def build() -> typer.Typer:
     from distillkit.cli.plugins import plugins
     from distillkit.cli.precompute import precompute
     from distillkit.cli.recipes import recipes
+    from distillkit.cli.results.card import card
     from distillkit.cli.results.compare import compare
     from distillkit.cli.results.eval import eval
     from distillkit.cli.results.play import play
@@ -55,6 +56,7 @@ def build() -> typer.Typer:
         play,
         compare,
         report,
+        card,
         export,
         adapt,
         schema,

@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from distillkit.cli.results.card import make_card
+from distillkit.cli.terminal.options import BaseModels, LicenceId
+
 if TYPE_CHECKING:
     from distillkit.configs import ExporterConfig
+    from distillkit.report.card import Card
 
 
 def export(
@@ -30,9 +34,22 @@ def export(
     snapshot: Annotated[
         str | None, typer.Option(help="The student of an earlier moment, such as start.")
     ] = None,
+    push: Annotated[
+        str | None,
+        typer.Option(metavar="OWNER/NAME", help="Upload it to the Hugging Face hub, with a card."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --push: list what would go up, without network.")
+    ] = False,
+    private: Annotated[
+        bool, typer.Option("--private", help="With --push: a new repository is private.")
+    ] = False,
+    license_: LicenceId = None,
+    base_model: BaseModels = None,
 ) -> None:
-    """Write a run's student in a form that other software loads."""
+    """Write a run's student in a form that other software loads; with --push, share it."""
     config = configure_exporter(to, set_ or ())
+    _check_push(push, dry_run, private)
 
     from distillkit.cli.terminal.console import console
     from distillkit.errors import UserError
@@ -54,6 +71,63 @@ def export(
         notes = exporter.export(student.network, student.timestep_shift, out)
     guard.check("export()", lambda: _flaw(out, before, notes))
     console().print("\n".join([str(out), *(f"  {note}" for note in notes)]))
+    if push is not None:
+        card = make_card(
+            run,
+            out,
+            push.partition("/")[2],
+            license_,
+            base_model or (),
+            ask_hub=not dry_run,
+            snapshot=snapshot,
+            about=notes,
+        )
+        _share(push, out, card, run / "card", dry_run, private)
+
+
+def _check_push(push: str | None, dry_run: bool, private: bool) -> None:
+    """Raise `UserError` for what would fail only after the student is exported."""
+    from distillkit.errors import UserError
+
+    if push is None:
+        if dry_run or private:
+            raise UserError(f"{'--dry-run' if dry_run else '--private'} is for --push OWNER/NAME")
+        return
+    from distillkit.report.upload import check_repository, check_token
+
+    check_repository(push)
+    if not dry_run:
+        check_token(push)
+
+
+def _share(
+    name: str, exported: Path, card: Card, folder: Path, dry_run: bool, private: bool
+) -> None:
+    """Write the card, list every file, and upload them unless it is a dry run."""
+    from rich.filesize import decimal
+
+    from distillkit.cli.terminal.console import console
+    from distillkit.errors import UserError
+    from distillkit.report.upload import files_to_upload, upload
+
+    shown = console()
+    notes = card.write(folder)
+    files = files_to_upload(exported, folder)
+    sizes = {path: file.stat().st_size for path, file in files.items()}
+    shown.print(f"\nFor {name}:")
+    for path, size in sizes.items():
+        shown.print(f"  {decimal(size):>9}  {path}", highlight=False)
+    shown.print(f"  {decimal(sum(sizes.values())):>9}  in all, {len(files)} files")
+    shown.print("\n".join(f"  {note}" for note in notes))
+    if dry_run:
+        shown.print("A dry run: nothing was uploaded.")
+    elif card.chosen_licence() is None:
+        raise UserError(
+            f"--push {name}: what this student derives from states no licence that could be read "
+            "here, or several; name the one you share it under: --license ID"
+        )
+    else:
+        shown.print(upload(name, files, private))
 
 
 def _stamps(path: Path) -> dict[Path, tuple[int, int]]:

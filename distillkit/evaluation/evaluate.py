@@ -24,7 +24,14 @@ from distillkit.atomic import write_text
 from distillkit.contracts import Metrics
 from distillkit.evaluation.figures import Figures, tabulate
 from distillkit.evaluation.metrics_set import MetricsSet
-from distillkit.evaluation.rows import GRID, Evaluator, Progress, ProgressCount, rows_of
+from distillkit.evaluation.rows import (
+    GRID,
+    Evaluator,
+    Progress,
+    ProgressCount,
+    rows_of,
+    steps_of,
+)
 from distillkit.recipe.schema import Recipe
 from distillkit.runs.folder import RunFolder
 from distillkit.samples.pairs import TeacherSamples
@@ -75,6 +82,7 @@ def evaluate(
         evaluator.complete(rows, own)
     snapshots = {row.key: row.snapshot for row in rows if row.snapshot is not None}
     made_with = {"seed": seed, "reference_seed": seed + 1, "snapshots": snapshots}
+    made_with["steps"] = steps_of(rows, getattr(recipe.teacher, "steps", None))
     return write_metrics(run.path, metrics, table, singles, made_with, prompts)
 
 

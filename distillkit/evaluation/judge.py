@@ -25,7 +25,7 @@ from distillkit.evaluation.figures import Figures, tabulate
 from distillkit.evaluation.grids import save_image, square
 from distillkit.evaluation.metrics_set import MetricsSet
 from distillkit.evaluation.pictures import PictureFolder
-from distillkit.evaluation.rows import GRID, Progress, Row, write_compare
+from distillkit.evaluation.rows import GRID, Progress, Row, steps_of, write_compare
 from distillkit.evaluation.sampling import Tell, batches, decode, generate
 from distillkit.evaluation.source import Source
 from distillkit.evaluation.table import markdown_table
@@ -52,6 +52,8 @@ class Judge:
     """Which of how many this is, and where the networks are: accelerate's state."""
     progress: Progress = lambda *_: None
     tell: Tell = lambda _: None
+    command: Sequence[str] = ()
+    """What `metrics.json` says that it was made by."""
 
     @cached_property
     def own(self) -> TeacherSamples:
@@ -140,10 +142,12 @@ class Judge:
             lambda row: lambda: self.pictures(row),
             lambda: reference,
         )
-        steps = {row.key: row.steps for row in rows if row.snapshot is not None}
-        if self.source.teacher_steps is not None:
-            steps["teacher"] = self.source.teacher_steps
-        made_with = {"source": self.source.name, "seed": self.seed, "steps": steps}
+        made_with = {
+            "source": self.source.name,
+            "seed": self.seed,
+            "steps": steps_of(rows, self.source.teacher_steps),
+            "command": list(self.command),
+        }
         found = write_metrics(self.out, metrics, table, singles, made_with, prompts)
         write_text(self.out / "table.md", markdown_table(found))
         return found

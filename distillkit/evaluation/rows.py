@@ -92,6 +92,12 @@ def rows_of(refinement: Refinement, seed: int) -> list[Row]:
     return rows
 
 
+def steps_of(rows: Sequence[Row], teacher_steps: int | None) -> dict[str, int]:
+    """How many steps each row is drawn in; the teacher's only where its part tells."""
+    steps = {row.key: row.steps for row in rows if row.snapshot is not None}
+    return steps if teacher_steps is None else {"teacher": teacher_steps} | steps
+
+
 @dataclass
 class ProgressCount:
     """Counts pictures for the progress bar."""

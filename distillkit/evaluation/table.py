@@ -5,7 +5,7 @@ Everything is read from what `metrics.json` holds, the metrics' own titles and d
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from distillkit.evaluation.rows import LABELS
@@ -93,23 +93,46 @@ def metrics_table(metrics: Mapping[str, Any]) -> Table:
 ARROWS = {"lower": " (↓)", "higher": " (↑)", "teacher": " (≈ teacher)"}
 
 
+def heading(metrics: Mapping[str, Any], column: str) -> str:
+    """A metric's title with the direction in which it is better."""
+    better = metrics.get("info", {}).get(column, {}).get("better")
+    return title(metrics, column) + ARROWS.get(better, "")
+
+
 def markdown_table(metrics: Mapping[str, Any]) -> str:
     """The metrics in the shape of the paper's Table 1: model, steps, a column a metric; the best of
     a column is bold."""
     columns = first_columns(metrics)
-    info, steps = metrics.get("info", {}), metrics.get("made_with", {}).get("steps", {})
-    heads = [
-        title(metrics, column) + ARROWS.get(info.get(column, {}).get("better"), "")
-        for column in columns
-    ]
+    return markdown(markdown_heads(metrics, columns), markdown_rows(metrics, columns))
+
+
+def markdown_heads(metrics: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
+    """Of `markdown_rows`."""
+    return ["Model", "Steps", *(heading(metrics, column) for column in columns)]
+
+
+def markdown_rows(
+    metrics: Mapping[str, Any],
+    columns: Sequence[str],
+    cell: Callable[[str, str], str] | None = None,
+) -> list[list[str]]:
+    """Cells of every row. `cell(row, column)` is another text than the value's own."""
     marks = {column: extremes(metrics, column)[0] for column in columns}
-    lines = [
-        f"| Model | Steps | {' | '.join(heads)} |",
-        "| :--- | :--- |" + " :--- |" * len(columns),
-    ]
+    lines = []
     for key, row in rows_in(metrics).items():
-        shown = {column: show(row.get(column)) for column in columns}
+        shown = {c: cell(key, c) if cell is not None else show(row.get(c)) for c in columns}
         cells = [f"**{shown[c]}**" if key in marks[c] else shown[c] for c in columns]
-        model = LABELS[key].partition(",")[0]
-        lines.append(f"| {model} | {steps.get(key, '–')} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        lines.append([LABELS[key].partition(",")[0], steps_of(metrics, key), *cells])
+    return lines
+
+
+def steps_of(metrics: Mapping[str, Any], key: str) -> str:
+    """How many steps a row was drawn in: as the metrics say, or as the row's label does."""
+    said = metrics.get("made_with", {}).get("steps", {}).get(key)
+    return str(said or LABELS[key].partition(", ")[2].partition(" ")[0] or "–")
+
+
+def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [heads, [":---"] * len(heads), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)

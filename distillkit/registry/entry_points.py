@@ -18,7 +18,7 @@ from typing import Any, get_args, get_type_hints
 import pluggy
 
 from distillkit import hookspecs
-from distillkit.configs import ComponentConfig, reserved_names
+from distillkit.configs import ComponentConfig
 from distillkit.errors import did_you_mean
 from distillkit.registry import builtin
 from distillkit.registry.registry import DuplicatePartError, Origin, Registry
@@ -188,7 +188,7 @@ def _flaw(config: Any, base: type[ComponentConfig]) -> str:
         return f"which is no class: a hook returns subclasses of {base.__name__}"
     if not issubclass(config, base) or config is base:
         return f"which is not a subclass of {base.__name__}"
-    if taken := reserved_names(base) & config.model_fields.keys():
+    if taken := _reserved_names(base) & config.model_fields.keys():
         return f"which has a field `{min(taken)}`: that name is reserved, choose another"
     name = config.model_fields["type"].default
     if not isinstance(name, str) or get_args(config.model_fields["type"].annotation) != (name,):
@@ -200,6 +200,13 @@ def _flaw(config: Any, base: type[ComponentConfig]) -> str:
     if all("build" not in vars(owner) for owner in config.__mro__ if owner not in base.__mro__):
         return "which has no `build` of its own"
     return ""
+
+
+def _reserved_names(base: type[ComponentConfig]) -> set[str]:
+    """Methods and class variables of a socket's base class, which no field of a part may hide."""
+    names = {name for owner in (ComponentConfig, base) for name in vars(owner)}
+    fields = base.model_fields.keys()
+    return {n for n in names - fields if not n.startswith(("_", "model_"))}
 
 
 def _show(config: Any) -> str:

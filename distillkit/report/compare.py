@@ -84,7 +84,8 @@ class Group:
         """Of its first run."""
         first = self.runs[0].path.resolve()
         name = first.parent.name if first.name == "eval" else first.name
-        return name if len(self.runs) == 1 else f"{name} (+ {len(self.runs) - 1} seeds)"
+        more = len(self.runs) - 1
+        return f"{name} (+ {more} seed{'s' if more > 1 else ''})" if more else name
 
     def mean(self, row: str, metric: str) -> float | None:
         """Over its runs, of the value as it was measured; None where one has none."""
@@ -139,15 +140,15 @@ def read_judged(folder: Path) -> Judged:
     return Judged(folder, metrics, singles, recipe if isinstance(recipe, dict) else {})
 
 
-def group(runs: Sequence[Judged]) -> list[Group]:
+def group(runs: Sequence[Judged], together: bool = False) -> list[Group]:
     """Runs of one recipe together, in the order in which they were named.
 
-    Where all are seeds of one recipe, each is a group of its own.
+    Where all are seeds of one recipe, each is a group of its own unless `together` is set.
     """
     kinds: dict[str, list[Judged]] = {}
     for run in runs:
         kinds.setdefault(run.kind, []).append(run)
-    if len(kinds) == 1:
+    if len(kinds) == 1 and not together:
         return [Group([run]) for run in runs]
     return [Group(members) for members in kinds.values()]
 
@@ -166,6 +167,19 @@ def compare(groups: Sequence[Group]) -> list[Line]:
             title, better = table.title(first.metrics, metric), first.better(metric)
             lines.append(Line(row, metric, title, means, others, better))
     return lines
+
+
+def cells(groups: Sequence[Group], lines: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
+    """Heads and texts of the table of differences; a row's label stands in its first line."""
+    heads = ["", "", *(each.name for each in groups)]
+    heads += [f"{each.name} - {groups[0].name}" for each in groups[1:]]
+    texts, before = [], ""
+    for line in lines:
+        label = LABELS[line.row] if line.row != before else ""
+        before = line.row
+        means = [table.show(mean) for mean in line.means]
+        texts.append([label, line.title, *means, *map(line.verdict, line.differences)])
+    return heads, texts
 
 
 def _difference(one: Group, other: Group, row: str, metric: str) -> Difference | None:

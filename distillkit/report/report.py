@@ -31,12 +31,12 @@ def write_report(run: RunFolder) -> Path:
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:
-    """A page by one of this room's templates."""
+    """A page by one of this room's templates; only what goes into HTML is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
         loader=PackageLoader("distillkit.report", ""),
-        autoescape=True,
+        autoescape=template.endswith(".html.j2"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -53,7 +53,7 @@ def contents(run: RunFolder) -> dict[str, Any]:
         "name": run.path.resolve().name,
         "finished": run.student.is_dir(),
         "iterations": log[-1]["iteration"] + 1 if log else 0,
-        "duration": _duration(sum(row["seconds"] for row in log)),
+        "duration": duration(sum(row["seconds"] for row in log)),
         "phases": [phase.name for phase in phases_of(log)],
         "table": _table(metrics),
         "second": _second(metrics),
@@ -152,7 +152,8 @@ def as_json(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """`2 h 5 min`, or `5 min 7 s`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

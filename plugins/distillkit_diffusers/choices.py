@@ -11,3 +11,4 @@ DType = Literal["float32", "bfloat16", "float16"]
 OffloadName = Literal["text_encoders", "vae"]
 FileDType = Literal["fp16", "bf16", "fp32"]
 """Number formats of exported files, by the names that their users know."""
+LoRANames = Literal["diffusers", "kohya"]

@@ -99,13 +99,14 @@ class SDXLTeacherConfig(TeacherConfig):
 
     @model_validator(mode="after")
     def _check_timesteps(self) -> SDXLTeacherConfig:
-        if self.timesteps is None:
-            return self
-        if self.solver not in ("lcm", "euler"):
+        if self.timesteps is not None and self.solver not in ("lcm", "euler"):
             raise ValueError(
                 f"`timesteps` is for lcm and euler; {self.solver} takes `steps` and its own grid"
             )
         return self
+
+    def derived_from(self) -> Iterable[str]:
+        return filter(None, (self.model, self.unet, self.lora, self.vae))
 
     def unet_config(self) -> dict[str, Any] | None:
         """The config of the UNet, where it can be read without loading the model."""
@@ -227,8 +228,7 @@ class UNetStudentConfig(StudentConfig):
     type: Literal["unet"] = "unet"
     start: str = "teacher"
     """`teacher`, or one-step weights: a UNet file or folder, a pipeline folder, a checkpoint, a
-    LoRA (fused into the teacher's UNet); also owner/repo/file, or `package:NAME/inside/it` for
-    files of an installed package."""
+    LoRA (fused into the teacher's UNet); also owner/repo/file, or `package:NAME/inside/it`."""
     train: Literal["full", "lora"] = "full"
     """`full`: every weight, in float32. `lora`: low-rank matrices beside frozen weights, which are
     the teacher's own tensors where `start` is `teacher`, and else have its number format."""
@@ -249,6 +249,9 @@ class UNetStudentConfig(StudentConfig):
     @property
     def can_shard(self) -> bool:
         return self.train == "full"
+
+    def derived_from(self) -> Iterable[str]:
+        return () if self.start == "teacher" else (self.start,)
 
     def preflight(self, recipe: Any) -> Iterable[Remark]:
         yield from presets.unpublished_grid(self)

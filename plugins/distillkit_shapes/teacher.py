@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,6 +30,9 @@ class ShapesTeacherConfig(TeacherConfig):
     guidance: float = Field(2.0, ge=0)
     """Classifier-free guidance; up to 1 the null condition is never run. Without guidance the
     captions are followed far less well."""
+
+    def derived_from(self) -> Iterable[str]:
+        return ("package:distillkit_shapes/teacher",)
 
     def unet_config(self) -> dict[str, Any] | None:
         """The config of the UNet, for the family's backbone."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 
 def compare(
-    runs: Annotated[
-        list[Path], typer.Argument(help="Runs, or folders that `eval` wrote; at least two.")
-    ],
+    runs: Annotated[list[Path], typer.Argument(help="Runs, or folders that `eval` wrote.")],
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("compare.html"),
     metrics: Annotated[
         str, typer.Option(help="Metrics to show, separated by commas.", show_default="all")
@@ -27,24 +25,33 @@ def compare(
     rows: Annotated[
         str, typer.Option(help="Rows to show, such as student_1.", show_default="all")
     ] = "",
+    format: Annotated[
+        Literal["table", "markdown"],
+        typer.Option(help="markdown prints tables for a page, of one run too, and writes none."),
+    ] = "table",
 ) -> None:
     """Compare runs, paired over seeds and prompts, with bootstrap intervals.
 
     Runs of one recipe with different seeds are one group; every group is compared with the first.
     """
-    if len(runs) < 2:
+    if len(runs) < 2 and format == "table":
         raise UserError("compare: name at least two runs")
     if out.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"--out {out}: the page's name ends in .html")
 
     from distillkit.cli.terminal.console import console
-    from distillkit.report.compare import compare as compared
-    from distillkit.report.compare import group, read_judged, write_page
+    from distillkit.report import compare as of
+    from distillkit.report.tables import markdown_tables
 
-    groups = group([read_judged(run) for run in runs])
-    lines = _chosen(compared(groups), metrics, rows)
+    judged = [of.read_judged(run) for run in runs]
+    groups = of.group(judged, together=format == "markdown")
+    lines = _chosen(of.compare(groups), metrics, rows)
+    if format == "markdown":
+        chosen = [line.metric for line in lines] if metrics else None
+        print(markdown_tables(groups, lines, chosen), end="")
+        return
     console().print(_table(groups, lines))
-    console().print(f"\nPage  {write_page(groups, lines, out)}")
+    console().print(f"\nPage  {of.write_page(groups, lines, out)}")
 
 
 def _chosen(lines: Sequence[Line], metrics: str, rows: str) -> list[Line]:
@@ -65,18 +72,12 @@ def _chosen(lines: Sequence[Line], metrics: str, rows: str) -> list[Line]:
 def _table(groups: Sequence[Group], lines: Sequence[Line]) -> Table:
     from rich.table import Table
 
-    from distillkit.evaluation.rows import LABELS
-    from distillkit.evaluation.table import show
+    from distillkit.report.compare import cells
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for head in ("", "", *(each.name for each in groups)):
+    heads, texts = cells(groups, lines)
+    for head in heads:
         table.add_column(head)
-    for each in groups[1:]:
-        table.add_column(f"{each.name} - {groups[0].name}")
-    before = ""
-    for line in lines:
-        label = LABELS[line.row] if line.row != before else ""
-        before = line.row
-        means = [show(mean) for mean in line.means]
-        table.add_row(label, line.title, *means, *map(line.verdict, line.differences))
+    for text in texts:
+        table.add_row(*text)
     return table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -114,6 +115,7 @@ def eval(
             processes=processes,
             progress=terminal.on_progress,
             tell=tell,
+            command=["distillkit", *sys.argv[1:]],
         )
         terminal.on_message(f"Folder  {judge.out}")
         judge.draw(any(config.needs_teacher for config in configs))

@@ -24,3 +24,18 @@ Shift = Annotated[
 Family = Annotated[
     str | None, typer.Option(help="The model's family, where its files do not tell.")
 ]
+LicenceId = Annotated[
+    str | None,
+    typer.Option(
+        "--license",
+        help="Licence of the student, as the hub names it (apache-2.0, openrail++, ...).",
+        show_default="the one that all it derives from state",
+    ),
+]
+BaseModels = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Hub name of a model that it derives from, where the recipe names a path; can be "
+        "given many times."
+    ),
+]

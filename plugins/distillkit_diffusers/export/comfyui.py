@@ -1,7 +1,8 @@
 """A ComfyUI workflow for an exported file, in its API format: node number -> class and inputs.
 
 ComfyUI's `simple` scheduler takes noise levels 999 - 1000 i / k for step i of k, which for 1, 2 and
-4 steps are the student's own; its `lcm` sampler goes from one to the next as the student does.
+4 steps are the student's own; its `lcm` sampler goes from one to the next by fresh noise, `euler`
+along the flow, as students do.
 """
 
 from __future__ import annotations
@@ -10,6 +11,10 @@ from typing import Any, Literal
 
 BASE = "sd_xl_base_1.0.safetensors"
 """The checkpoint that brings what an exported file lacks; users set their own."""
+SD3_BASE = "sd3.5_medium.safetensors"
+SD3_ENCODERS = ("clip_l.safetensors", "clip_g.safetensors", "t5xxl_fp16.safetensors")
+SD3_SHIFT = 3.0
+"""Of the noise schedule that ComfyUI gives this family by itself."""
 SHIFT_NODE = "Timestep Shift Model"
 """Of the custom node ComfyUI-TimestepShiftModel, which NitroSD's authors point to."""
 
@@ -35,12 +40,34 @@ def workflow(kind: Kind, name: str, shift: int, height: int, width: int) -> dict
     if shift != 1000:
         nodes["3"] = _node(SHIFT_NODE, model=model, shifted_timestep=shift)
         model = ["3", 0]
-    prompt = "a lighthouse at dawn"
-    sampling = {"seed": 0, "steps": 4, "cfg": 1.0, "sampler_name": "lcm", "scheduler": "simple"}
-    return nodes | {
-        "4": _node("CLIPTextEncode", clip=["1", 1], text=prompt),
-        "5": _node("CLIPTextEncode", clip=["1", 1], text=""),
-        "6": _node("EmptyLatentImage", width=width, height=height, batch_size=1),
+    latent = _node("EmptyLatentImage", width=width, height=height, batch_size=1)
+    return nodes | _drawing(model, ["1", 1], latent, "lcm")
+
+
+def sd3_workflow(name: str, shift: float, sampler: str, height: int, width: int) -> dict[str, Any]:
+    """The same for a LoRA of the SD3 family. `shift`: of its noise schedule, which ComfyUI takes to
+    be 3 where no node says otherwise. `sampler`: `lcm` or `euler`."""
+    encoders = {f"clip_name{n}": file for n, file in enumerate(SD3_ENCODERS, 1)}
+    nodes = {
+        "1": _node("CheckpointLoaderSimple", ckpt_name=SD3_BASE),
+        "2": _node("LoraLoaderModelOnly", model=["1", 0], lora_name=name, strength_model=1.0),
+        "10": _node("TripleCLIPLoader", **encoders),
+    }
+    model = ["2", 0]
+    if shift != SD3_SHIFT:
+        nodes["3"] = _node("ModelSamplingSD3", model=model, shift=shift)
+        model = ["3", 0]
+    latent = _node("EmptySD3LatentImage", width=width, height=height, batch_size=1)
+    return nodes | _drawing(model, ["10", 0], latent, sampler)
+
+
+def _drawing(model: Any, clip: Any, latent: Any, sampler: str) -> dict[str, Any]:
+    """From the model to the file; its VAE is the checkpoint's, node 1."""
+    sampling = {"seed": 0, "steps": 4, "cfg": 1.0, "sampler_name": sampler, "scheduler": "simple"}
+    return {
+        "4": _node("CLIPTextEncode", clip=clip, text="a lighthouse at dawn"),
+        "5": _node("CLIPTextEncode", clip=clip, text=""),
+        "6": latent,
         "7": _node(
             "KSampler",
             model=model,

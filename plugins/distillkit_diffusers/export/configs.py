@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from distillkit.configs import ExporterConfig, LayoutConfig
-from distillkit_diffusers.choices import FileDType
+from distillkit_diffusers.choices import FileDType, LoRANames
 
 if TYPE_CHECKING:
     from distillkit import exchange
@@ -57,7 +57,7 @@ class SingleFileConfig(ExporterConfig):
 
 
 class LoRAFileConfig(ExporterConfig):
-    """The student as a LoRA for its base, for diffusers and ComfyUI."""
+    """The student as a LoRA for its base, for diffusers, ComfyUI and kohya's tools."""
 
     type: Literal["lora"] = "lora"
     dtype: FileDType = "fp16"
@@ -69,10 +69,15 @@ class LoRAFileConfig(ExporterConfig):
     a folder. None takes the model that the recipe's teacher was loaded from, without its LoRA or
     other weights."""
 
+    names: LoRANames = "diffusers"
+    """Of a UNet's layers. `diffusers` is read by diffusers and ComfyUI; `kohya` by kohya's
+    sd-scripts too (there without the few layers outside of its blocks), and by diffusers from
+    0.42 on. The SD3 family has diffusers' own names, whatever stands here."""
+
     def build(self) -> exchange.Exporter:
         from distillkit_diffusers.export.exporters import LoRAExporter
 
-        return LoRAExporter(self.dtype, self.rank, self.base)
+        return LoRAExporter(self.dtype, self.rank, self.base, self.names)
 
 
 class SDXLLayoutConfig(LayoutConfig):

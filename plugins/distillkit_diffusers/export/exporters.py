@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -14,8 +15,9 @@ from distillkit.atomic import appearing, write_tensors
 from distillkit.configs import LEVELS
 from distillkit.errors import UserError
 from distillkit.exchange import SHIFT_KEY
-from distillkit_diffusers.export.comfyui import FOLDERS, Kind, workflow
-from distillkit_diffusers.export.lora_extraction import extract_lora
+from distillkit_diffusers.export.comfyui import Kind, sd3_workflow, workflow
+from distillkit_diffusers.export.lora_extraction import extract_lora, kohya_metadata, outside_blocks
+from distillkit_diffusers.export.pages import sd3_page, sdxl_page
 from distillkit_diffusers.io.loading import load_unet
 from distillkit_diffusers.io.single_file import original_tensors
 from distillkit_diffusers.sd3.loading import load_transformer
@@ -27,22 +29,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from distillkit.contracts import StudentNetwork
-    from distillkit_diffusers.choices import FileDType
+    from distillkit_diffusers.choices import FileDType, LoRANames
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
-PAGE = """\
-{name}: timestep shift {shift}. Weights and shift belong together.
-
-Noise levels, and the timesteps at which the UNet is run, by the number of steps; no guidance:
-{grids}
-
-ComfyUI: put the file into models/{folder}; {workflow} is a workflow in ComfyUI's API format. The
-model goes through a timestep-shift node (custom node ComfyUI-TimestepShiftModel) with
-shifted_timestep {shift}, then to a KSampler: sampler lcm, scheduler simple, 1, 2 or 4 steps, cfg 1.
-
-diffusers: one step with the stock LCMScheduler: timesteps=[{one_step}], guidance_scale=0. For two
-to four steps use the scheduler that `distillkit export RUN --to diffusers` writes into its folder.
-"""
 
 
 @dataclass
@@ -109,33 +98,39 @@ class LoRAExporter:
     rank: int
     base: str | None
     """None: the model that the teacher was loaded from."""
+    names: LoRANames = "diffusers"
     suffix: str = ".safetensors"
 
     def export(self, network: StudentNetwork, timestep_shift: int, path: Path) -> Sequence[str]:
-        own, base, prefix = self._networks(network)
+        own, base, names = self._networks(network)
         dtype = DTYPES[self.dtype]
-        lora = extract_lora(own.state_dict(), base.state_dict(), self.rank, dtype, prefix)
+        lora = extract_lora(own.state_dict(), base.state_dict(), self.rank, dtype, names)
         if not lora.tensors:
             raise UserError(
                 "export --to lora: the student's matrices equal its base's; train it first, or set "
                 "another base: --set base=..."
             )
-        if prefix is None:
-            student = require_unet_student(network, "lora")
-            _save(path, lora.tensors, timestep_shift, "lora", student)
+        if isinstance(network, SD3Student):
+            _save_sd3_lora(path, lora.tensors, network)
         else:
-            with appearing(path) as temporary:
-                write_tensors(temporary, lora.tensors, {"format": "pt"})
+            student = require_unet_student(network, "lora")
+            metadata = kohya_metadata(lora) if names == "kohya" else {}
+            _save(path, lora.tensors, timestep_shift, "lora", student, metadata)
         notes = [
             f"a LoRA of rank {self.rank}, {self.dtype}, shift {timestep_shift}",
             f"it keeps {lora.share:.2%} of the difference to its base (squared Frobenius norm)",
         ]
         if lora.dropped:
             notes.append(f"{lora.dropped} biases and norms differ too, which a LoRA cannot hold")
+        if names == "kohya" and (skipped := outside_blocks(lora)):
+            notes.append(
+                f"kohya's own tools leave out {len(skipped)} of its layers, which lie outside of "
+                f"the blocks that they know: {', '.join(skipped)}; ComfyUI and diffusers take all"
+            )
         return notes
 
-    def _networks(self, network: object) -> tuple[Any, Any, str | None]:
-        """The student's network, its base, and the prefix of a LoRA's names for diffusers."""
+    def _networks(self, network: object) -> tuple[Any, Any, LoRANames | Literal["transformer"]]:
+        """The student's network, its base, and which names the LoRA's layers get."""
         if isinstance(network, SD3Student):
             sd3 = network.teacher
             source = self.base or sd3.source
@@ -146,7 +141,7 @@ class LoRAExporter:
             base = load_base_unet(student.teacher)
         else:
             base = load_unet(self.base, student.teacher.pipe.unet, "base", torch.float32)
-        return student.unet(torch.float32), base, None
+        return student.unet(torch.float32), base, self.names
 
 
 def require_unet_student(network: object, exporter: str) -> UNetStudent:
@@ -160,34 +155,49 @@ def require_unet_student(network: object, exporter: str) -> UNetStudent:
 
 
 def _save(
-    path: Path, tensors: dict[str, Tensor], shift: int, kind: Kind, student: UNetStudent
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    shift: int,
+    kind: Kind,
+    student: UNetStudent,
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """The file, and beside it a page on how ComfyUI and diffusers run it, and a workflow for
+    """The file, and beside it a page on how diffusers and ComfyUI run it, and a workflow for
     ComfyUI; all or none."""
-    metadata = {"format": "pt", SHIFT_KEY: str(shift)}
-    text = PAGE.format(
-        name=path.name,
-        folder=FOLDERS[kind],
-        workflow=path.with_suffix(".json").name,
-        shift=shift,
-        one_step=999 * shift // 1000,
-        grids="\n".join(_grid(steps, shift) for steps in range(1, len(LEVELS) + 1)),
-    )
     pipe = student.teacher.pipe
     height, width = (side * pipe.vae_scale_factor for side in student.teacher.latent_shape[1:])
-    graph = json.dumps(workflow(kind, path.name, shift, height, width), indent=1) + "\n"
+    graph = workflow(kind, path.name, shift, height, width)
+    page = sdxl_page(kind, path.name, path.with_suffix(".json").name, shift)
+    stated = {"format": "pt", SHIFT_KEY: str(shift)} | dict(metadata or {})
+    _write(path, tensors, stated, page, graph)
+
+
+def _save_sd3_lora(path: Path, tensors: Mapping[str, Tensor], student: SD3Student) -> None:
+    """The same for a LoRA of the SD3 family; no workflow where ComfyUI's schedulers have other
+    noise levels than the student."""
+    teacher, stochastic = student.teacher, student.sampler == "renoise"
+    graph = None
+    if tuple(student.levels) == LEVELS:
+        sampler = "lcm" if stochastic else "euler"
+        graph = sd3_workflow(path.name, teacher.shift, sampler, *teacher.image_size)
+    beside = None if graph is None else path.with_suffix(".json").name
+    page = sd3_page(path.name, beside, student.levels, teacher.shift, stochastic)
+    _write(path, tensors, {"format": "pt"}, page, graph)
+
+
+def _write(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, str],
+    page: str,
+    graph: Mapping[str, Any] | None,
+) -> None:
     with (
         appearing(path) as temporary,
-        appearing(path.with_suffix(".txt")) as page,
-        appearing(path.with_suffix(".json")) as nodes,
+        appearing(path.with_suffix(".md")) as text,
+        appearing(path.with_suffix(".json")) if graph is not None else nullcontext() as nodes,
     ):
-        write_tensors(temporary, tensors, metadata)
-        page.write_text(text, encoding="utf-8")
-        nodes.write_text(graph, encoding="utf-8")
-
-
-def _grid(steps: int, shift: int) -> str:
-    """`  2: noise 999, 499; UNet at 499, 249`."""
-    levels = [int(LEVELS[i * len(LEVELS) // steps]) for i in range(steps)]
-    noise, run = (", ".join(map(str, ts)) for ts in (levels, [t * shift // 1000 for t in levels]))
-    return f"  {steps}: noise {noise}; UNet at {run}"
+        write_tensors(temporary, dict(tensors), dict(metadata))
+        text.write_text(page, encoding="utf-8")
+        if nodes is not None:
+            nodes.write_text(json.dumps(graph, indent=1) + "\n", encoding="utf-8")

@@ -31,7 +31,7 @@ One step, with diffusers alone:
 import torch
 from diffusers import StableDiffusionXLPipeline
 
-folder = "."  # this folder
+folder = "."  # this folder; from the hub: huggingface_hub.snapshot_download("owner/name")
 pipe = StableDiffusionXLPipeline.from_pretrained(folder, dtype=torch.{dtype})
 image = pipe("a lighthouse at dawn", timesteps=[{one_step}], guidance_scale=0).images[0]
 ```
@@ -60,11 +60,25 @@ guidance. The scheduler that shifts it is in `scheduler/`; diffusers runs this c
 import torch
 from diffusers import DiffusionPipeline
 
-folder = "."  # this folder
+folder = "."  # this folder; from the hub: huggingface_hub.snapshot_download("owner/name")
 pipe = DiffusionPipeline.from_pretrained(folder, dtype=torch.{dtype}, trust_remote_code=True)
 image = pipe("a lighthouse at dawn", num_inference_steps=4, guidance_scale=0).images[0]
 ```
 """
+
+
+def front_matter(**parameters: Any) -> str:
+    """Of a page about a text-to-image model that is drawn without guidance: what the hub reads.
+
+    `parameters`: of a pipeline's call, beside `guidance_scale`.
+    """
+    from huggingface_hub import ModelCardData
+
+    call = {"guidance_scale": 0} | parameters
+    data = ModelCardData(
+        library_name="diffusers", pipeline_tag="text-to-image", inference={"parameters": call}
+    )
+    return f"---\n{data.to_yaml()}\n---\n"
 
 
 def publish_pipeline(
@@ -95,7 +109,10 @@ def publish_pipeline(
             dtype=str(unet.dtype).removeprefix("torch."),
             one_step=int(shifted.timesteps[0]),
         )
-        (temporary / "README.md").write_text(page, encoding="utf-8")
+        call: dict[str, Any] = {"num_inference_steps": 4}
+        if not remote_code:
+            call = {"num_inference_steps": 1, "timesteps": [int(shifted.timesteps[0])]}
+        (temporary / "README.md").write_text(front_matter(**call) + page, encoding="utf-8")
 
 
 def _write_pipeline(pipe: Any, unet: Any, scheduler: Any, folder: Path) -> None:

@@ -82,6 +82,9 @@ class SD3TeacherConfig(TeacherConfig):
             raise ValueError(f"`sigmas` should fall, like {falling}")
         return self
 
+    def derived_from(self) -> Iterable[str]:
+        return filter(None, (self.model, self.transformer, self.lora))
+
     def transformer_config(self) -> dict[str, Any]:
         """The config of the transformer, as far as it is known here."""
         return configs_of(self.model)["transformer"]
@@ -219,6 +222,9 @@ class SD3StudentConfig(StudentConfig):
     @property
     def can_shard(self) -> bool:
         return self.train == "full"
+
+    def derived_from(self) -> Iterable[str]:
+        return () if self.start == "teacher" else (self.start,)
 
     def preflight(self, recipe: Any) -> Iterable[Remark]:
         yield from missing_peft("train") if self.train == "lora" else ()

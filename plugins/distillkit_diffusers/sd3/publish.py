@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from distillkit.atomic import appearing
 from distillkit.errors import UserError
 from distillkit_diffusers.io.loading import no_progress_bars
+from distillkit_diffusers.io.publish import front_matter
 
 README = """\
 # A Stable Diffusion 3 model for one to four steps
@@ -22,7 +23,7 @@ Made with distillkit, for diffusers alone. It is run without guidance, at its ow
 import torch
 from diffusers import StableDiffusion3Pipeline
 
-folder = "."  # this folder
+folder = "."  # this folder; from the hub: huggingface_hub.snapshot_download("owner/name")
 pipe = StableDiffusion3Pipeline.from_pretrained(folder, dtype=torch.{dtype}{without})
 sigmas = {grids}
 image = pipe("a lighthouse at dawn", sigmas=sigmas[1], guidance_scale=0).images[0]
@@ -60,10 +61,12 @@ def publish_pipeline(
                 type(pipe)(**parts).save_pretrained(temporary, safe_serialization=True)
         except SafetensorError as error:  # the library's way to report a full disk
             raise OSError(str(error)) from error
+        grids = {steps: stock_sigmas(levels, steps) for steps in (1, 2, 3, 4)}
         page = README.format(
             between=BETWEEN[bool(scheduler.config.stochastic_sampling)],
             without=NO_T5 if pipe.text_encoder_3 is None else "",
             dtype=str(transformer.dtype).removeprefix("torch."),
-            grids={steps: stock_sigmas(levels, steps) for steps in (1, 2, 3, 4)},
+            grids=grids,
         )
-        (temporary / "README.md").write_text(page, encoding="utf-8")
+        head = front_matter(num_inference_steps=4, sigmas=grids[4])
+        (temporary / "README.md").write_text(head + page, encoding="utf-8")

@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from distillkit_diffusers.export.comfyui import SHIFT_NODE, Kind, workflow
+from distillkit_diffusers.export.comfyui import (
+    SD3_SHIFT,
+    SHIFT_NODE,
+    Kind,
+    sd3_workflow,
+    workflow,
+)
 
 
 def of_class(graph: dict[str, Any], name: str) -> dict[str, Any]:
@@ -15,13 +21,17 @@ def of_class(graph: dict[str, Any], name: str) -> dict[str, Any]:
     return dict(found[0])
 
 
+def check_links(graph: dict[str, Any]) -> None:
+    links = [v for node in graph.values() for v in node["inputs"].values() if isinstance(v, list)]
+    assert links
+    assert all(source in graph and isinstance(output, int) for source, output in links)
+
+
 @pytest.mark.parametrize("shift", [500, 1000])
 @pytest.mark.parametrize("kind", ["checkpoint", "unet", "lora"])
 def test_a_workflow_is_a_whole_graph(kind: Kind, shift: int) -> None:
     graph = workflow(kind, "mine.safetensors", shift, 1024, 768)
-    links = [v for node in graph.values() for v in node["inputs"].values() if isinstance(v, list)]
-    assert links
-    assert all(source in graph and isinstance(output, int) for source, output in links)
+    check_links(graph)
     sampler = of_class(graph, "KSampler")
     assert (sampler["cfg"], sampler["sampler_name"], sampler["scheduler"]) == (1, "lcm", "simple")
     loader = {
@@ -38,3 +48,19 @@ def test_a_workflow_is_a_whole_graph(kind: Kind, shift: int) -> None:
         assert graph[last["inputs"]["model"][0]]["class_type"] == loader[0]
     size = of_class(graph, "EmptyLatentImage")
     assert (size["height"], size["width"]) == (1024, 768)
+
+
+@pytest.mark.parametrize("shift", [SD3_SHIFT, 5.0])
+def test_a_workflow_of_the_sd3_family(shift: float) -> None:
+    """A node for the shift where it is another than ComfyUI's own for the family."""
+    graph = sd3_workflow("mine.safetensors", shift, "euler", 1024, 768)
+    check_links(graph)
+    sampler = of_class(graph, "KSampler")
+    assert (sampler["cfg"], sampler["sampler_name"], sampler["scheduler"]) == (1, "euler", "simple")
+    last = graph[sampler["model"][0]]
+    if shift == SD3_SHIFT:
+        assert last["class_type"] == "LoraLoaderModelOnly"
+    else:
+        assert (last["class_type"], last["inputs"]["shift"]) == ("ModelSamplingSD3", 5.0)
+    assert of_class(graph, "EmptySD3LatentImage")["width"] == 768
+    assert graph[of_class(graph, "VAEDecode")["vae"][0]]["class_type"] == "CheckpointLoaderSimple"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -50,6 +52,16 @@ def drawn(pipe: Any) -> torch.Tensor:
     return pipe(PROMPTS, latents=noise(2), **call).images
 
 
+def run_page(file: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The pipeline that the Python on the file's page makes, of another base and in 32 bits."""
+    monkeypatch.chdir(file.parent)
+    [code] = re.findall(r"```python\n(.*?)```", file.with_suffix(".md").read_text(), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(re.sub(r'base = "[^"]*"', f"base = {str(base)!r}", code).replace("16)", "32)"), names)
+    assert names["image"].size == (32, 32)
+    return names["pipe"]
+
+
 def test_a_single_file_gives_the_same_picture(
     student: Any, tiny_sdxl: Path, tmp_path: Path
 ) -> None:
@@ -72,25 +84,29 @@ def test_a_single_file_gives_the_same_picture(
         keys = set(file.keys())
     assert "conditioner.embedders.0.transformer.text_model.final_layer_norm.bias" in keys
     assert "conditioner.embedders.1.model.transformer.resblocks.1.attn.in_proj_weight" in keys
-    page = path.with_suffix(".txt").read_text()
+    page = path.with_suffix(".md").read_text()
+    assert ModelCard(page).data.to_dict()["inference"] == {
+        "parameters": {"guidance_scale": 0, "num_inference_steps": 1, "timesteps": [249]}
+    }
     assert "shifted_timestep 250" in page
     assert "timesteps=[249]" in page
     # floor(t * 250 / 1000) of 999, 749, 499 and 249.
-    assert "  4: noise 999, 749, 499, 249; UNet at 249, 187, 124, 62\n" in page
+    assert "| 4 | 999, 749, 499, 249 | 249, 187, 124, 62 |\n" in page
     graph = json.loads(path.with_suffix(".json").read_text())
     assert graph["1"]["inputs"]["ckpt_name"] == "student.safetensors"
     assert graph["3"]["inputs"]["shifted_timestep"] == 250
     assert graph["6"]["inputs"]["height"] == teacher.latent_shape[1] * teacher.pipe.vae_scale_factor
 
 
-def test_a_unet_file_has_diffusers_names(student: Any, tiny_sdxl: Path, tmp_path: Path) -> None:
+def test_a_unet_file_has_diffusers_names(
+    student: Any, tiny_sdxl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "unet.safetensors"
     UNetExporter("fp16").export(student, SHIFT, path)
     weights = load_file(path)
     assert {w.dtype for w in weights.values()} == {torch.float16}
     UNetExporter("fp32").export(student, SHIFT, path)
-    pipe = stock_pipeline(tiny_sdxl)
-    pipe.unet.load_state_dict(load_file(path))
+    pipe = run_page(path, tiny_sdxl, monkeypatch)
     torch.testing.assert_close(drawn(pipe), expected(student), rtol=1e-4, atol=1e-5)
     assert find_unet(weights) == {theirs: ours for ours, theirs in unet_names(weights).items()}
 
@@ -104,7 +120,7 @@ def test_a_folder_in_another_number_format(student: Any, tmp_path: Path) -> None
 
 
 def test_a_lora_of_full_rank_gives_the_same_picture(
-    teacher: Any, tiny_sdxl: Path, tmp_path: Path
+    teacher: Any, tiny_sdxl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Full rank, and only matrices moved: the LoRA is the whole difference."""
     student = perturbed(UNetStudentConfig().build(teacher), matrices_only=True)
@@ -114,15 +130,51 @@ def test_a_lora_of_full_rank_gives_the_same_picture(
         "a LoRA of rank 10000, fp32, shift 250",
         "it keeps 100.00% of the difference to its base (squared Frobenius norm)",
     ]
-    pipe = stock_pipeline(tiny_sdxl)
-    before = drawn(pipe)
-    pipe.load_lora_weights(str(tmp_path), weight_name=path.name)
+    before = drawn(stock_pipeline(tiny_sdxl))
+    pipe = run_page(path, tiny_sdxl, monkeypatch)
     pipe.fuse_lora()
     pipe.unload_lora_weights()
     for name, weight in pipe.unet.state_dict().items():
         torch.testing.assert_close(weight, student.module.state_dict()[name], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(drawn(pipe), expected(student), rtol=1e-3, atol=1e-3)
     assert (before - expected(student)).abs().max() > 0.05
+
+
+def test_kohyas_names_are_the_same_lora(teacher: Any, tmp_path: Path) -> None:
+    """diffusers' own reader makes the same of both; the names are those of the original blocks,
+    by which kohya's tools and ComfyUI find them."""
+    from diffusers import StableDiffusionXLPipeline
+
+    student = perturbed(UNetStudentConfig().build(teacher), matrices_only=True)
+    notes, read = [], []
+    for names in ("diffusers", "kohya"):
+        file = tmp_path / f"{names}.safetensors"
+        exporter = LoRAExporter("fp32", 2, None, names)  # type: ignore[arg-type]
+        notes.append(exporter.export(student, SHIFT, file))
+        config = {"unet_config": teacher.pipe.unet.config}
+        read.append(StableDiffusionXLPipeline.lora_state_dict(str(file), **config))
+    (ours, our_alphas), (kohya, kohya_alphas) = read
+    assert ours.keys() == kohya.keys()
+    assert all(torch.equal(ours[name], kohya[name]) for name in ours)
+    assert our_alphas == kohya_alphas
+    keys = {key.partition(".")[0] for key in load_file(file)}
+    for key in (
+        "lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q",
+        "lora_unet_middle_block_0_in_layers_2",
+        "lora_unet_output_blocks_2_2_conv",
+        "lora_unet_time_embed_0",
+    ):
+        assert key in keys
+    with safe_open(file, "pt") as opened:
+        stated = opened.metadata()
+    assert stated["timestep_shift"] == "250"
+    assert stated["ss_network_module"] == "networks.lora"
+    assert (stated["ss_network_dim"], stated["ss_network_alpha"]) == ("2", "2.0")
+    outside = "input_blocks.0.0, time_embed.0, time_embed.2, label_emb.0.0, label_emb.0.2, out.2"
+    assert notes[1][:2] == notes[0]
+    assert set(notes[1][2].partition("know: ")[2].partition(";")[0].split(", ")) == set(
+        outside.split(", ")
+    )
 
 
 def test_a_loras_base_is_the_model_before_the_teachers_other_unet(

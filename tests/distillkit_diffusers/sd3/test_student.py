@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -111,14 +113,30 @@ def test_a_shift_is_refused() -> None:
 
 
 def test_exports_load_into_stock_diffusers(
-    published: tuple[Student, Path], tiny_sd3: Path, tmp_path: Path
+    published: tuple[Student, Path],
+    tiny_sd3: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A LoRA of the student's rank gives its weights; a folder in 16 bits has them rounded."""
     student, folder = published
     own, file = load_file(folder / WEIGHTS), tmp_path / "lora.safetensors"
     LoRAExporter("fp32", 2, None).export(student.network, 1000, file)
-    pipe = stock_pipeline(tiny_sd3)
-    pipe.load_lora_weights(str(tmp_path), weight_name=file.name)
+    monkeypatch.chdir(tmp_path)
+    [code] = re.findall(r"```python\n(.*?)image = ", file.with_suffix(".md").read_text(), re.DOTALL)
+    code = re.sub(r'base = "[^"]*"', f"base = {str(tiny_sd3)!r}", code)
+    names: dict[str, Any] = {}
+    exec(code.replace("bfloat16", "float32"), names)
+    pipe = names["pipe"]
+    stock = stock_pipeline(folder).scheduler
+    pipe.scheduler.set_timesteps(sigmas=names["sigmas"][2])
+    stock.set_timesteps(sigmas=[1.0, 0.5])
+    assert torch.equal(pipe.scheduler.sigmas, stock.sigmas)
+    stochastic = pipe.scheduler.config.stochastic_sampling
+    assert stochastic == stock.config.stochastic_sampling
+    graph = json.loads(file.with_suffix(".json").read_text())
+    assert graph["7"]["inputs"]["sampler_name"] == ("lcm" if stochastic else "euler")
+    assert graph["2"]["inputs"]["lora_name"] == file.name
     pipe.fuse_lora()
     pipe.unload_lora_weights()
     torch.testing.assert_close(pipe.transformer.state_dict(), own, rtol=1e-4, atol=1e-5)

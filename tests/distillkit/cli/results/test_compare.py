@@ -85,6 +85,24 @@ def test_seeds_of_one_recipe_stand_beside_each_other(
     assert "right" not in out
 
 
+def test_tables_for_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of one run, and of seeds of one recipe, which are one group here; no page is written."""
+    runs = [made(tmp_path / f"r{s}", s, [1, 0, 1, 1], 2.0 + s, 1.0 - s, 1e-5) for s in (0, 1)]
+    page = tmp_path / "c.html"
+    options = ("--format", "markdown", "--out", page)
+    assert ended(0, "compare", runs[0], *options, capsys=capsys).splitlines() == [
+        "| Model | Steps | right (↑) | far (↓) | fine (≈ teacher) |",
+        "| :--- | :--- | :--- | :--- | :--- |",
+        "| teacher | – | 0.900 | 1.00 | 1.00 |",
+        "| student | 1 | 0.750 | 2.00 | 1.00 |",
+    ]
+    options = (*options, "--metrics", "far,fine", "--rows", "student_1")
+    assert ended(0, "compare", *runs, *options, capsys=capsys).splitlines()[2:] == [
+        "| student | 1 | 2.50 (2.00 to 3.00) | 0.500 (0.00000 to 1.00) |",
+    ]
+    assert not page.exists()
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -71,15 +71,17 @@ def files(folder: Path) -> dict[str, int]:
 
 
 def test_a_run_is_judged_on_its_own_prompts_and_its_own_numbers_stay(
-    run: RunFolder, capsys: pytest.CaptureFixture[str]
+    run: RunFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run.metrics.write_text("{}")
+    monkeypatch.setattr("sys.argv", ["/usr/bin/distillkit", "eval", "mine"])
     out = finished(run, "--metrics", "example", "--teacher", capsys=capsys)
     assert run.metrics.read_text() == "{}"
     found = table(run)
     assert list(found)[:4] == ["teacher", "start", "student_1", "student_2"]
     assert found["start"]["num_images"] == 6
     assert found["made_with"]["seed"] == 70
+    assert found["made_with"]["command"] == ["distillkit", "eval", "mine"]
     # What a run finds at its end, but for the files' 8 bits.
     recipe = testing.recipe(
         metrics=ExampleMetricsConfig(num_images=6, seed=70),

@@ -1,0 +1,134 @@
+"""The page beside an exported file: how diffusers and ComfyUI draw with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from distillkit.configs import LEVELS
+from distillkit_diffusers.export.comfyui import FOLDERS, Kind
+from distillkit_diffusers.io.publish import front_matter
+from distillkit_diffusers.sd3.publish import stock_sigmas
+
+UNTRIED = "It has the published names of nodes and inputs; it was not tried inside ComfyUI."
+
+SDXL = """\
+# {name}
+
+Timestep shift {shift}, no guidance. Weights and shift belong together. Noise levels, and the
+timesteps at which the UNet is run, by the number of steps:
+
+| steps | noise | UNet at |
+| :--- | :--- | :--- |
+{grids}
+
+diffusers alone, one step:
+
+```python
+import torch
+from diffusers import LCMScheduler, StableDiffusionXLPipeline
+
+{load}
+pipe.scheduler = LCMScheduler.from_config(pipe.scheduler.config)
+image = pipe("a lighthouse at dawn", timesteps=[{one_step}], guidance_scale=0).images[0]
+```
+
+For two to four steps take the scheduler that `distillkit export RUN --to diffusers` writes into its
+folder.
+
+ComfyUI: the file belongs into models/{folder}; {workflow} is a workflow in its API format. {node},
+then a KSampler: sampler lcm, scheduler simple, 1, 2 or 4 steps, cfg 1. {untried}
+"""
+SHIFTED = (
+    "The model goes through a timestep-shift node (custom node ComfyUI-TimestepShiftModel) with "
+    "shifted_timestep {shift}"
+)
+PLAIN = "Its plain noise levels are right, and no other node is needed"
+BASE = 'base = "stabilityai/stable-diffusion-xl-base-1.0"  # or the model that it derives from\n'
+LOAD: dict[Kind, str] = {
+    "checkpoint": (
+        'pipe = StableDiffusionXLPipeline.from_single_file("{name}", dtype=torch.float16)'
+    ),
+    "unet": BASE
+    + """\
+from safetensors.torch import load_file
+
+pipe = StableDiffusionXLPipeline.from_pretrained(base, dtype=torch.float16)
+pipe.unet.load_state_dict(load_file("{name}"))""",
+    "lora": BASE
+    + """\
+pipe = StableDiffusionXLPipeline.from_pretrained(base, dtype=torch.float16)
+pipe.load_lora_weights(".", weight_name="{name}")""",
+}
+
+SD3 = """\
+# {name}
+
+A LoRA for a Stable Diffusion 3 model, which is then run in 1, 2 or 4 steps without guidance.
+`sigmas` are noise levels before the scheduler's shift. {between}
+
+```python
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
+
+base = "stabilityai/stable-diffusion-3.5-medium"  # or the model that it derives from
+pipe = StableDiffusion3Pipeline.from_pretrained(base, dtype=torch.bfloat16)
+pipe.load_lora_weights(".", weight_name="{name}")
+pipe.scheduler = FlowMatchEulerDiscreteScheduler(shift={shift:g}, stochastic_sampling={stochastic})
+sigmas = {grids}
+image = pipe("a lighthouse at dawn", sigmas=sigmas[4], guidance_scale=0).images[0]
+```
+{comfyui}"""
+SD3_COMFYUI = """
+ComfyUI: the file belongs into models/loras; {workflow} is a workflow in its API format: KSampler
+with sampler {sampler}, scheduler simple, 1, 2 or 4 steps, cfg 1, which has these noise levels.
+{untried}
+"""
+BETWEEN = {
+    True: "Between steps the scheduler adds fresh noise.",
+    False: "Between steps the scheduler follows the flow and draws nothing.",
+}
+
+
+def sdxl_page(kind: Kind, name: str, workflow: str, shift: int) -> str:
+    """Of a file of the SDXL family. `workflow`: the name of ComfyUI's beside it."""
+    one_step = LEVELS[0] * shift // 1000
+    page = SDXL.format(
+        name=name,
+        shift=shift,
+        grids="\n".join(_grid(steps, shift) for steps in range(1, len(LEVELS) + 1)),
+        load=LOAD[kind].format(name=name),
+        one_step=one_step,
+        folder=FOLDERS[kind],
+        workflow=workflow,
+        node=PLAIN if shift == 1000 else SHIFTED.format(shift=shift),
+        untried=UNTRIED,
+    )
+    return front_matter(num_inference_steps=1, timesteps=[one_step]) + page
+
+
+def sd3_page(
+    name: str, workflow: str | None, levels: Sequence[float], shift: float, stochastic: bool
+) -> str:
+    """Of a LoRA of the SD3 family. `shift`: of the family's noise schedule. `workflow`: None where
+    ComfyUI's own schedulers have other noise levels."""
+    grids = {steps: stock_sigmas(levels, steps) for steps in (1, 2, 4)}
+    comfyui = ""
+    if workflow is not None:
+        sampler = "lcm" if stochastic else "euler"
+        comfyui = SD3_COMFYUI.format(workflow=workflow, sampler=sampler, untried=UNTRIED)
+    page = SD3.format(
+        name=name,
+        between=BETWEEN[stochastic],
+        shift=shift,
+        stochastic=stochastic,
+        grids=grids,
+        comfyui=comfyui,
+    )
+    return front_matter(num_inference_steps=4, sigmas=grids[4]) + page
+
+
+def _grid(steps: int, shift: int) -> str:
+    """`| 2 | 999, 499 | 499, 249 |`."""
+    levels = [int(LEVELS[i * len(LEVELS) // steps]) for i in range(steps)]
+    noise, run = (", ".join(map(str, ts)) for ts in (levels, [t * shift // 1000 for t in levels]))
+    return f"| {steps} | {noise} | {run} |"
