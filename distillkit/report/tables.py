@@ -40,7 +40,10 @@ def _rows(group: Group, keys: Sequence[str], columns: Sequence[str]) -> list[lis
     means: dict[str, Any] = {
         key: {column: group.mean(key, column) for column in columns} for key in keys
     }
-    means |= {key: first[key] for key in ("info", "made_with") if key in first}
+    # Metrics of earlier versions do not tell the teacher's steps; the recipe does.
+    own = group.runs[0].recipe.get("teacher") or {}
+    steps = {"teacher": own.get("steps")} | first.get("made_with", {}).get("steps", {})
+    means |= {"info": first.get("info", {}), "made_with": {"steps": steps}}
 
     def cell(key: str, column: str) -> str:
         return spread([run.metrics[key].get(column) for run in group.runs])

@@ -20,7 +20,7 @@ def test_the_table_has_means_and_extremes(
         for seed, distance in distances.items():
             run = tmp_path / f"{name}-{seed}"
             run.mkdir()
-            (run / "recipe.yaml").write_text(f"teacher: {name}\nrun: {{seed: {seed}}}\n")
+            (run / "recipe.yaml").write_text(f"teacher: {{type: {name}}}\nrun: {{seed: {seed}}}\n")
             row = {"far": distance, "num_images": 4}
             metrics = {"teacher": {"far": 0.1}, "student_1": row, "info": info}
             metrics |= {"summary": {"excess_ratio": distance / 2}}

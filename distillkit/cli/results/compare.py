@@ -27,7 +27,10 @@ def compare(
     ] = "",
     format: Annotated[
         Literal["table", "markdown"],
-        typer.Option(help="markdown prints tables for a page, of one run too, and writes none."),
+        typer.Option(
+            metavar="table|markdown",
+            help="markdown prints tables for a page, of one run too, and writes none.",
+        ),
     ] = "table",
 ) -> None:
     """Compare runs, paired over seeds and prompts, with bootstrap intervals.
