@@ -18,10 +18,15 @@ from distillkit.atomic import write_text
 from distillkit.errors import UserError
 from distillkit.evaluation import table
 from distillkit.evaluation.rows import COLUMNS, LABELS
-from distillkit.report.paired import Difference, difference
+from distillkit.report.paired import FEWEST_RUNS, Difference, difference
 from distillkit.report.report import as_json, picture, render
 
 SAME = "not distinguishable"
+UNKNOWN = "no interval"
+WHY_UNKNOWN = (
+    f"{UNKNOWN}: the metric has no values of single pictures, and there are fewer than "
+    f"{FEWEST_RUNS} runs of a recipe."
+)
 
 
 @dataclass(frozen=True)
@@ -117,7 +122,7 @@ class Line:
             return "–"
         text = f"{of.value:+.3g}"
         if of.low is None or of.high is None:
-            return f"{text} (no interval: one value a run, fewer than 3 runs)"
+            return f"{text} ({UNKNOWN})"
         text += f" [{of.low:+.3g}, {of.high:+.3g}]"
         return f"{text} {self.mark(of) or ('differs' if of.distinguishable else SAME)}"
 
@@ -167,6 +172,12 @@ def compare(groups: Sequence[Group]) -> list[Line]:
             title, better = table.title(first.metrics, metric), first.better(metric)
             lines.append(Line(row, metric, title, means, others, better))
     return lines
+
+
+def why_unknown(lines: Sequence[Line]) -> str:
+    """The sentence below a table in which a difference has no interval; empty where all have."""
+    known = [of.low is not None for line in lines for of in line.differences if of is not None]
+    return "" if all(known) else WHY_UNKNOWN
 
 
 def cells(groups: Sequence[Group], lines: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
@@ -219,18 +230,15 @@ def write_page(groups: Sequence[Group], lines: Sequence[Line], path: Path) -> Pa
         ]
         if any(strip["pictures"] for strip in strips):
             shown.append({"label": LABELS[row], "strips": strips})
+    heads, texts = cells(groups, lines)
+    unmarked = [""] * (2 + len(groups))
+    marks = [[*unmarked, *map(line.mark, line.differences)] for line in lines]
     page = {
         "names": [each.name for each in groups],
         "folders": [[str(run.path) for run in each.runs] for each in groups],
-        "lines": [
-            {
-                "row": LABELS[line.row],
-                "title": line.title,
-                "means": [table.show(mean) for mean in line.means],
-                "verdicts": [(line.verdict(each), line.mark(each)) for each in line.differences],
-            }
-            for line in lines
-        ],
+        "heads": heads,
+        "lines": [list(zip(*line, strict=True)) for line in zip(texts, marks, strict=True)],
+        "why_unknown": why_unknown(lines),
         "shown": shown,
     }
     write_text(path, render("compare.html.j2", page))

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from distillkit.evaluation import table
-from distillkit.report.compare import Group, Line, cells
+from distillkit.report.compare import Group, Line, cells, why_unknown
 
 
 def markdown_tables(
@@ -30,7 +30,10 @@ def markdown_tables(
     heads = [*(["Run"] if several else []), *table.markdown_heads(first, columns)]
     parts = [table.markdown(heads, rows), *_excess(groups)]
     if several:
-        parts.append(table.markdown(*cells(groups, [n for n in lines if n.metric in columns])))
+        differences = [line for line in lines if line.metric in columns]
+        parts.append(table.markdown(*cells(groups, differences)))
+        if said := why_unknown(differences):
+            parts.append(said.capitalize() + "\n")
     return "\n".join(parts)
 
 

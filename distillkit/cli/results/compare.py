@@ -54,6 +54,8 @@ def compare(
         print(markdown_tables(groups, lines, chosen), end="")
         return
     console().print(_table(groups, lines))
+    if said := of.why_unknown(lines):
+        console().print(f"\n{said.capitalize()}")
     console().print(f"\nPage  {of.write_page(groups, lines, out)}")
 
 

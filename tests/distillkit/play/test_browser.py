@@ -1,7 +1,8 @@
-"""The page in a real browser: Chromium without a window, if this machine has one."""
+"""The page in a real browser: Chromium without a window, on a run of the demo's recipe."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import threading
 import time
@@ -11,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from distillkit.atomic import save_tensors
+from distillkit import load_recipe
+from distillkit.exchange import packaged_path
 from distillkit.recipe.load import dump_recipe
 from distillkit.runs.folder import RunFolder
-from tests.distillkit.world import world_recipe, world_teacher
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("starlette", reason="the page needs the extra `ui`")
@@ -28,23 +29,26 @@ OPTIONS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
     "--window-size=1280,1000",
 )
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 WAIT = 120
 """Seconds; a browser starts slowly on a busy machine."""
 
 
-@pytest.fixture
-def address(tmp_path: Path, examples_installed: None) -> Iterator[str]:
-    """A page of a run of the examples, served by a thread."""
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A page of a run of the demo's recipe, served by a thread: it starts with the shipped
+    one-step weights, as the demo does, and its only stage ends with the teacher's own."""
     import uvicorn
 
     from distillkit.play import server
     from distillkit.play.models import PlayModel
 
-    folder = RunFolder(tmp_path / "run")
-    folder.create(dump_recipe(world_recipe()), {}, 1)
-    for k, name in enumerate(("start", "1-step"), 1):
-        own = world_teacher().denoiser.module.named_parameters()
-        save_tensors(folder.snapshot(name), {n: p.detach() * k for n, p in own})
+    folder = RunFolder(tmp_path_factory.mktemp("play") / "run")
+    folder.create(dump_recipe(load_recipe("nitro_shapes").recipe), {}, 1)
+    for name, shipped in (("start", "one_step"), ("1-step", "teacher/unet")):
+        place = packaged_path(f"package:distillkit_shapes/{shipped}", "start")
+        folder.snapshot(name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(place / WEIGHTS, folder.snapshot(name))
     app = server.make_app([PlayModel.open(str(folder.path))])
     with server.bound("127.0.0.1", 0) as at:
         serving = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
@@ -86,6 +90,16 @@ def said(browser: Any) -> str:
     return str(browser.execute_script("return document.getElementById('said').textContent"))
 
 
+def texts(browser: Any, selector: str, holding: str) -> list[str]:
+    """In each element: the text of the first one in it whose own text matches."""
+    script = """
+        const [selector, holding] = [arguments[0], new RegExp(arguments[1])];
+        return [...document.querySelectorAll(selector)].map(row => [...row.querySelectorAll('*')]
+            .find(each => !each.children.length && holding.test(each.textContent)).textContent);
+    """
+    return list(browser.execute_script(script, selector, holding))
+
+
 def draw(browser: Any, prompt: str) -> None:
     field = browser.find_element("id", "prompt")
     field.clear()
@@ -98,6 +112,13 @@ def test_a_prompt_shows_pictures_and_bad_input_a_sentence(browser: Any, address:
     draw(browser, "a red ring")
     first = until(lambda: sources(browser))
     assert len(set(first)) == 3, "teacher, start and student"
+    times = texts(browser, "section.row", "own steps|step, ")
+    assert [time.split(", ")[0] for time in times] == ["its own steps", "1 step", "1 step"]
+    assert all(re.search(r"\d (ms|s) a picture$", time) for time in times)
+    # The command of the start's picture, copied; or said, where the browser keeps its clipboard.
+    browser.execute_script("document.querySelectorAll('figure button')[1].click()")
+    until(lambda: "distillkit sample" in said(browser))
+    assert "'a red ring' --steps 1 --seed 0 --snapshot start" in said(browser)
     # Two steps: the teacher's picture stays, the others change.
     browser.execute_script("document.querySelectorAll('input[name=steps]')[1].click()")
     second = until(lambda: sources(browser))

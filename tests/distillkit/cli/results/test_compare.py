@@ -81,7 +81,9 @@ def test_seeds_of_one_recipe_stand_beside_each_other(
     out = ended(
         0, "compare", *runs, "--out", tmp_path / "c.html", "--metrics", "far", capsys=capsys
     )
-    assert "+1 (no interval: one value a run, fewer than 3 runs)" in out
+    assert "+1 (no interval)" in out
+    assert "No interval: the metric has no values of single pictures, and there are" in out
+    assert "and there are fewer than 3 runs" in (tmp_path / "c.html").read_text()
     assert "right" not in out
 
 
