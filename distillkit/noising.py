@@ -5,8 +5,8 @@ Legend: B batch, C channels, H, W latent cells, T noise levels (usually 1000).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -30,6 +30,11 @@ class NoiseSchedule:
     """The signal's share of the variance, alpha^2 / (alpha^2 + sigma^2), falling from 1 to 0."""
     sigma_T: Tensor | None = None
     """Flow matching's noise levels, rising to 1; None is variance preserving."""
+
+    _there: dict[tuple[str, Any], Tensor] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """The tables on the devices where they were asked for."""
 
     def __post_init__(self) -> None:
         if self.alpha_bar_T.ndim != 1 or not bool((self.alpha_bar_T.diff() < 0).all()):
@@ -55,7 +60,7 @@ class NoiseSchedule:
         if self.sigma_T is not None:
             alpha_B111, sigma_B111 = self.alpha_sigma(t_B)
             return alpha_B111.square() / (alpha_B111.square() + sigma_B111.square())
-        table_T = self.alpha_bar_T.to(t_B.device)
+        table_T = self._on("alpha_bar_T", t_B.device)
         if not t_B.is_floating_point():
             return table_T[t_B].view(-1, 1, 1, 1)
         # A schedule of zero terminal SNR ends at 0, whose logit is infinite.
@@ -68,7 +73,7 @@ class NoiseSchedule:
         if self.sigma_T is None:
             a_B111 = self.alpha_bar(t_B)
             return a_B111.sqrt(), (1 - a_B111).sqrt()
-        table_T = self.sigma_T.to(t_B.device)
+        table_T = self._on("sigma_T", t_B.device)
         if t_B.is_floating_point():
             sigma_B = self._between(table_T.double(), t_B).to(table_T.dtype)
         else:
@@ -132,6 +137,11 @@ class NoiseSchedule:
         """The noise that x_t has beside x_0: eps = (x_t - alpha x_0) / sigma."""
         alpha_B111, sigma_B111 = self.alpha_sigma(t_B)
         return (x_t_BCHW - alpha_B111 * x_0_BCHW) / sigma_B111
+
+    def _on(self, table: str, device: Any) -> Tensor:
+        if (table, device) not in self._there:
+            self._there[table, device] = getattr(self, table).to(device)
+        return self._there[table, device]
 
     def _between(self, table_T: Tensor, t_B: Tensor) -> Tensor:
         """The table at fractional t, interpolated; float64."""

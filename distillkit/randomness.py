@@ -7,7 +7,7 @@ numbers in an unbroken run, in a resumed one, and on every rank; so a checkpoint
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,11 +28,17 @@ def generator(seed: int, *key: str | int) -> torch.Generator:
     return torch.Generator().manual_seed(key_to_seed(seed, *key))
 
 
-def noise(shape: tuple[int, ...], seed: int, purpose: str, ids: Iterable[int]) -> torch.Tensor:
-    """Standard normal noise, one picture an id: `(len(ids), *shape)`, float32 on the CPU.
+def noise(
+    shape: tuple[int, ...], seed: int, purpose: str, ids: Iterable[int], device: Any = "cpu"
+) -> torch.Tensor:
+    """Standard normal noise, one picture an id: `(len(ids), *shape)`, float32.
 
-    A picture's noise depends on its id alone, so batch size and world size do not change it.
+    Drawn on the CPU, whatever the device, and sent there at once. A picture's noise depends on its
+    id alone, so batch size and world size do not change it.
     """
     import torch
 
-    return torch.stack([torch.randn(shape, generator=generator(seed, purpose, i)) for i in ids])
+    from distillkit.values import sent
+
+    draws = [torch.randn(shape, generator=generator(seed, purpose, i)) for i in ids]
+    return sent(torch.stack(draws), device)

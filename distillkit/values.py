@@ -30,7 +30,10 @@ class Condition:
 
     def rows(self, rows: Sequence[int]) -> Condition:
         """Some of the rows, by index."""
-        return Condition({name: tensor[list(rows)] for name, tensor in self.tensors.items()})
+        import torch
+
+        index = sent(torch.tensor(rows), next(iter(self.tensors.values())).device)
+        return Condition({name: tensor[index] for name, tensor in self.tensors.items()})
 
     def to(self, device: Any, dtype: Any = None) -> Condition:
         """The tensors on `device`, and those of real numbers in `dtype` where one is given.
@@ -220,3 +223,12 @@ class Measurement:
     per_picture: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """Of metrics that are a mean over pictures: each picture's own value, in their order. Rows of
     two runs can then be compared picture by picture."""
+
+
+def sent(tensor: Tensor, device: Any) -> Tensor:
+    """A tensor of the CPU on `device`: to a GPU from pinned memory, so that nobody waits for it."""
+    import torch
+
+    if torch.device(device).type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

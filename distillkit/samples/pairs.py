@@ -19,7 +19,7 @@ from distillkit.contracts import Teacher
 from distillkit.randomness import generator, noise
 from distillkit.samples.buffer import SampleBuffer
 from distillkit.samples.order import SampleOrder
-from distillkit.values import Condition
+from distillkit.values import Condition, sent
 
 
 class SampleStore(Protocol):
@@ -55,12 +55,12 @@ class TeacherSamples:
 
     def x_T(self, ids: Sequence[int]) -> Tensor:
         """The noise of each sample, (B, C, H, W)."""
-        return noise(self.teacher.latent_shape, self.order.seed, "x_T", ids).to(self.device)
+        return noise(self.teacher.latent_shape, self.order.seed, "x_T", ids, self.device)
 
     def x_0(self, ids: Sequence[int], x_T_BCHW: Tensor, cond: Condition) -> Tensor:
         """The teacher's sample for each: from the cache, or sampled here."""
         if self.cache is not None:
-            return self.cache.x_0(ids).to(self.device)
+            return sent(self.cache.x_0(ids), self.device)
         return self.sample(ids, x_T_BCHW, cond)
 
     def at(self, positions: Sequence[int], x_T_BCHW: Tensor, cond: Condition) -> Tensor:
@@ -74,7 +74,7 @@ class TeacherSamples:
                 return self.sample(ids, x_T_BCHW, cond)
             return self.sample(wanted, self.x_T(wanted), self.conditions(wanted))
 
-        return self.buffer.at(positions, make).to(self.device)
+        return sent(self.buffer.at(positions, make), self.device)
 
     @torch.no_grad()
     def sample(self, ids: Sequence[int], x_T_BCHW: Tensor, cond: Condition) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from distillkit.errors import UserError
 from distillkit.training.schedule import IterationSpec
-from distillkit.values import HeadLogits, JudgedView, Panel
+from distillkit.values import HeadLogits, JudgedView, Panel, sent
 
 if TYPE_CHECKING:
     from distillkit.training.models.batch import LazyTrainBatch
@@ -107,10 +107,14 @@ class StepMetrics:
 
     def read(self, accelerator: Any) -> None:
         """Bring the sums to the CPU: one transfer, after one exchange between processes."""
-        keys = sorted(self._sums)
-        stacked = torch.stack(
-            [torch.as_tensor(self._sums[key], device=accelerator.device).double() for key in keys]
-        )
+        keys, device = sorted(self._sums), accelerator.device
+        # Numbers of the host in one tensor: each made on a GPU by itself would be waited for.
+        own = [n for n, key in enumerate(keys) if isinstance(self._sums[key], Tensor)]
+        numbers = [0.0 if isinstance(v, Tensor) else v for v in map(self._sums.get, keys)]
+        stacked = sent(torch.tensor(numbers, dtype=torch.float64), device)
+        if own:
+            values = torch.stack([sent(self._sums[keys[n]], device).double() for n in own])
+            stacked = stacked.index_copy(0, sent(torch.tensor(own), device), values)
         if accelerator.num_processes > 1:
             stacked = accelerator.reduce(stacked, "sum")
         self._values = dict(zip(keys, stacked.tolist(), strict=True))

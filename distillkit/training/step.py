@@ -76,17 +76,15 @@ def make_batch(
     if spec.fresh_noise:
         # The student starts elsewhere than the teacher did: real and fake are unpaired.
         shape = x_T_BCHW.shape[1:]
-        x_T_BCHW = noise(shape, state.seed, "fresh x_T", positions).to(x_T_BCHW.device)
+        x_T_BCHW = noise(shape, state.seed, "fresh x_T", positions, x_T_BCHW.device)
 
     def make_fake() -> Tensor:
         # x_0-hat after k steps, re-noised between them (section 3.5).
         shape = (spec.steps - 1, *x_T_BCHW.shape[1:])
-        renoise_SBCHW = noise(shape, state.seed, "renoise", positions).transpose(0, 1)
+        renoise_BSCHW = noise(shape, state.seed, "renoise", positions, x_T_BCHW.device)
         # Whatever mode a loss asks for it in: the same sample serves all of them.
         with torch.set_grad_enabled(spec.trains_student):
-            return state.student_samples(
-                x_T_BCHW, cond, spec.steps, renoise_SBCHW.to(x_T_BCHW.device)
-            )
+            return state.student_samples(x_T_BCHW, cond, spec.steps, renoise_BSCHW.transpose(0, 1))
 
     rows, null = slices.rows(micro), samples.teacher.null(len(ids))
     return LazyTrainBatch(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from distillkit.errors import UserError
+from distillkit.values import sent
 from distillkit_diffusers.denoiser import window_ids
 from distillkit_diffusers.io.model_configs import level_channels
 
@@ -98,7 +99,7 @@ class UNetEncoder:
         """
         dtype = self.encoder.conv_in.weight.dtype
         embeds = cond.to(x_t_BCHW.device, dtype).tensors
-        ids_B6 = window_ids(window, self.vae_factor, self.crop_ids).to(x_t_BCHW.device)
+        ids_B6 = sent(window_ids(window, self.vae_factor, self.crop_ids), x_t_BCHW.device)
         maps = self.encoder(x_t_BCHW.to(dtype), t_B, embeds["prompt"], embeds["pooled"], ids_B6)
         return [map_BChw.to(x_t_BCHW.dtype) for map_BChw in maps]
 

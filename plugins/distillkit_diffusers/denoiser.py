@@ -6,6 +6,7 @@ Legend: B batch, C latent channels, H, W latent cells; ids are in pixels.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -30,7 +31,7 @@ class UNetDenoiser:
         """The UNet's output (B, C, H, W), in the number format of `x_t_BCHW`."""
         dtype = next(self.module.parameters()).dtype
         height, width = (side * self.vae_factor for side in x_t_BCHW.shape[-2:])
-        ids_6 = torch.tensor([height, width, 0, 0, height, width], device=x_t_BCHW.device)
+        ids_6 = whole_ids(height, width, x_t_BCHW.device)
         embeds = cond.to(x_t_BCHW.device, dtype).tensors
         output = self.module(
             x_t_BCHW.to(dtype),
@@ -43,6 +44,12 @@ class UNetDenoiser:
             return_dict=False,
         )
         return output[0].to(x_t_BCHW.dtype)
+
+
+@lru_cache
+def whole_ids(height: int, width: int, device: Any) -> Tensor:
+    """The ids of a whole picture, (6,): made once, since a tensor made on a GPU is waited for."""
+    return torch.tensor([height, width, 0, 0, height, width], device=device)
 
 
 def window_ids(window: Window, vae_factor: int, crop_ids: bool) -> Tensor:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Generator, Tensor
 
+from distillkit.values import sent
+
 if TYPE_CHECKING:
     from distillkit_diffusers.choices import SolverName, Spacing
 
@@ -66,7 +68,7 @@ class Solver:
         x_BCHW = x_T_BCHW * self.scheduler.init_noise_sigma
         for t in timesteps:
             x_t_BCHW = self.scheduler.scale_model_input(x_BCHW, t)
-            output_BCHW = predict(x_t_BCHW, t.expand(len(x_BCHW)).to(x_BCHW.device))
+            output_BCHW = predict(x_t_BCHW, sent(t.expand(len(x_BCHW)), x_BCHW.device))
             x_BCHW = self.scheduler.step(output_BCHW, t, x_BCHW, **options)[0]
         return x_BCHW
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from distillkit.randomness import generator, noise
 from distillkit.training.models.critic import Critic
 from distillkit.training.models.panel_pass import PanelPass
-from distillkit.values import Condition, HeadLogits, Panel
+from distillkit.values import Condition, HeadLogits, Panel, sent
 
 
 @dataclass(kw_only=True)
@@ -64,13 +64,14 @@ class LazyTrainBatch:
     def noise(self, purpose: str) -> Tensor:
         """Standard normal noise (B, C, H, W) for a loss; the same at every call."""
         shape = self.x_T_BCHW.shape[1:]
-        return noise(shape, self.seed, f"loss {purpose}", self.positions).to(self.x_T_BCHW.device)
+        device = self.x_T_BCHW.device
+        return noise(shape, self.seed, f"loss {purpose}", self.positions, device)
 
     def timesteps(self, purpose: str, low: int, high: int) -> Tensor:
         """Timesteps (B,) from `low` up to, not including, `high`; the same at every call."""
         draws = [generator(self.seed, f"loss {purpose}", p) for p in self.positions]
         t_B = torch.stack([torch.randint(low, high, (), generator=rng) for rng in draws])
-        return t_B.to(self.x_T_BCHW.device)
+        return sent(t_B, self.x_T_BCHW.device)
 
     @cached_property
     def passes(self) -> list[PanelPass]:

@@ -22,7 +22,8 @@ from distillkit.randomness import generator
 from distillkit.training.guard.returns import check_logits, check_maps
 from distillkit.training.models.critic import Critic
 from distillkit.training.models.head_graph import passed_on
-from distillkit.values import Condition, DrawnHead, HeadLogits, JudgedView, Panel, Window
+from distillkit.training.models.looks import Look, random_window, rows_on
+from distillkit.values import Condition, DrawnHead, HeadLogits, JudgedView, Panel, Window, sent
 
 Maps = list[list[Tensor]]
 """Feature maps by view and level."""
@@ -189,63 +190,66 @@ class PanelPass:
             return self._maps(self.fake())
 
     @cached_property
-    def _windows(self) -> dict[int, tuple[Window, Tensor]]:
-        """Crop and noise of each view that judges a picture, by the view's index in the panel.
+    def _looks(self) -> list[Look]:
+        """How the pictures are shown to the backbone, for each size of crops."""
+        shape = self.real().shape[1:]
+        sizes: dict[tuple[int, int], list[tuple[int, Window, Tensor]]] = {}
+        for v, judged in enumerate(self.panel.views):
+            if judged.rows != ():
+                window, noise_BChw = self._window(v, judged, shape)
+                size = (window.height, window.width)
+                sizes.setdefault(size, []).append((v, window, noise_BChw))
+        return [self._look(*zip(*seen, strict=True)) for seen in sizes.values()]
 
-        Real and fake share them: they are paired by x_T.
-        """
-        views, shape = enumerate(self.panel.views), self.real().shape[1:]
-        return {v: self._window(v, judged, shape) for v, judged in views if judged.rows != ()}
+    def _look(
+        self, views: Sequence[int], windows: Sequence[Window], noises: Sequence[Tensor]
+    ) -> Look:
+        device, judged = self.real().device, [self.panel.views[v] for v in views]
+        return Look(
+            views=views,
+            rows=rows_on(device, judged),
+            windows=windows,
+            t_B=sent(torch.cat([each.t_B for each in judged]), device),
+            noise_BChw=sent(torch.cat(list(noises)), device),
+            cond=Condition.join([self._cond_of(each) for each in judged]),
+        )
 
     def _window(self, v: int, judged: JudgedView, shape: Sequence[int]) -> tuple[Window, Tensor]:
+        """A view's crop and noise, on the CPU."""
         generators = [self._generator("look", p, v) for p in self._positions(judged)]
         cell = getattr(self.critic.backbone, "cell", 1)
         window = random_window(shape, judged.view.crop, generators, cell)
         size = (shape[0], window.height, window.width)
-        noise_BChw = torch.stack([torch.randn(size, generator=rng) for rng in generators])
-        return window, noise_BChw.to(self.real().device)
+        return window, torch.stack([torch.randn(size, generator=rng) for rng in generators])
 
     def _maps(self, x_0_BCHW: Tensor, sigma: float = 0.0) -> Maps:
         """Feature maps. Views of one size pass through the backbone together."""
-        sizes: dict[tuple[int, int], list[int]] = {}
-        for v, (window, _) in self._windows.items():
-            sizes.setdefault((window.height, window.width), []).append(v)
         maps: Maps = [[] for _ in self.panel.views]
-        for together in sizes.values():
-            counts = [len(self._windows[v][1]) for v in together]
-            for level_map in self._backbone_pass(x_0_BCHW, together, sigma):
-                for v, rows in zip(together, level_map.split(counts), strict=True):
+        for look in self._looks:
+            for level_map in self._backbone_pass(x_0_BCHW, look, sigma):
+                for v, rows in zip(look.views, level_map.split(look.counts), strict=True):
                     maps[v].append(rows)
         return maps
 
-    def _backbone_pass(
-        self, x_0_BCHW: Tensor, together: list[int], sigma: float
-    ) -> Sequence[Tensor]:
-        """One backbone pass over the views `together`, concatenated along the batch."""
-        views = [self.panel.views[v] for v in together]
-        windows = [self._windows[v][0] for v in together]
-        crops = torch.cat(
-            [w.crop(_rows(x_0_BCHW, judged)) for w, judged in zip(windows, views, strict=True)]
-        )
-        t_B = torch.cat([judged.t_B.to(crops.device) for judged in views])
+    def _backbone_pass(self, x_0_BCHW: Tensor, look: Look, sigma: float) -> Sequence[Tensor]:
+        """One backbone pass over the views of a look, concatenated along the batch."""
+        crops, t_B = look.crops(x_0_BCHW), look.t_B
         if getattr(self.critic.backbone, "sees_pictures", False) and self.critic.decode is not None:
             # Pictures in the place of noisy latents (ADD, section 3.3): t* has no meaning there.
             t_B, x_t_BCHW = torch.zeros_like(t_B), self.critic.decode(crops)
         else:
-            eps = torch.cat([self._windows[v][1] for v in together])
-            x_t_BCHW = self.critic.schedule.add(crops, eps, t_B)
+            x_t_BCHW = self.critic.schedule.add(crops, look.noise_BChw, t_B)
         if sigma:
             # Approximate R1: perturb what the backbone sees, after noising (APT, section 3.3).
             draws = [
                 torch.randn(x_t_BCHW.shape[1:], generator=self._generator("r1", p, v))
-                for v, judged in zip(together, views, strict=True)
-                for p in self._positions(judged)
+                for v in look.views
+                for p in self._positions(self.panel.views[v])
             ]
-            x_t_BCHW = x_t_BCHW + sigma * torch.stack(draws).to(x_t_BCHW.device)
-        cond = Condition.join([self._cond_of(judged) for judged in views])
+            x_t_BCHW = x_t_BCHW + sigma * sent(torch.stack(draws), x_t_BCHW.device)
         backbone, guard = self.critic.backbone, self.critic.guard("backbone")
         with guard("features()"):
-            maps = backbone.features(x_t_BCHW, t_B, cond, Window.join(windows))
+            maps = backbone.features(x_t_BCHW, t_B, look.cond, look.window)
         guard.once("features()", lambda: check_maps(maps, backbone, len(x_t_BCHW)))
         return maps
 
@@ -270,24 +274,3 @@ class PanelPass:
     def _generator(self, purpose: str, position: int, v: int) -> Generator:
         name = [self.critic.name] if self.critic.name else []
         return generator(self.seed, purpose, position, v, *name)
-
-
-def _rows(x_BCHW: Tensor, judged: JudgedView) -> Tensor:
-    return x_BCHW if judged.rows is None else x_BCHW[list(judged.rows)]
-
-
-def random_window(
-    shape: Sequence[int], fraction: float, generators: Sequence[Generator], cell: int = 1
-) -> Window:
-    """A crop of `fraction` of each side of a (C, H, W) latent, at a random corner a generator.
-
-    Sides and corners are multiples of `cell`, the backbone's patches.
-    """
-    _, height, width = shape
-    h, w = (max(1, round(side * fraction / cell)) * cell for side in (height, width))
-    tops, lefts = [], []
-    for rng in generators:
-        tops.append(cell * int(torch.randint((height - h) // cell + 1, (), generator=rng)))
-        lefts.append(cell * int(torch.randint((width - w) // cell + 1, (), generator=rng)))
-    # On the CPU: `Window.crop` reads the corners, and reading them from a GPU would wait for it.
-    return Window(torch.tensor(tops), torch.tensor(lefts), h, w, height, width)

@@ -17,7 +17,7 @@ from torch import Generator, Tensor, nn
 
 from distillkit.errors import UserError
 from distillkit.noising import NoiseSchedule
-from distillkit.values import Condition
+from distillkit.values import Condition, sent
 from distillkit_diffusers.sd3.denoiser import TIMES, MMDiTDenoiser
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class SD3Teacher:
             cond = Condition.join([null, cond.to(x_T_BCHW.device)])
         x_BCHW = x_T_BCHW
         for sigma, after in pairwise(self.sigmas):
-            t_B = self.schedule.level_of(torch.tensor([sigma])).to(x_BCHW.device)
+            t_B = sent(self.schedule.level_of(torch.tensor([sigma])), x_BCHW.device)
             v_BCHW = self._flow(x_BCHW, t_B.expand(len(x_BCHW)), cond, guided)
             x_BCHW = x_BCHW + (after - sigma) * v_BCHW
         return x_BCHW
