@@ -113,3 +113,21 @@ def packaged_path(name: str, field: str) -> Path:
         return Path(str(files(package))) / inside
     except (ImportError, ValueError):
         raise UserError(f"{field}: there is no package {package!r} for {name!r}") from None
+
+
+def hub_answers() -> bool:
+    """Whether the hub can be reached; one short try, where the hub's client would retry long."""
+    from urllib.error import HTTPError
+    from urllib.request import Request, urlopen
+
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        with urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=5):
+            return True
+    except HTTPError:
+        return True  # an error status is an answer too
+    except OSError:
+        return False

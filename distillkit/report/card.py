@@ -111,7 +111,8 @@ class Card:
                 "licence": self._licence_sentence(),
                 "measured": found,
                 "meanings": meanings(found),
-                "training": f"{len(log)} iterations in {duration(sum(r['seconds'] for r in log))}",
+                "iterations": len(log),
+                "duration": duration(sum(row["seconds"] for row in log)),
                 "recipe": _yaml({key: recipe[key] for key in SECTIONS if key in recipe}),
                 "versions": ", ".join(f"{name} {value}" for name, value in versions.items()),
             },
@@ -134,7 +135,9 @@ class Card:
             fields["license_link"] = "LICENSE" if licence.text else licence.link
         task = fields["pipeline_tag"]
         results = [result for each in found for result in each.results(task)]
-        return ModelCardData(model_name=self.title, eval_results=results or None, **fields)
+        if results:
+            fields |= {"model_name": self.title, "eval_results": results}
+        return ModelCardData(**fields)
 
     def _licence_sentence(self) -> str:
         chosen = self.chosen_licence()
@@ -152,7 +155,7 @@ class Card:
             yield "The teacher's part does not tell which weights it has: no base model is named"
         for source in self.sources:
             if source.licence is None:
-                yield f"No licence is stated for {source.name}: not on this machine, at least"
+                yield f"No licence of {source.name} could be read here"
             else:
                 yield f"{source.name}: {source.licence.title}, stated by {source.licence.where}"
         if (chosen := self.chosen_licence()) is None:

@@ -61,10 +61,10 @@ def make_card(
     about: Sequence[str] = (),
 ) -> Card:
     """The card of what was exported. `ask_hub`: whether a teacher's own card may be fetched."""
-    from distillkit.exchange import packaged_path
+    from distillkit.exchange import hub_answers, packaged_path
     from distillkit.recipe.load import load_models
     from distillkit.report.card import Card, Source
-    from distillkit.report.licence import licence_of
+    from distillkit.report.licence import licence_of, repository
     from distillkit.report.upload import page_of
     from distillkit.runs.folder import RunFolder
 
@@ -73,6 +73,8 @@ def make_card(
         raise UserError(f"{run} is not a run folder: it has no recipe.yaml")
     recipe = load_models(folder.recipe)
     names = dict.fromkeys([*recipe.teacher.derived_from(), *recipe.student.derived_from()])
+    # Asked once: the hub's client tries again and again.
+    ask_hub = ask_hub and any(map(repository, names)) and hub_answers()
     sources = [
         Source(name, licence_of(name, packaged_path(name, "derived_from"), ask_hub))
         for name in names

@@ -9,11 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
 from distillkit.errors import UserError
-from distillkit.exchange import PREFIX, packaged_path
+from distillkit.exchange import PREFIX, hub_answers, packaged_path
 
 TOKENIZER_FILES = ("merges.txt", "special_tokens_map.json", "tokenizer_config.json", "vocab.json")
 FOLDERS = {
@@ -119,21 +117,6 @@ def locate(assets: Sequence[Asset]) -> list[Path]:
     if missing:
         raise UserError(_list_missing(missing))
     return paths
-
-
-def hub_answers() -> bool:
-    """Whether the hub can be reached; one short try, where the hub's client would retry long."""
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return False
-    try:
-        with urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=5):
-            return True
-    except HTTPError:
-        return True  # an error status is an answer too
-    except OSError:
-        return False
 
 
 def _download(asset: Asset, reachable: bool) -> Path:

@@ -102,6 +102,7 @@ def test_metrics_of_a_run(tmp_path: Path) -> None:
     assert table["info"]["brightness"]["better"] == "teacher"
     assert table["made_with"]["seed"] == 70
     assert table["made_with"]["snapshots"]["student_1_only_4"] == "1-step"
+    assert table["made_with"]["steps"]["student_1_only_4"] == 4
     # 9 sets of 20 pictures, in batches of 8, 8 and 4.
     assert len(told) == 27
     assert told[0] == ("evaluation", 8, 180, "reference")
