@@ -51,15 +51,16 @@ OFF = [
     "teacher.offload=[]",
 ]
 LORA = ["student.train=lora", "teacher.offload=[text_encoders,vae]"]
-VARIANTS: dict[str, tuple[list[str], bool]] = {
-    "the recipe": ([], False),
-    "compiled": ([], True),
-    "without its switches": (OFF, False),
-    "moments of 8 bits": (["optim.student.bits=8"], False),
-    "LoRA": (LORA, False),
-    "LoRA, compiled": (LORA, True),
+COMPILED = ["run.compile=inductor"]
+VARIANTS: dict[str, list[str]] = {
+    "the recipe": [],
+    "compiled": COMPILED,
+    "without its switches": OFF,
+    "moments of 8 bits": ["optim.student.bits=8"],
+    "LoRA": LORA,
+    "LoRA, compiled": [*LORA, *COMPILED],
 }
-"""What is set on top, and whether networks are compiled."""
+"""What is set on top."""
 
 
 def tiny() -> list[str]:
@@ -142,17 +143,12 @@ def settle(state: TrainState) -> None:
     state.critic_optimizer.zero_grad(set_to_none=True)
 
 
-def measure(recipe: Recipe, device: str, compiled: bool, repeats: int) -> dict[str, Any]:
+def measure(recipe: Recipe, device: str, repeats: int) -> dict[str, Any]:
     """Build, run two iterations for warming up, then one for its peak and some for their time."""
     plan = make_plan(recipe)
     accelerator = Accelerator(mixed_precision=recipe.run.precision, cpu=device == "cpu")
     parts = random_parts(recipe, device)
     state = make_train_state(recipe, parts, accelerator)
-    if compiled:
-        backbones = [m for critic in parts.critics for m in critic.backbone.modules()]
-        for module in (*backbones, parts.teacher.denoiser.module):
-            module.compile()
-        parts.network.module.compile()
     schedule = make_schedule(recipe, parts)
     number = schedule.first_joint_iteration()
     spec = schedule.spec(number)
@@ -238,7 +234,7 @@ def run(sets: Sequence[str], device: str, only: Sequence[str], repeats: int) -> 
         "matmul": matmul_flops(device, 8192 if device == "cuda" else 256),
         "variants": {},
     }
-    for variant, (more, compiled) in VARIANTS.items():
+    for variant, more in VARIANTS.items():
         if only and variant not in only:
             continue
         if any("bits=8" in text for text in more) and find_spec("bitsandbytes") is None:
@@ -246,7 +242,7 @@ def run(sets: Sequence[str], device: str, only: Sequence[str], repeats: int) -> 
             continue
         try:
             recipe = load_recipe(RECIPE, [*ITERATION, *sets, *more]).recipe
-            result["variants"][variant] = measure(recipe, device, compiled, repeats)
+            result["variants"][variant] = measure(recipe, device, repeats)
         except (torch.OutOfMemoryError, PartError) as error:
             # Within a part's own method it is told as that part's.
             if not isinstance(error.__cause__ or error, torch.OutOfMemoryError):

@@ -29,6 +29,7 @@ from distillkit.report.report import write_report
 from distillkit.runs.folder import RunFolder
 from distillkit.training.build import build_parts
 from distillkit.training.callbacks import Callback, Stopped
+from distillkit.training.models.compiled import running_eagerly
 from distillkit.training.processes import make_accelerator, set_threads
 from distillkit.training.train_state import TrainState
 from distillkit.training.trainer import Trainer
@@ -59,7 +60,8 @@ def train(
         _clear_cache(trainer)
         trainer.train(resume)
         if trainer.accelerator.is_main_process:
-            _finish(trainer)
+            with running_eagerly(trainer.recipe.run):
+                _finish(trainer)
         trainer.accelerator.end_training()
     return folder
 

@@ -45,6 +45,7 @@ def plan(
         out.print(table, "")
     for line in (
         *describe_samples(made),
+        *describe_compiling(made),
         *describe_lives(made),
         *(f"note: {note}" for note in notes),
     ):
@@ -138,6 +139,22 @@ def describe_samples(made: Plan) -> Sequence[str]:
         f"iteration's FLOPs, and was {uses * mean / once:.0%}, so that the iteration takes "
         f"{whole / once:.0%}; {made.buffer / 2**20:,.0f} MiB of main memory"
     ]
+
+
+COMPILING_PAYS = 1e18
+"""FLOPs of a run that wins back the minutes of compiling (our estimate): an hour of a large GPU."""
+
+
+def describe_compiling(made: Plan) -> Sequence[str]:
+    """Whether the run is long enough for torch.compile."""
+    each = sum(made.flops.values()) + made.rollout
+    whole, chosen = each * len(made.dry.schedule), made.recipe.run.compile
+    said = f"the run computes {whole / 1e15:,.2f} PFLOP"
+    if chosen == "inductor" and whole < COMPILING_PAYS:
+        return [f"run.compile: does not pay: {said}, and compiling takes minutes"]
+    if chosen is None and whole >= COMPILING_PAYS:
+        return [f"run.compile: `inductor` may pay on a GPU: {said}"]
+    return []
 
 
 def _two_columns(title: str, rows: Sequence[tuple[str, str]]) -> Table:

@@ -108,10 +108,12 @@ def _dry_run(recipe: Recipe) -> DryRun:
 
 
 def _plain(recipe: Recipe) -> Recipe:
-    """The recipe with moments of 32 bits, which need no library; nothing steps in a dry run."""
+    """The recipe with moments of 32 bits, which need no library, and uncompiled; nothing steps in a
+    dry run."""
     fields = {n: getattr(recipe.optim, n) for n in ("student", "warmup", "critic", "aux")}
     plain = {n: o.model_copy(update={"bits": 32}) for n, o in fields.items() if o is not None}
-    return recipe.model_copy(update={"optim": recipe.optim.model_copy(update=plain)})
+    optim, run = recipe.optim.model_copy(update=plain), {"compile": None}
+    return recipe.model_copy(update={"optim": optim, "run": recipe.run.model_copy(update=run)})
 
 
 def _allocate(recipe: Recipe, dry: DryRun, tracker: MemoryTracker) -> None:

@@ -174,6 +174,9 @@ class RunConfig(Config):
     """Mixed precision, as accelerate names it; weights that train stay in float32."""
     parallel: Literal["ddp", "fsdp2"] = "ddp"
     """With several processes: a copy of the student on each, or a shard of it (FSDP2)."""
+    compile: Literal["inductor", "aot_eager", "eager"] | None = None
+    """Backend of torch.compile for student, backbone and teacher: `inductor` on a GPU, where a long
+    run wins back the minutes that it takes; the others look for errors. None compiles nothing."""
     offload_heads: bool = False
     """Keep heads and their moments in main memory, and on the device only while they are drawn."""
     threads: int | None = Field(None, ge=1)

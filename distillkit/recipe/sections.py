@@ -55,6 +55,9 @@ def _unused(recipe: Recipe) -> Iterator[tuple[Path, Remark]]:
         found += [("warmup", r) for r in without_effect(warmup, "with `student: 0`", "losses")]
         said = "without `warmup.student`"
         found += [("optim", r) for r in without_effect(optim, said, "warmup")]
+    if recipe.run.compile and recipe.run.parallel == "fsdp2":
+        said = "does not go with `parallel: fsdp2` here, whose shards are gathered block by block"
+        found.append(("run", Remark(said, "compile")))
     if not recipe.all_critics():
         said = "without a `pool`"
         found += [("run", r) for r in without_effect(recipe.run, said, "offload_heads")]

@@ -28,6 +28,7 @@ from distillkit.samples.pairs import TeacherSamples
 from distillkit.samples.pictures import PictureLatents
 from distillkit.training.guard import Guard
 from distillkit.training.guard.calls import check_built, guarded
+from distillkit.training.models.compiled import compile_networks
 from distillkit.training.models.critic import Critic
 from distillkit.training.models.distributed import parallelize
 from distillkit.training.models.optimizers import make_optimizer
@@ -192,8 +193,11 @@ def make_train_state(recipe: Recipe, parts: Parts, accelerator: Any) -> TrainSta
     network = parts.network
     network.module.to(device)
     bare = network.module
-    network.module = parallelize(bare, accelerator, run.parallel)
     critics = [_make_critic(each, parts, recipe, device) for each in parts.critics]
+    backbones = [m for each in parts.critics for m in each.backbone.modules()]
+    sampling = [] if recipe.samples.cache is not None else [parts.teacher.denoiser.module]
+    compile_networks([bare, *backbones, *sampling], run, device)
+    network.module = parallelize(bare, accelerator, run.parallel)
     heads = [p for critic in critics for p in critic.pool.heads.parameters()]
     aux_networks = parts.aux_networks
     aux = [p for m, _ in aux_networks for p in m.to(device).parameters() if p.requires_grad]

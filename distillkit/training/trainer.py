@@ -25,6 +25,7 @@ from distillkit.training.build import Parts, build_part, make_schedule, make_tra
 from distillkit.training.callbacks import Callback, Stopped
 from distillkit.training.divergence import DivergenceMonitor
 from distillkit.training.metrics import StepMetrics
+from distillkit.training.models.compiled import running_eagerly
 from distillkit.training.models.distributed import is_sharded, unwrap
 from distillkit.training.models.held_out import HeldOutPairs
 from distillkit.training.models.student import Student
@@ -107,7 +108,8 @@ class Trainer:
         due = (i + 1) % self.recipe.run.preview_every == 0
         unseen: dict[str, dict[str, float]] = {}
         if self.held_out is not None and due and metrics.spec.trains_critic:
-            unseen = self.held_out.measure(i, self.state)
+            with running_eagerly(self.recipe.run):
+                unseen = self.held_out.measure(i, self.state)
         if self.accelerator.is_main_process:
             heads = {c.name or "heads": c.life() for c in self.state.critics}
             self.folder.append_log(_row(i, metrics, unseen, heads, seconds))
@@ -116,7 +118,8 @@ class Trainer:
         if metrics.spec.ends_stage:
             self._snapshot(metrics.spec.phase)
         if self.preview and due:
-            self.preview(self.state, i + 1)
+            with running_eagerly(self.recipe.run):
+                self.preview(self.state, i + 1)
 
     def finished_student(self) -> Student:
         """The student with its published weights, on this process, without a wrapper."""

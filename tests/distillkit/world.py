@@ -112,6 +112,22 @@ def assert_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
     assert not different, f"{len(different)} of {len(one)} differ: {different[:5]}"
 
 
+class PlainNetwork(torch.nn.Conv2d):
+    """torch.compile leaves torch's own classes alone, and compiles this one."""
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return super().forward(x_BCHW)
+
+
+class PlainNetworkTeacherConfig(ExampleTeacherConfig):
+    """The world's teacher, with a network that can be compiled."""
+
+    def build(self) -> ExampleTeacher:
+        teacher = super().build()
+        teacher.denoiser.module.__class__ = PlainNetwork
+        return teacher
+
+
 class StopAfter(Callback):
     """Sends a signal to this process after an iteration in the middle of a run."""
 

@@ -67,6 +67,13 @@ def test_shards_equal_copies(tmp_path: Path) -> None:
     assert_close(from_two, from_one)
 
 
+def test_compiled_copies_equal_one_that_is_not(tmp_path: Path) -> None:
+    [plain] = train(tmp_path / "one", 1, 4)
+    first, second = train(tmp_path / "two", 2, 2, "--compile", "eager")
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+    assert_close(plain, first)
+
+
 def test_pictures_with_heads_of_their_own_are_shared_among_processes(tmp_path: Path) -> None:
     """A process may have no picture of a view; its heads are stepped there all the same. Samples of
     the teacher that are used twice come again in the process that made them."""

@@ -31,7 +31,7 @@ from distillkit.training.callbacks import Callback
 from distillkit.training.metrics import StepMetrics
 from distillkit.training.models.distributed import is_sharded
 from distillkit.training.trainer import Trainer
-from tests.distillkit.world import everything, world_recipe
+from tests.distillkit.world import PlainNetworkTeacherConfig, everything, world_recipe
 
 
 class LastState(Callback):
@@ -105,6 +105,7 @@ def main() -> None:
     options.add_argument("--draw", default="one", help="of the pool: one, all, per-picture")
     options.add_argument("--updates", default="simultaneous")
     options.add_argument("--uses", type=int, default=1, help="of the teacher's samples")
+    options.add_argument("--compile", help="backend of torch.compile")
     options.add_argument("--resume", action="store_true")
     options.add_argument("--disagree", default="", choices=list(DISAGREE))
     given = options.parse_args()
@@ -117,12 +118,14 @@ def main() -> None:
             checkpoint_every=given.every,
             parallel=given.parallel,
             precision=given.precision,
+            compile=given.compile,
         ),
         optim=OptimConfig(
             student=StudentAdamWConfig(lr=1e-3, **smooth),
             critic=AdamWConfig(lr=1e-3, **smooth),
             updates=given.updates,
         ),
+        teacher=PlainNetworkTeacherConfig(),
         samples=SamplesConfig(uses=given.uses, buffer=2),
         losses=[{"type": "least-squares"}],  # hinge leaves biases a gradient of rounding alone
         refinement={"type": "bottom-up", "stages": {1: one, 4: four}},
