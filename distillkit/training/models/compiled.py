@@ -17,7 +17,7 @@ from distillkit.recipe.schema import RunConfig
 def compile_networks(networks: Iterable[nn.Module], run: RunConfig, device: torch.device) -> None:
     """Compile each when it is first called, for each shape and each way of taking gradients.
 
-    On a CPU inductor is left out: there it took nine minutes for a UNet of 4 M parameters, and
+    On a CPU inductor is left out: for a student of 4 M parameters it took nine minutes there, and
     gained nothing.
     """
     if run.compile is None or (run.compile == "inductor" and device.type == "cpu"):
