@@ -1,10 +1,11 @@
 # Two commands do everything on a fresh machine:
 #   make demo    environment, install, distil the embedded recipe, and where to look
-#   make test    environment, install, lint, types, tests
+#   make test    environment, install, lint, types, tests, in two processes (WORKERS=8: in eight)
 # And `make docs` renders the pages under docs/ to site/.
 # Both can be run again at once: what is installed is not installed again.
 
 PYTHON ?= python3
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -17,7 +18,7 @@ demo: $(STAMP)
 	$(BIN)/distillkit run recipes/nitro_shapes.yaml
 
 test: lint types
-	OMP_NUM_THREADS=2 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: $(TEST_STAMP)
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""For all tests: CPU threads are those of one recipe alone, and no measurement chooses them."""
+"""For all tests: order, threads, and what takes long and is nothing that they look at."""
 
 from __future__ import annotations
 
@@ -8,6 +8,14 @@ import pytest
 import torch
 
 THREADS = torch.get_num_threads()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Among several workers, files with slow tests come first: none is left for the end, when the
+    other workers have nothing to do."""
+    if hasattr(config, "workerinput"):
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(autouse=True)
@@ -22,3 +30,13 @@ def _no_more_threads() -> Iterator[None]:
 def _no_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two runs that are compared bit for bit must not get different numbers by chance."""
     monkeypatch.setattr("distillkit.training.processes._measure", float)
+
+
+@pytest.fixture(autouse=True)
+def _charts_where_they_matter(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Charts take half of the time of a small run: they are drawn by tests of reports and of whole
+    recipes, and in processes of their own."""
+    if not {"report", "recipes"} & {*request.path.parts}:
+        monkeypatch.setattr("distillkit.report.charts.chart", lambda *args, **kwargs: "<svg></svg>")

@@ -16,6 +16,7 @@ def test_a_tiny_model_on_a_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str
     """Weights are counted exactly; the peak of a real iteration is within a tenth of the plan's."""
     out = tmp_path / "result.json"
     words = ["--tiny", "--repeats", "1", "--out", str(out)]
+    words += ["--set", "teacher.steps=1"]
     variants = ("the recipe", "without its switches", "LoRA")
     for variant in variants:
         words += ["--only", variant]

@@ -16,11 +16,9 @@ import pytest
 from filelock import FileLock
 
 from distillkit.errors import UserError
-from distillkit.examples import __name__ as EXAMPLES
 from distillkit.runs.folder import read_log
+from tests.distillkit.launch import ROOT, with_examples
 
-ROOT = Path(__file__).parents[2]
-SOCKETS = ("prompts", "teacher", "student", "backbone", "pool", "refresh", "loss", "refinement")
 RECIPE = """\
 prompts: {type: example}
 teacher: {type: example}
@@ -28,10 +26,10 @@ student: {type: example, timestep_shift: 500}
 backbone: {type: example}
 pool: {type: example}
 losses: [{type: example}]
-refinement: {type: example, iterations: 40}
+refinement: {type: example, iterations: 4}
 optim: {student: {lr: 1.0e-3}}
 metrics: {type: example, num_images: 8}
-run: {batch: 2, threads: 1, checkpoint_every: 1, seed: 0}
+run: {batch: 2, threads: 1, checkpoint_every: 5, seed: 0}
 """
 STUDY = """\
 base: mine.yaml
@@ -184,27 +182,22 @@ def test_a_study_that_says_something_wrong(study: Any, folder: Path, text: str, 
 def test_kill_9_of_everything_and_the_study_goes_on(tmp_path: Path) -> None:
     """Real runs of the 8x8 examples: the first is done before the kill and not made again; the
     second is killed in the middle, resumes, and has every iteration once."""
-    package = tmp_path / "installed" / "examples-1.dist-info"
-    package.mkdir(parents=True)
-    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: examples\nVersion: 1\n")
-    parts = [f"{s} = {EXAMPLES}.{s}\n" for s in (*SOCKETS, "metrics")]
-    (package / "entry_points.txt").write_text("[distillkit]\n" + "".join(parts))
+    env = with_examples(tmp_path / "installed")
     (tmp_path / "mine.yaml").write_text(RECIPE)
-    arms = "arms: {one: {question: a}, two: {question: b, set: [refinement.iterations=400]}}\n"
+    arms = "arms: {one: {question: a}, two: {question: b, set: [refinement.iterations=120]}}\n"
     (tmp_path / "arms.yml").write_text("base: mine.yaml\npage: study.md\nseeds: [0]\n" + arms)
-    paths = [str(tmp_path / "installed"), str(ROOT), str(ROOT / "plugins")]
     command = [sys.executable, str(ROOT / "benchmarks/study.py"), str(tmp_path / "arms.yml")]
 
     def start() -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [*command, "--out", str(tmp_path / "runs")],
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
+            env=env,
             start_new_session=True,
         )
 
     process, log = start(), tmp_path / "runs" / "two-0" / "log.jsonl"
     deadline = time.monotonic() + 400
-    while not log.exists() or log.read_bytes().count(b"\n") < 5:
+    while not log.exists() or log.read_bytes().count(b"\n") < 7:
         assert process.poll() is None, "the study ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -214,7 +207,7 @@ def test_kill_9_of_everything_and_the_study_goes_on(tmp_path: Path) -> None:
     assert not (tmp_path / "results" / "two-0.json").exists()
     assert start().wait(400) == 0
     assert (tmp_path / "results" / "one-0.json").stat().st_mtime_ns == first
-    assert [row["iteration"] for row in read_log(log)] == list(range(400))
+    assert [row["iteration"] for row in read_log(log)] == list(range(120))
     assert (tmp_path / "runs" / "two-0.log").read_text().count("Resuming") >= 1
     assert "| two | b | 1 of 1 |" in (tmp_path / "study.md").read_text()
 

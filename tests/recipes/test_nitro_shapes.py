@@ -17,14 +17,17 @@ pytestmark = pytest.mark.slow
 
 SHORT = {
     "prompts.count": 64,
-    "samples.count": 32,
-    "samples.batch": 16,
-    "warmup.critic": 5,
+    "samples.count": 12,
+    "samples.batch": 12,
+    "teacher.steps": 3,
+    "warmup.critic": 2,
     "refinement.stages": "{1: 3, 2: 2, 4: 2}",
     "run.batch": 4,
+    "run.threads": 1,
+    "run.held_out": 4,
     "run.checkpoint_every": 5,
     "run.preview_every": 5,
-    "metrics.num_images": 16,
+    "metrics.num_images": 8,
 }
 ROWS = {"teacher", "start", "student_1", "student_2", "student_4"}
 ROWS |= {"student_1_only", "student_1_only_2", "student_1_only_4"}
@@ -61,7 +64,7 @@ def test_metrics_have_every_row_and_every_column(run: Path) -> None:
     assert metrics.keys() >= ROWS | {"floor_frechet_teacher"}
     for row in ROWS:
         assert metrics[row].keys() >= METRICS
-        assert metrics[row]["num_images"] == 16
+        assert metrics[row]["num_images"] == 8
     assert metrics["floor_frechet_teacher"] == metrics["teacher"]["frechet_teacher"]
 
 
@@ -94,7 +97,7 @@ def test_run_folder_holds_what_it_should(run: Path) -> None:
     }
     assert [p.name for p in (run / "previews").iterdir()]
     rows = read_log(run / "log.jsonl")
-    assert [r["iteration"] for r in rows] == list(range(12))
+    assert [r["iteration"] for r in rows] == list(range(9))
     names = ["critic warm-up", "1-step", "2-step", "4-step"]
     assert list(dict.fromkeys(r["phase"] for r in rows)) == names
     judged = {view.rsplit(" ", 1)[0] for r in rows for view in r["accuracy"]}

@@ -26,26 +26,39 @@ def test_every_socket_can_be_started_from() -> None:
     assert set(BASES) == {base.socket for base in SOCKETS}
 
 
-@pytest.mark.parametrize("socket", BASES)
-def test_a_new_package_passes_its_own_tests(
-    socket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As its own pytest would: each function of its test file, with its source on the path."""
-    folder = new_plugin(f"new-{socket}", [socket], "starter", tmp_path, fake_plugins())
+def passed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Run each function of a package's test file, with its source on the path; how many."""
     monkeypatch.syspath_prepend(str(folder / "src"))
-    spec = spec_from_file_location(f"tests_of_{socket}", folder / "tests" / "test_plugin.py")
+    spec = spec_from_file_location(f"tests_of_{folder.name}", folder / "tests" / "test_plugin.py")
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     tests = [test for name, test in vars(module).items() if name.startswith("test_")]
-    assert len(tests) == (3 if recipe_field(socket) else 2)
-    shown = (folder / "README.md").read_text().partition("## Change it")[0]
-    assert ("recipes/" in shown) == (recipe_field(socket) is not None)
     for test in tests:
         test()
-    for name in [name for name in sys.modules if name.startswith(f"distillkit_new_{socket}")]:
+    package = folder.name.replace("-", "_")
+    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
         del sys.modules[name]
+    return len(tests)
+
+
+@pytest.mark.parametrize("socket", BASES)
+def test_a_new_package_passes_its_own_tests(
+    socket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = new_plugin(f"new-{socket}", [socket], "starter", tmp_path, fake_plugins())
+    assert passed(folder, monkeypatch) == (3 if recipe_field(socket) else 2)
+    shown = (folder / "README.md").read_text().partition("## Change it")[0]
+    assert ("recipes/" in shown) == (recipe_field(socket) is not None)
+
+
+def test_a_package_of_every_socket_passes_its_own_tests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The contract of each, that of the plugin, and a short run of all."""
+    folder = new_plugin("new-all", [*BASES], "starter", tmp_path, fake_plugins())
+    assert passed(folder, monkeypatch) == len(BASES) + 2
 
 
 def test_the_command_takes_several_sockets(tmp_path: Path) -> None:

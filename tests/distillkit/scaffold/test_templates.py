@@ -18,7 +18,19 @@ from distillkit.scaffold.new_plugin import new_plugin
 from distillkit.scaffold.recipe import replace_fields
 
 ALL = [base.socket for base in SOCKETS]
+INSIDE = (
+    *("_decomp", "_dynamo", "_export", "_functorch", "_higher_order_ops", "_inductor", "_prims"),
+    *("_refs", "_subclasses", "ao", "compiler", "distributed", "export", "fx", "jit", "onnx"),
+    *("profiler", "quantization", "testing", "utils"),
+)
+"""What torch's own code imports: half of the time that mypy takes."""
 IN_RECIPES = [socket for socket in ALL if socket not in ("exporter", "layout")]
+
+SKIPPED = f"""
+[[tool.mypy.overrides]]
+module = {[f"torch.{name}.*" for name in INSIDE]}
+follow_imports = "skip"
+"""
 
 
 def source_of(folder: Path) -> Path:
@@ -103,17 +115,18 @@ def test_fields_are_replaced_with_their_lines() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sockets", [ALL, ["exporter"]], ids=["all", "exporter"])
-def test_a_package_passes_its_tests_and_mypy(
+def test_a_package_passes_mypy(
     sockets: list[str], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Strictly, with torch's own types. What mypy knows of torch is kept for the next package."""
+    """Strictly, with torch's own types: of its tensors and modules, not of what lies inside. What
+    mypy knows of torch is kept for the next package."""
     folder = new_plugin(f"new-{len(sockets)}", sockets, "starter", tmp_path, Installed())
-    tests = run(folder, "pytest", "-q", "-p", "no:cacheprovider", "tests")
-    assert tests.returncode == 0, tests.stdout + tests.stderr
-    assert f"{len(sockets) + (2 if sockets == ALL else 1)} passed" in tests.stdout
+    with (folder / "pyproject.toml").open("a") as file:
+        file.write(SKIPPED)
     cache = str(tmp_path_factory.getbasetemp() / "mypy")
     types = run(folder, "mypy", "--strict", "--cache-dir", cache, "src", "tests")
     assert types.returncode == 0, types.stdout + types.stderr
+    assert "no issues found" in types.stdout
 
 
 def starter() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from distillkit.memory.tracker import MemoryTracker
 from distillkit.recipe.load import load_recipe
 from distillkit.recipe.schema import Recipe
 from distillkit.training.build import build_parts, make_schedule, make_train_state
+from distillkit.training.schedule import IterationSpec
 from distillkit.training.step import make_batch, train_step
 from distillkit.training.train_state import TrainState
 
@@ -44,15 +46,25 @@ SWITCHES = [
 ]
 
 
-@pytest.fixture
-def file(tiny_sdxl: Path, tmp_path: Path) -> Path:
-    path = tmp_path / "tiny.yaml"
+@pytest.fixture(scope="module")
+def file(tiny_sdxl: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("plan") / "tiny.yaml"
     path.write_text(RECIPE.format(model=tiny_sdxl))
     return path
 
 
-def state_of(recipe: Recipe) -> TrainState:
-    return make_train_state(recipe, build_parts(recipe), Accelerator(cpu=True))
+@cache
+def plan_of(file: Path, *sets: str) -> Plan:
+    """Shared: leave it as it is."""
+    return make_plan(load_recipe(file, sets).recipe)
+
+
+def built(file: Path, *sets: str) -> tuple[Recipe, TrainState, IterationSpec]:
+    """The real thing: a recipe, its parts in their training state, the first iteration."""
+    recipe = load_recipe(file, sets).recipe
+    parts = build_parts(recipe)
+    state = make_train_state(recipe, parts, Accelerator(cpu=True))
+    return recipe, state, make_schedule(recipe, parts).spec(0)
 
 
 def size(tensors: Sequence[Tensor]) -> int:
@@ -68,15 +80,15 @@ def test_bytes_of_the_plan_are_those_of_the_real_train_state(
     file: Path, sets: Sequence[str]
 ) -> None:
     """Counted: weights; gradients as they arrive; the moments after a step of the optimizers."""
-    recipe = load_recipe(file, sets).recipe
-    plan, state = make_plan(recipe), state_of(recipe)
+    plan = plan_of(file, *sets)
+    recipe, state, spec = built(file, *sets)
     [critic] = state.critics
     pool, teacher, module = critic.pool, state.samples.teacher, state.student.network
     gradients: dict[int, Tensor] = {}
     for p in (*module.module.parameters(), *pool.heads.parameters()):
         if p.requires_grad:
             p.register_post_accumulate_grad_hook(lambda p: gradients.update({id(p): p.grad}))
-    train_step(0, make_schedule(recipe, build_parts(recipe)).spec(0), state)
+    train_step(0, spec, state)
     moments = state.student_optimizer.state, state.critic_optimizer.state  # type: ignore[union-attr]
     stepped, drawn = ([t for s in state.values() for t in s.values()] for state in moments)
     parts = {part.name: part for part in plan.parts}
@@ -109,8 +121,7 @@ def test_bytes_of_the_plan_are_those_of_the_real_train_state(
 @pytest.mark.parametrize("sets", [(), ("student.train=lora",)])
 def test_the_students_activations_are_what_autograd_saves(file: Path, sets: Sequence[str]) -> None:
     """Against torch's own hooks on real tensors, without the parameters; within a tenth."""
-    recipe = load_recipe(file, sets).recipe
-    state = state_of(recipe)
+    _, state, spec = built(file, *sets)
     parts = [*state.samples.teacher.modules(), state.student.network.module]
     weights = {t.untyped_storage()._cdata for t in tensors_of(*parts)}
     saved: dict[int, Tensor] = {}
@@ -120,11 +131,10 @@ def test_the_students_activations_are_what_autograd_saves(file: Path, sets: Sequ
             saved[tensor.untyped_storage()._cdata] = tensor
         return tensor
 
-    spec = make_schedule(recipe, build_parts(recipe)).spec(0)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         make_batch(state, spec, 0, 0, []).rollout_BCHW  # noqa: B018
     counted = sum(t.untyped_storage().nbytes() for t in saved.values())
-    assert make_plan(recipe).student_graph == pytest.approx(counted, rel=0.1)
+    assert plan_of(file, *sets).student_graph == pytest.approx(counted, rel=0.1)
 
 
 @pytest.mark.parametrize("sets", [(), ("student.gradient_checkpointing=true",)])
@@ -132,9 +142,8 @@ def test_the_peak_is_that_of_a_real_iteration(
     file: Path, sets: Sequence[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every storage on the CPU in a real iteration; moments, which come last, are left out."""
-    recipe = load_recipe(file, sets).recipe
-    state, plan = state_of(recipe), make_plan(recipe)
-    spec = make_schedule(recipe, build_parts(recipe)).spec(0)
+    plan = plan_of(file, *sets)
+    _, state, spec = built(file, *sets)
     for step in ("step_critics", "step_student"):
         monkeypatch.setattr(state, step, lambda *_: None)
     [critic] = state.critics
@@ -168,10 +177,10 @@ def test_samples_that_are_used_four_times_take_a_quarter_of_the_sampling(file: P
 
 
 def test_each_switch_lowers_what_it_says(file: Path) -> None:
-    plan = make_plan(load_recipe(file).recipe)
+    plan = plan_of(file)
 
     def after(*sets: str) -> Plan:
-        return make_plan(load_recipe(file, sets).recipe)
+        return plan_of(file, *sets)
 
     def sums(made: Plan) -> tuple[int, ...]:
         parts = made.parts
@@ -201,7 +210,7 @@ def test_a_card_that_is_too_small_gets_lines_that_make_it_fit(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first switch is enough for a card a little smaller than what the recipe takes."""
-    plan = make_plan(load_recipe(file).recipe)
+    plan = plan_of(file)
     offset = (usable(1) - usable(0)) / GIB
     card = (plan.peak * 0.9 - usable(0)) / GIB / offset
     assert not plan.fits(card)
@@ -212,18 +221,17 @@ def test_a_card_that_is_too_small_gets_lines_that_make_it_fit(
         return load_recipe(file, sets).recipe
 
     monkeypatch.setattr(fit_module, "LEAST", 1.0)
-    [(_, fit), (_, none)] = find_fits(load, (card, 0.5), plan)
+    [(_, fit)] = find_fits(load, (card,), plan)
     assert fit is not None
     assert fit.plan.fits(card)
-    assert make_plan(load_recipe(file, fit.sets).recipe).peak == fit.plan.peak
+    assert plan_of(file, *fit.sets).peak == fit.plan.peak
     assert tried[0] == ["run.precision=bf16"]
-    assert none is None
 
 
 def test_the_backbones_checkpoints_change_no_gradient(file: Path) -> None:
     gradients = []
     for sets in ((), ("backbone.gradient_checkpointing=true",)):
-        state = state_of(load_recipe(file, sets).recipe)
+        _, state, _ = built(file, *sets)
         [critic] = state.critics
         backbone, teacher = critic.backbone, state.samples.teacher
         x = torch.randn(2, *teacher.latent_shape, generator=torch.Generator().manual_seed(0))
@@ -262,10 +270,9 @@ def test_offloaded_networks_are_on_the_device_only_while_they_run(
 
 
 def test_tiles_take_less_memory_and_draw_the_same_size(file: Path) -> None:
-    whole = make_plan(load_recipe(file).recipe).dry.decoding
-    tiled = load_recipe(file, ["teacher.vae_tiling=true"]).recipe
-    assert make_plan(tiled).dry.decoding < whole
-    teacher = build_parts(tiled).teacher
+    tiled = "teacher.vae_tiling=true"
+    assert plan_of(file, tiled).dry.decoding < plan_of(file).dry.decoding
+    teacher = build_parts(load_recipe(file, [tiled]).recipe).teacher
     plain = build_parts(load_recipe(file).recipe).teacher
     x = torch.randn(2, *teacher.latent_shape, generator=torch.Generator().manual_seed(0))
     assert teacher.decode(x).shape == plain.decode(x).shape

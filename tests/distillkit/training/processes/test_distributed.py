@@ -1,40 +1,104 @@
-"""Two processes are one: the same heads drawn and refreshed, the same weights as a larger batch."""
+"""Two processes are one: the same heads drawn and refreshed, the same weights as a larger batch.
+
+Where they disagree, both stop with the reason. Two processes are launched once, for all of it.
+"""
 
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from torch import Tensor
+
+from tests.distillkit.training.processes import train_world
 
 ROOT = Path(__file__).parents[4]
 pytestmark = pytest.mark.slow
 
+LONGER = "--resume --stages 3,4"
+SHARDS = "--parallel fsdp2"
+OWN_HEADS = "--draw per-picture --updates alternating --stages 4,1 --uses 2"
+DISAGREE = {
+    "pick": "the heads to reset",
+    "draw": "the drawn heads",
+    "reset": "the heads' weights",
+}
 
-def train(folder: Path, processes: int, batch: int, *extra: str) -> list[dict[str, Tensor]]:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command = [
-        *torchrun,
-        "--nproc_per_node",
-        str(processes),
-        "-m",
-        "tests.distillkit.training.processes.train_world",
-    ]
-    done = subprocess.run(
-        [*command, str(folder), "--batch", str(batch), *extra],
-        cwd=ROOT, capture_output=True, text=True, timeout=240, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert f"ranks: {processes}" in done.stdout
-    shares = [float(share) for share in re.findall(r"holds (\S+) of the student", done.stdout)]
-    assert len(shares) == (processes if "fsdp2" in extra and processes > 1 else 0)
-    assert all(share < 0.75 for share in shares)
-    return [load_file(folder / f"rank{rank}.safetensors") for rank in range(processes)]
+
+@dataclass
+class Worlds:
+    """A folder a job, and what two processes printed."""
+
+    folder: Path
+    printed: str = ""
+
+    def one_process(self, *jobs: str) -> None:
+        """Train in this process."""
+        AcceleratorState._reset_state(reset_partial_state=True)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        for job in jobs:
+            train_world.train(f"{self.folder}/{job}", Accelerator(cpu=True))
+        torch.set_num_threads(threads)
+        AcceleratorState._reset_state(reset_partial_state=True)
+
+    def two_processes(self, *jobs: str) -> None:
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        command = [*torchrun, "--nproc_per_node=2", "-m", train_world.__name__]
+        done = subprocess.run(
+            [*command, *(f"{self.folder}/{job}" for job in jobs)],
+            cwd=ROOT, capture_output=True, text=True, timeout=240, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
+        self.printed = done.stdout
+
+    def copy(self, name: str, to: str) -> None:
+        kept = shutil.ignore_patterns("rank*")
+        shutil.copytree(self.folder / name, self.folder / to, ignore=kept)
+
+    def end(self, name: str) -> dict[str, Tensor]:
+        """What the only process ended with, or both of them bit for bit."""
+        first, *others = (load_file(p) for p in sorted((self.folder / name).glob("rank?.*")))
+        for other in others:
+            assert first.keys() == other.keys()
+            assert [key for key in first if not torch.equal(first[key], other[key])] == []
+        return first
+
+    def end_of_two(self, name: str) -> dict[str, Tensor]:
+        for rank in range(2):
+            assert f"{name} rank {rank} of 2 is done" in self.printed
+        return self.end(name)
+
+
+@pytest.fixture(scope="module")
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> Worlds:
+    """A checkpoint of two processes is resumed by one, and the other way round."""
+    made = Worlds(tmp_path_factory.mktemp("worlds"))
+    made.one_process("one --batch 8", f"own-heads-one --batch 4 {OWN_HEADS}")
+    made.copy("one", "one-by-two")
+    made.copy("one", "one-by-shards")
+    made.two_processes(
+        "two --batch 4",
+        f"one-by-two --batch 4 {LONGER}",
+        f"shards --batch 2 --accumulate 2 {SHARDS}",
+        f"one-by-shards --batch 4 {LONGER} {SHARDS}",
+        f"own-heads-two --batch 2 {OWN_HEADS}",
+        "compiled --batch 4 --compile eager",
+        *(f"{parts} --batch 2 --disagree {parts}" for parts in DISAGREE),
+    )
+    made.copy("two", "two-by-one")
+    made.copy("shards", "shards-by-one")
+    made.one_process(f"two-by-one --batch 8 {LONGER}", f"shards-by-one --batch 8 {LONGER} {SHARDS}")
+    return made
 
 
 def assert_close(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
@@ -43,42 +107,35 @@ def assert_close(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
         torch.testing.assert_close(other[name], tensor, rtol=1e-3, atol=2e-5, msg=name)
 
 
-def test_two_processes_equal_one_with_the_same_global_batch(tmp_path: Path) -> None:
-    [whole] = train(tmp_path / "one", 1, 8)
-    first, second = train(tmp_path / "two", 2, 4)
-    assert first.keys() == second.keys()
-    assert [name for name in first if not torch.equal(first[name], second[name])] == []
-    assert_close(whole, first)
-    # A checkpoint of two processes is resumed by one, and the other way round.
-    [from_two] = train(tmp_path / "two", 1, 8, "--resume", "--stages", "3,4")
-    from_one, _ = train(tmp_path / "one", 2, 4, "--resume", "--stages", "3,4")
-    assert_close(from_two, from_one)
+def test_two_processes_equal_one_with_the_same_global_batch(worlds: Worlds) -> None:
+    assert_close(worlds.end("one"), worlds.end_of_two("two"))
+    assert_close(worlds.end("two-by-one"), worlds.end_of_two("one-by-two"))
 
 
-def test_shards_equal_copies(tmp_path: Path) -> None:
+def test_shards_equal_copies(worlds: Worlds) -> None:
     """FSDP2: the student's weights, moments and average are cut over both processes."""
-    shards = ("--parallel", "fsdp2")
-    [whole] = train(tmp_path / "one", 1, 8)
-    first, second = train(tmp_path / "two", 2, 2, "--accumulate", "2", *shards)
-    assert [name for name in first if not torch.equal(first[name], second[name])] == []
-    assert_close(whole, first)
-    [from_two] = train(tmp_path / "two", 1, 8, "--resume", "--stages", "3,4", *shards)
-    from_one, _ = train(tmp_path / "one", 2, 4, "--resume", "--stages", "3,4", *shards)
-    assert_close(from_two, from_one)
+    assert_close(worlds.end("one"), worlds.end_of_two("shards"))
+    assert_close(worlds.end("shards-by-one"), worlds.end_of_two("one-by-shards"))
+    held = re.findall(r"(\S+) rank \d holds (\S+) of the student", worlds.printed)
+    assert sorted(name for name, _ in held) == ["one-by-shards"] * 2 + ["shards"] * 2
+    assert all(float(share) < 0.75 for _, share in held)
 
 
-def test_compiled_copies_equal_one_that_is_not(tmp_path: Path) -> None:
-    [plain] = train(tmp_path / "one", 1, 4)
-    first, second = train(tmp_path / "two", 2, 2, "--compile", "eager")
-    assert [name for name in first if not torch.equal(first[name], second[name])] == []
-    assert_close(plain, first)
+def test_compiled_copies_equal_one_that_is_not(worlds: Worlds) -> None:
+    assert_close(worlds.end("one"), worlds.end_of_two("compiled"))
 
 
-def test_pictures_with_heads_of_their_own_are_shared_among_processes(tmp_path: Path) -> None:
+def test_pictures_with_heads_of_their_own_are_shared_among_processes(worlds: Worlds) -> None:
     """A process may have no picture of a view; its heads are stepped there all the same. Samples of
     the teacher that are used twice come again in the process that made them."""
-    how = ("--draw", "per-picture", "--updates", "alternating", "--stages", "4,1", "--uses", "2")
-    [whole] = train(tmp_path / "one", 1, 4, *how)
-    first, second = train(tmp_path / "two", 2, 2, *how)
-    assert [name for name in first if not torch.equal(first[name], second[name])] == []
-    assert_close(whole, first)
+    assert_close(worlds.end("own-heads-one"), worlds.end_of_two("own-heads-two"))
+
+
+@pytest.mark.parametrize(("parts", "what"), DISAGREE.items())
+def test_parts_that_differ_by_process_stop_all_of_them(
+    worlds: Worlds, parts: str, what: str
+) -> None:
+    for rank in range(2):
+        told = f"{parts} rank {rank} stopped: Process 1 disagrees with process 0 on {what}. Parts"
+        assert told in worlds.printed
+    assert not list((worlds.folder / parts / "checkpoints").glob("0*"))

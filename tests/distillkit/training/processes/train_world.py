@@ -1,12 +1,15 @@
-"""Run in processes of its own: trains the 8x8 world, and saves what each rank ended with.
+"""Trains the 8x8 world, and saves what each rank ended with: here, or in processes of their own.
 
-python -m tests.distillkit.training.processes.train_world FOLDER --batch 8 [--stages 3,2] [--resume]
+python -m tests.distillkit.training.processes.train_world JOB... with jobs such as "FOLDER --batch 8
+--stages 3,2 --resume". Processes that have been started do one job after the other: to start them
+takes longer than to train.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +26,7 @@ from distillkit.examples.pool import ExamplePool, ExamplePoolConfig
 from distillkit.recipe.schema import (
     AdamWConfig,
     OptimConfig,
+    Recipe,
     RunConfig,
     SamplesConfig,
     StudentAdamWConfig,
@@ -93,7 +97,7 @@ DISAGREE: dict[str, dict[str, Any]] = {
 """Parts that do not do the same on every process."""
 
 
-def main() -> None:
+def options_of(job: str) -> argparse.Namespace:
     options = argparse.ArgumentParser()
     options.add_argument("folder", type=Path)
     options.add_argument("--batch", type=int, default=4)
@@ -101,23 +105,24 @@ def main() -> None:
     options.add_argument("--stages", default="3,2", help="iterations of 1 and of 4 steps")
     options.add_argument("--every", type=int, default=500, help="iterations between checkpoints")
     options.add_argument("--parallel", default="ddp")
-    options.add_argument("--precision", default="no")
     options.add_argument("--draw", default="one", help="of the pool: one, all, per-picture")
     options.add_argument("--updates", default="simultaneous")
     options.add_argument("--uses", type=int, default=1, help="of the teacher's samples")
     options.add_argument("--compile", help="backend of torch.compile")
     options.add_argument("--resume", action="store_true")
     options.add_argument("--disagree", default="", choices=list(DISAGREE))
-    given = options.parse_args()
+    return options.parse_args(shlex.split(job))
+
+
+def recipe_of(given: argparse.Namespace) -> Recipe:
     one, four = map(int, given.stages.split(","))
     smooth = {"betas": (0.9, 0.99)}
-    recipe = world_recipe(
+    return world_recipe(
         run=RunConfig(
             batch=given.batch,
             accumulate=given.accumulate,
             checkpoint_every=given.every,
             parallel=given.parallel,
-            precision=given.precision,
             compile=given.compile,
         ),
         optim=OptimConfig(
@@ -132,21 +137,33 @@ def main() -> None:
         **{"pool": world_recipe().pool.model_copy(update={"draw": given.draw})}
         | DISAGREE[given.disagree],
     )
-    accelerator = Accelerator(cpu=True, mixed_precision=given.precision)
-    last = LastState()
-    trainer = last.trainer = api.prepare(recipe, given.folder, last, accelerator)
+
+
+def train(job: str, accelerator: Accelerator) -> None:
+    """Train as the job says; what a user would be told is printed behind the job's folder."""
+    given, last = options_of(job), LastState()
+    trainer = last.trainer = api.prepare(recipe_of(given), given.folder, last, accelerator)
+    said = f"{given.folder.name} rank {RANK}"
     try:
         trainer.train(given.resume)
     except UserError as error:
-        print(f"rank {RANK} stopped: {error}", flush=True)
-        accelerator.wait_for_everyone()  # a launcher ends the others when one has ended
-        sys.exit(3)
-    save_file(last.tensors, given.folder / f"rank{accelerator.process_index}.safetensors")
-    print("ranks:", accelerator.num_processes)
+        print(f"{said} stopped: {error}", flush=True)
+        return
+    save_file(last.tensors, given.folder / f"rank{RANK}.safetensors")
     network = trainer.state.student.network.module
     if is_sharded(network):
         held = sum(p.to_local().numel() for p in network.parameters())
-        print(f"holds {held / sum(p.numel() for p in network.parameters()):.2f} of the student")
+        total = sum(p.numel() for p in network.parameters())
+        print(f"{said} holds {held / total:.2f} of the student")
+    print(f"{said} of {accelerator.num_processes} is done", flush=True)
+
+
+def main() -> None:
+    torch.set_num_threads(1)  # of which the last bits of sums depend
+    accelerator = Accelerator(cpu=True)
+    for job in sys.argv[1:]:
+        train(job, accelerator)
+        accelerator.wait_for_everyone()
 
 
 if __name__ == "__main__":
