@@ -95,7 +95,8 @@ class Backbone(Protocol):
         self, x_t_BCHW: Tensor, t_B: Tensor, cond: Condition, window: Window
     ) -> Sequence[Tensor]:
         """One map (B, channels[l], h, w) a level, with gradients to `x_t_BCHW` if it requires
-        them. `window` says where x_t was cropped from the whole latent."""
+        them, in any format of real numbers. `window` says where x_t was cropped from the whole
+        latent."""
         ...
 
     def modules(self) -> Sequence[nn.Module]:

@@ -255,6 +255,7 @@ def _make_critic(each: CriticParts, parts: Parts, recipe: Recipe, device: Any) -
         decode=parts.teacher.decode,
         guards=each.guards,
         steps=each.steps,
+        mixed=recipe.run.precision != "no",
     )
 
 

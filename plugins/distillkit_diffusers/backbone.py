@@ -95,13 +95,15 @@ class UNetEncoder:
     ) -> Sequence[Tensor]:
         """One map (B, channels[l], h, w) a level; for SDXL, sides shrink from H, W to a quarter.
 
-        Computed in the backbone's number format, returned in that of `x_t_BCHW`.
+        Computed and returned in the backbone's number format.
         """
         dtype = self.encoder.conv_in.weight.dtype
         embeds = cond.to(x_t_BCHW.device, dtype).tensors
         ids_B6 = sent(window_ids(window, self.vae_factor, self.crop_ids), x_t_BCHW.device)
-        maps = self.encoder(x_t_BCHW.to(dtype), t_B, embeds["prompt"], embeds["pooled"], ids_B6)
-        return [map_BChw.to(x_t_BCHW.dtype) for map_BChw in maps]
+        maps: Sequence[Tensor] = self.encoder(
+            x_t_BCHW.to(dtype), t_B, embeds["prompt"], embeds["pooled"], ids_B6
+        )
+        return maps
 
     def pooled(self, cond: Condition) -> Tensor:
         """The second text encoder's pooled embedding (B, P)."""

@@ -100,8 +100,8 @@ def _maps(part: Any, taught_by: Teacher, given: _Input) -> Findings:
         if shape_of(map_BChw)[:2] != (COUNT, channels) or map_BChw.ndim != 4:
             yield f"features(): level {level} is {shape_of(map_BChw)}, not (3, {channels}, h, w)"
             continue
-        if map_BChw.dtype != x_BCHW.dtype:
-            yield f"features(): level {level} is {map_BChw.dtype}, and x_t {x_BCHW.dtype}"
+        if not map_BChw.is_floating_point():
+            yield f"features(): level {level} is {map_BChw.dtype}, not real numbers"
         x_BCHW.grad = None
         if map_BChw.requires_grad:
             map_BChw.square().sum().backward(retain_graph=True)

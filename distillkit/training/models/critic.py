@@ -38,6 +38,8 @@ class Critic:
     """Latents -> pictures, for a backbone that sees pictures."""
     steps: Sequence[int] = ()
     """Lengths of the roll-outs that it judges; empty is all."""
+    mixed: bool = False
+    """Whether heads run in mixed precision: then they get maps in the backbone's number format."""
     guards: Mapping[str, Guard] = field(default_factory=dict)
     """Who to name when backbone, pool or refresh break their contract, by socket."""
 

@@ -89,6 +89,7 @@ class PanelPass:
                 ]
         else:
             real = [each.real_BK.detach() for each in self.critic_logits]
+            self.__dict__.pop("_real_maps", None)  # every head has read them
         leaves = self._fake_leaves
         maps = [self._fake_maps[v][level] for v, level in leaves]
         return self._both(real, passed_on(self._fake_logits, maps, list(leaves.values())))
@@ -147,7 +148,7 @@ class PanelPass:
             backbone: Any = self.critic.backbone
             with self.critic.guard("backbone")("pooled()"):
                 pooled_BP = backbone.pooled(self._cond_of(self.panel.views[v]))
-            self._pooled[v] = pooled_BP.to(map_BChw.device, map_BChw.dtype)
+            self._pooled[v] = pooled_BP.to(map_BChw.device, self.real().dtype)
         return map_BChw, self._pooled[v]
 
     def _both(self, real: Sequence[Tensor], fake: Sequence[Tensor]) -> list[HeadLogits]:
@@ -228,7 +229,7 @@ class PanelPass:
         for look in self._looks:
             for level_map in self._backbone_pass(x_0_BCHW, look, sigma):
                 for v, rows in zip(look.views, level_map.split(look.counts), strict=True):
-                    maps[v].append(rows)
+                    maps[v].append(rows if self.critic.mixed else rows.to(x_0_BCHW.dtype))
         return maps
 
     def _backbone_pass(self, x_0_BCHW: Tensor, look: Look, sigma: float) -> Sequence[Tensor]:

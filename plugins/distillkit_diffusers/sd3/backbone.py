@@ -95,18 +95,17 @@ class MMDiTBackbone:
     def features(
         self, x_t_BCHW: Tensor, t_B: Tensor, cond: Condition, window: Window
     ) -> Sequence[Tensor]:
-        """One map (B, D, h, w) a tap; computed in the backbone's number format, returned in that
-        of `x_t_BCHW`."""
+        """One map (B, D, h, w) a tap, in the backbone's number format."""
         dtype, device = self.network.context_embedder.weight.dtype, x_t_BCHW.device
         embeds = cond.to(device, dtype).tensors
-        maps = self.network(
+        maps: Sequence[Tensor] = self.network(
             x_t_BCHW.to(dtype),
             network_time(self.schedule, t_B.to(device)),
             embeds["prompt"],
             embeds["pooled"],
             self._positions(window),
         )
-        return [map_BDhw.to(x_t_BCHW.dtype) for map_BDhw in maps]
+        return maps
 
     def modules(self) -> Sequence[nn.Module]:
         """The tapped blocks, and what is before them."""

@@ -92,8 +92,8 @@ BACKBONES: Flaws = {
         "level 1 is (3, 8, 4, 4), not (3, 9, h, w)",
     ),
     "number format": (
-        features(lambda sound, *a: [m.half() for m in sound(*a)]),
-        "features(): level 0 is torch.float16, and x_t torch.float32",
+        features(lambda sound, *a: [m.long() for m in sound(*a)]),
+        "features(): level 0 is torch.int64, not real numbers",
     ),
     "detached": (
         features(lambda sound, x, *a: sound(x.detach(), *a)),

@@ -281,3 +281,20 @@ def test_heads_of_whole_pictures_with_their_prompt_see_the_pooled_prompt() -> No
         for drawn in judged.heads
     }
     assert seen == {("global-cond", True), ("local-cond", False), ("local-uncond", False)}
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_heads_get_the_backbones_number_format_in_mixed_precision_alone(mixed: bool) -> None:
+    class Half(ConditionBackbone):
+        def features(self, *given: Any) -> list[Tensor]:
+            return [map_BCHW.bfloat16() for map_BCHW in super().features(*given)]
+
+    critic = critic_of("one", backbone=Half())
+    critic.mixed = mixed
+    seen: set[torch.dtype] = set()
+    for head in critic.pool.heads:
+        head.register_forward_pre_hook(lambda _, given: seen.add(given[0].dtype))
+    with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+        logits = pass_of(critic, critic.draw(0, BATCH)).critic_logits
+    assert seen == {torch.bfloat16 if mixed else torch.float32}
+    assert all(each.real_BK.dtype == each.fake_BK.dtype == torch.float32 for each in logits)
