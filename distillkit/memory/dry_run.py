@@ -48,6 +48,8 @@ class DryRun:
     schedule: TrainSchedule
     panels: Panels
     """The drawn heads, critic by critic."""
+    offload_ema: bool = False
+    """Whether the student's running average is in main memory."""
     peak: dict[str, int] = field(default_factory=dict)
     """Bytes by kind at the moment when most were alive."""
     student_graph: int = 0
@@ -84,7 +86,7 @@ def _dry_run(recipe: Recipe) -> DryRun:
     i = schedule.first_joint_iteration()
     spec = schedule.spec(i)
     panels = state.draw_panels(i, spec.steps) if spec.trains_critic else []
-    dry = DryRun(parts, state, schedule, panels)
+    dry = DryRun(parts, state, schedule, panels, recipe.run.offload_ema)
     _allocate(recipe, dry, tracker)
     teacher = parts.teacher
     state.samples = replace(state.samples, buffer=None)  # in main memory: an iteration that samples
@@ -112,7 +114,7 @@ def _plain(recipe: Recipe) -> Recipe:
     dry run."""
     fields = {n: getattr(recipe.optim, n) for n in ("student", "warmup", "critic", "aux")}
     plain = {n: o.model_copy(update={"bits": 32}) for n, o in fields.items() if o is not None}
-    optim, run = recipe.optim.model_copy(update=plain), {"compile": None}
+    optim, run = recipe.optim.model_copy(update=plain), {"compile": None, "offload_ema": False}
     return recipe.model_copy(update={"optim": optim, "run": recipe.run.model_copy(update=run)})
 
 
@@ -156,19 +158,20 @@ def resident(dry: DryRun, offload_heads: bool) -> dict[str, list[Tensor]]:
             if id(tensor) not in seen:
                 seen.add(id(tensor))
                 found[kind].append(tensor)
-    if state.ema is not None:
+    if state.ema is not None and not dry.offload_ema:
         found["EMA"] = list(state.ema.weights.values())
     return found
 
 
 def offloaded(dry: DryRun, offload_heads: bool) -> list[Tensor]:
-    """Tensors of the networks and heads that are offloaded to main memory."""
+    """Tensors of networks, heads and running average that are offloaded to main memory."""
     modules = list(getattr(dry.parts.teacher, "offloaded", list)())
     if offload_heads:
         drawn = {id(critic.pool.heads[h]) for critic, panel in dry.panels for h in panel.head_ids}
         heads = (head for each in dry.parts.critics for head in each.pool.heads)
         modules += [head for head in heads if id(head) not in drawn]
-    return [t for m in modules for t in _tensors(m)]
+    average = dry.state.ema.weights if dry.state.ema is not None and dry.offload_ema else {}
+    return [t for m in modules for t in _tensors(m)] + list(average.values())
 
 
 def _tensors(module: nn.Module) -> list[Tensor]:

@@ -80,6 +80,8 @@ def switches(recipe: Recipe) -> list[MemorySwitch]:
         parts.append(("backbone", recipe.backbone))
     for socket, part in parts:
         found += [MemorySwitch((s,)) for s in _unset(socket, part, part.saves_memory)]
+    if recipe.student.ema and run.parallel == "ddp" and not run.offload_ema:
+        found.append(MemorySwitch(("run.offload_ema=true",), costs=True))
     if optim.student.bits == 32:
         with_warmup = ["student", *(["warmup"] if optim.warmup else [])]
         found.append(

@@ -146,8 +146,7 @@ class SamplesConfig(Config):
     pictures of the prompts' own source (`prompts: {type: image-folder}`), encoded to latents.
     Losses that compare picture with picture need the teacher's."""
     real_cache: str | None = None
-    """For `real: pictures`: folder that keeps their latents; made if it is missing. None encodes a
-    picture each time it is needed."""
+    """For `real: pictures`: folder that keeps their latents; None encodes a picture each time."""
     dtype: Literal["float32", "float16"] = "float32"
     """Number format in the cache. float16 takes half the disk, and rounds: cached and online runs
     then differ by that."""
@@ -175,10 +174,12 @@ class RunConfig(Config):
     parallel: Literal["ddp", "fsdp2"] = "ddp"
     """With several processes: a copy of the student on each, or a shard of it (FSDP2)."""
     compile: Literal["inductor", "aot_eager", "eager"] | None = None
-    """Backend of torch.compile for student, backbone and teacher: `inductor` on a GPU, where a long
-    run wins back the minutes that it takes; the others look for errors. None compiles nothing."""
+    """Backend of torch.compile for student, backbone and teacher: `inductor` for long runs on a GPU,
+    the others to look for errors. None compiles nothing."""
     offload_heads: bool = False
     """Keep heads and their moments in main memory, and on the device only while they are drawn."""
+    offload_ema: bool = False
+    """Keep the student's running average in main memory; its update copies the weights there."""
     threads: int | None = Field(None, ge=1)
     """CPU threads of torch; none measures which number is fastest when the run starts."""
     checkpoint_every: int = Field(500, ge=1)

@@ -58,6 +58,14 @@ def _unused(recipe: Recipe) -> Iterator[tuple[Path, Remark]]:
     if recipe.run.compile and recipe.run.parallel == "fsdp2":
         said = "does not go with `parallel: fsdp2` here, whose shards are gathered block by block"
         found.append(("run", Remark(said, "compile")))
+    if recipe.run.offload_ema and recipe.run.parallel == "fsdp2":
+        said = (
+            "does not go with `parallel: fsdp2`, where every process has its shard of the average"
+        )
+        found.append(("run", Remark(said, "offload_ema")))
+    if not recipe.student.ema:
+        said = "without `student.ema`"
+        found += [("run", r) for r in without_effect(recipe.run, said, "offload_ema")]
     if not recipe.all_critics():
         said = "without a `pool`"
         found += [("run", r) for r in without_effect(recipe.run, said, "offload_heads")]

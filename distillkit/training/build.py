@@ -213,7 +213,7 @@ def make_train_state(recipe: Recipe, parts: Parts, accelerator: Any) -> TrainSta
         slices=slices,
         samples=make_samples(recipe, parts, slices, device),
         student=Student.of(network, parts.teacher.schedule, recipe.student),
-        ema=EMA(bare, recipe.student.ema) if recipe.student.ema else None,
+        ema=_make_ema(bare, recipe),
         student_optimizer=make_optimizer((trainable, recipe.optim.student)),
         critics=critics,
         critic_optimizer=make_optimizer(*critic_groups) if heads or aux else None,
@@ -238,6 +238,11 @@ def _pictures(recipe: Recipe, parts: Parts, device: Any) -> PictureLatents | Non
             f"samples.real: prompts '{recipe.prompts.name()}' have no pictures; `image-folder` has"
         )
     return PictureLatents(parts.teacher, source, device)
+
+
+def _make_ema(module: nn.Module, recipe: Recipe) -> EMA | None:
+    decay = recipe.student.ema
+    return EMA(module, decay, "cpu" if recipe.run.offload_ema else None) if decay else None
 
 
 def _make_critic(each: CriticParts, parts: Parts, recipe: Recipe, device: Any) -> Critic:

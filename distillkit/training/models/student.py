@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -164,11 +164,14 @@ class EMA:
     updates it is min(decay, (1 + n) / (10 + n)).
     """
 
-    def __init__(self, module: nn.Module, decay: float) -> None:
+    def __init__(self, module: nn.Module, decay: float, device: Any = None) -> None:
+        """`device`: where the average is kept; None keeps it beside the weights."""
         self.decay = decay
         self.updates = torch.zeros((), dtype=torch.int64)
         own = dict(module.named_parameters())
         self.weights = {name: p.detach().float().clone() for name, p in own.items()}
+        if device is not None:
+            self.weights = {name: average.to(device) for name, average in self.weights.items()}
         # Kept as lists: to find the parameters in the module takes as long as the arithmetic.
         self._averages, self._own = list(self.weights.values()), list(own.values())
 
@@ -177,7 +180,9 @@ class EMA:
         """ema <- d * ema + (1 - d) * weights, d the decay at this age."""
         age = int(self.updates)
         decay = min(self.decay, (1 + age) / (10 + age))
-        get_ema_multi_avg_fn(decay)(self._averages, [p.float() for p in self._own], None)
+        pairs = zip(self._own, self._averages, strict=True)
+        own = [p.to(average.device, torch.float32) for p, average in pairs]
+        get_ema_multi_avg_fn(decay)(self._averages, own, None)
         self.updates += 1
 
     @contextmanager

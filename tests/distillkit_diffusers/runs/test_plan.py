@@ -41,6 +41,7 @@ SWITCHES = [
     (),
     ("student.train=lora",),
     ("student.ema=0.9", "backbone.gradient_checkpointing=true"),
+    ("student.ema=0.9", "run.offload_ema=true"),
     ("run.offload_heads=true", "student.gradient_checkpointing=true"),
     ("teacher.dtype=bfloat16", "teacher.offload=[text_encoders, vae]"),
 ]
@@ -111,11 +112,12 @@ def test_bytes_of_the_plan_are_those_of_the_real_train_state(
     there = [m for m in teacher.modules() if m not in offloaded]
     assert parts["teacher"].weights == size(tensors_of(*there))
     idle = [h for h in pool.heads if offload_heads and h not in heads_on_device]
-    assert plan.offloaded == size(tensors_of(*offloaded, *idle))
-    if recipe.student.ema:
-        assert state.ema is not None
-        kept = list(state.ema.weights.values())
-        assert parts["EMA"].weights == size(kept)
+    kept = list(state.ema.weights.values()) if state.ema is not None else []
+    assert bool(kept) == bool(recipe.student.ema)
+    away = recipe.run.offload_ema
+    assert plan.offloaded == size([*tensors_of(*offloaded, *idle), *(kept if away else ())])
+    if kept:
+        assert ("EMA" not in parts) if away else (parts["EMA"].weights == size(kept))
 
 
 @pytest.mark.parametrize("sets", [(), ("student.train=lora",)])
