@@ -51,26 +51,7 @@ def export(
     config = configure_exporter(to, set_ or ())
     _check_push(push, dry_run, private)
 
-    from distillkit.cli.terminal.console import console
-    from distillkit.errors import UserError
-    from distillkit.evaluation.sampling import load_student
-    from distillkit.training.build import build_part, part_label
-    from distillkit.training.guard import Guard
-
-    exporter, guard = build_part(config), Guard(part_label(config))
-    if out is None:
-        out = run / "exports" / f"{snapshot or 'student'}-{to}{exporter.suffix}"
-    if exporter.suffix and out.is_dir():
-        example = out / f"student{exporter.suffix}"
-        raise UserError(f"--out {out} is a folder; name a file in it, such as {example}")
-    if exporter.suffix and out.suffix != exporter.suffix:
-        raise UserError(f"--out {out}: the file's name must end in {exporter.suffix}")
-    _, _, student = load_student(run, snapshot, console().print)
-    before = _stamps(out)
-    with guard("export()"):
-        notes = exporter.export(student.network, student.timestep_shift, out)
-    guard.check("export()", lambda: _flaw(out, before, notes))
-    console().print("\n".join([str(out), *(f"  {note}" for note in notes)]))
+    out, notes = _write(config, run, out, snapshot)
     if push is not None:
         card = make_card(
             run,
@@ -83,6 +64,37 @@ def export(
             about=notes,
         )
         _share(push, out, card, run / "card", dry_run, private)
+
+
+def _write(
+    config: ExporterConfig, run: Path, out: Path | None, snapshot: str | None
+) -> tuple[Path, list[str]]:
+    """Export the run's student, and print and return where to and what the exporter notes.
+
+    Raises `UserError` for a path of another kind, before anything is loaded.
+    """
+    from distillkit.cli.terminal.console import console
+    from distillkit.errors import UserError
+    from distillkit.evaluation.sampling import load_student
+    from distillkit.training.build import build_part, part_label
+    from distillkit.training.guard import Guard
+
+    exporter, guard = build_part(config), Guard(part_label(config))
+    if out is None:
+        name = f"{snapshot or 'student'}-{config.name()}"
+        out = run / "exports" / f"{name}{exporter.suffix}"
+    if exporter.suffix and out.is_dir():
+        example = out / f"student{exporter.suffix}"
+        raise UserError(f"--out {out} is a folder; name a file in it, such as {example}")
+    if exporter.suffix and out.suffix != exporter.suffix:
+        raise UserError(f"--out {out}: the file's name must end in {exporter.suffix}")
+    _, _, student = load_student(run, snapshot, console().print)
+    before = _stamps(out)
+    with guard("export()"):
+        notes = exporter.export(student.network, student.timestep_shift, out)
+    guard.check("export()", lambda: _flaw(out, before, notes))
+    console().print("\n".join([str(out), *(f"  {note}" for note in notes)]))
+    return out, notes
 
 
 def _check_push(push: str | None, dry_run: bool, private: bool) -> None:

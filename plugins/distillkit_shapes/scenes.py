@@ -65,11 +65,6 @@ class Scene:
     second: Thing | None = None
     place: str = "unsaid"
 
-    @property
-    def objects(self) -> int:
-        """How many objects the picture holds, 1 to 3."""
-        return OBJECTS[KINDS.index(self.kind)]
-
     def codes(self) -> list[int]:
         """The scene as A = 9 integers in the order of ATTRIBUTES."""
         row = [KINDS.index(self.kind), PLACES.index(self.place), BACKGROUNDS.index(self.background)]

@@ -1,14 +1,32 @@
-"""Commands in processes of their own, in which the examples are installed beside distillkit."""
+"""Commands: in this process, or in their own, in which the examples are installed too."""
 
 from __future__ import annotations
 
 import os
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from distillkit import examples
+from distillkit.cli import main
 
 ROOT = Path(__file__).parents[2]
+
+
+def command(*words: Any) -> int:
+    """Exit code of `distillkit WORDS`."""
+    with pytest.raises(SystemExit) as ended:
+        main([str(word) for word in words])
+    return int(ended.value.code or 0)
+
+
+def told(code: int, *words: Any, capsys: pytest.CaptureFixture[str]) -> str:
+    """What `distillkit WORDS` tells, or its error, once its exit code is this one."""
+    assert command(*words) == code
+    said = capsys.readouterr()
+    return said.err if code else said.out
 
 
 def example_plugins() -> list[EntryPoint]:

@@ -19,7 +19,8 @@ from distillkit.randomness import noise as keyed_noise
 from distillkit.runs.folder import RunFolder
 from distillkit_diffusers.io.single_file import original_tensors
 from distillkit_diffusers.io.tensor_names import UNET, unet_names
-from tests.distillkit_diffusers.tiny import RECIPE, UNET_FILE, command
+from tests.distillkit.launch import command
+from tests.distillkit_diffusers.tiny import RECIPE, UNET_FILE
 
 PROMPT = "a red ring"
 

@@ -13,7 +13,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from distillkit.cli import main
 from distillkit.errors import UserError
 from distillkit_diffusers.configs import UNetEncoderConfig, UNetStudentConfig
 from distillkit_diffusers.export.exporters import (
@@ -24,6 +23,7 @@ from distillkit_diffusers.export.exporters import (
 )
 from distillkit_diffusers.io.tensor_names import unet_names
 from distillkit_diffusers.teacher import load_teacher
+from tests.distillkit.launch import told
 from tests.distillkit_diffusers.tiny import UNET_FILE
 
 
@@ -127,10 +127,7 @@ def test_a_wrong_file_in_a_transfer(
 ) -> None:
     path, unet = make(tiny_sdxl, tmp_path / "x"), tiny_sdxl / UNET_FILE
     words = ["adapt", "--student", unet, "--base", path, "--onto", unet, "--out"]
-    with pytest.raises(SystemExit) as ended:
-        main([str(word) for word in [*words, tmp_path / "out.safetensors"]])
-    assert ended.value.code == 2
-    message = capsys.readouterr().err
+    message = told(2, *words, tmp_path / "out.safetensors", capsys=capsys)
     assert message.startswith(f"--base: {path} {WRONG[make].removesuffix(', and ')}")
     assert message.count("\n") == 1
     assert not (tmp_path / "out.safetensors").exists()

@@ -13,7 +13,7 @@ from distillkit.recipe.preflight import describe_critics, preflight
 from distillkit_diffusers.configs import SDXLTeacherConfig, UNetEncoderConfig
 from distillkit_diffusers.io.model_configs import level_channels
 from distillkit_diffusers.teacher import load_teacher
-from tests.distillkit_diffusers.tiny import command
+from tests.distillkit.launch import command
 
 RECIPE = """\
 prompts: {{type: list, prompts: [a ring]}}

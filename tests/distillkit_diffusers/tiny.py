@@ -5,10 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
-
-from distillkit.cli import main
 
 RECIPE = """\
 prompts: {{type: list, prompts: [a ring]}}
@@ -135,10 +132,3 @@ def stock_pipeline(folder: Path) -> Any:
     pipe = StableDiffusionXLPipeline.from_pretrained(folder, dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
     return pipe
-
-
-def command(*words: Any) -> int:
-    """Exit code of `distillkit WORDS`."""
-    with pytest.raises(SystemExit) as ended:
-        main([str(word) for word in words])
-    return int(ended.value.code or 0)

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from distillkit import __version__
-from distillkit.cli import main
 from distillkit.hookspecs import hookimpl
 from distillkit.registry.entry_points import BrokenPlugin, Installed, register
 from distillkit.registry.registry import Origin
 from tests.distillkit.fakes import RECIPE, RandomRefresh, fake_plugins
+from tests.distillkit.launch import command
 
 HEAVY = {"torch", "numpy", "diffusers", "transformers", "accelerate", "PIL", "matplotlib", "jinja2"}
 
@@ -40,20 +40,13 @@ def recipe(tmp_path: Path) -> Path:
     return file
 
 
-def run(*args: str) -> int:
-    with pytest.raises(SystemExit) as caught:
-        main(args)
-    code = caught.value.code
-    return code if isinstance(code, int) else 0
-
-
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("--version") == 0
+    assert command("--version") == 0
     assert capsys.readouterr().out == f"distillkit {__version__}\n"
 
 
 def test_plugins_list_shows_parts_and_what_is_broken(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("plugins", "list") == 0
+    assert command("plugins", "list") == 0
     out = capsys.readouterr().out
     assert re.search(r"^refresh +random +Replace a random share\. +fakes +1\.0 *$", out, re.M)
     assert "broken: plugin 'theirs' (distillkit-theirs 2.0)\n  no licence\n" in out
@@ -63,11 +56,11 @@ def test_plugins_list_wraps_what_a_narrow_terminal_cannot_show(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every word is there still, and no line is longer than the terminal."""
-    run("plugins", "list")
+    command("plugins", "list")
     whole = capsys.readouterr().out
     monkeypatch.setenv("COLUMNS", "70")
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    run("plugins", "list")
+    command("plugins", "list")
     wrapped = capsys.readouterr().out
     assert max(map(len, whole.splitlines())) > 70
     assert max(map(len, wrapped.splitlines())) <= 70
@@ -77,7 +70,7 @@ def test_plugins_list_wraps_what_a_narrow_terminal_cannot_show(
 def test_check_shows_what_a_valid_recipe_says(
     recipe: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("check", str(recipe), "--set", "refresh.fraction=0.5", "--set", "run.seed=3") == 0
+    assert command("check", recipe, "--set", "refresh.fraction=0.5", "--set", "run.seed=3") == 0
     out = " ".join(capsys.readouterr().out.split())
     assert f"{recipe} is valid." in out
     for words in (
@@ -95,7 +88,7 @@ def test_check_of_a_recipe_whose_file_is_missing_says_what_to_do(
 ) -> None:
     given = '{type: list, prompts: [a cat, "off", "1e-4"]}'
     recipe.write_text(RECIPE.replace(given, "{type: text, path: gone.txt}"))
-    assert run("check", str(recipe)) == 2
+    assert command("check", recipe) == 2
     assert capsys.readouterr().err.splitlines() == [
         f"{recipe} is a valid recipe, and a run of it would stop here:",
         f"{recipe}:2:23: prompts.path: there is no gone.txt here (the working directory is "
@@ -106,7 +99,7 @@ def test_check_of_a_recipe_whose_file_is_missing_says_what_to_do(
 def test_check_says_which_package_and_version_brings_each_part(
     recipe: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("check", str(recipe)) == 0
+    assert command("check", recipe) == 0
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     for part in ("prompts list", "pool fake", "refresh random", "loss hinge", "metrics example"):
         assert lines.count(f"{part} fakes (fakes 1.0)") == 1
@@ -127,11 +120,11 @@ def test_plugins_list_tells_of_a_name_that_two_bring(
         "(distillkit-yours 1.0). Uninstall one of them, or leave one out with "
         "DISTILLKIT_DISABLED_PLUGINS"
     )
-    assert run("plugins", "list") == 0
+    assert command("plugins", "list") == 0
     assert sentence in " ".join(capsys.readouterr().out.split())
-    assert run("check", str(recipe)) == 2
+    assert command("check", recipe) == 2
     assert f"{recipe}:7:11: refresh.type: {sentence}" in capsys.readouterr().err
-    assert run("plugins", "show", "random") == 2
+    assert command("plugins", "show", "random") == 2
     assert capsys.readouterr().err == f"{sentence}\n"
 
 
@@ -139,7 +132,7 @@ def test_check_says_everything_that_is_wrong_and_exits_with_2(
     recipe: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe.write_text(RECIPE.replace("batch: 16", "batch: 0"))
-    assert run("check", str(recipe), "--set", "refresh.type=randon") == 2
+    assert command("check", recipe, "--set", "refresh.type=randon") == 2
     out, err = capsys.readouterr()
     assert out == ""
     first, second, note = err.splitlines()
@@ -154,7 +147,7 @@ def test_check_says_everything_that_is_wrong_and_exits_with_2(
 def test_bad_usage_exits_with_2_and_no_traceback(
     args: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(*args) == 2
+    assert command(*args) == 2
     err = capsys.readouterr().err
     assert err.strip()
     assert "Traceback" not in err
@@ -164,17 +157,17 @@ def test_recipes_list_shows_names_and_headers(
     recipe: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("distillkit.recipe.load.find_recipes", lambda: {"mine": recipe})
-    assert run("recipes", "list") == 0
+    assert command("recipes", "list") == 0
     assert re.search(r"^mine +A recipe of fakes\. *$", capsys.readouterr().out, re.M)
 
 
 def test_plugins_show_prints_fields_and_lines_to_paste(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("plugins", "show", "random") == 0
+    assert command("plugins", "show", "random") == 0
     out = capsys.readouterr().out
     assert out.startswith("refresh 'random'  Replace a random share.\nplugin 'fakes' (fakes 1.0)\n")
     assert re.search(r"^fraction +number, 0 to 1 +0\.01 +Share of the pool that", out, re.M)
     assert "\nrefresh: {type: random, fraction: 0.01}\n" in out
-    assert run("plugins", "show", "example") == 2
+    assert command("plugins", "show", "example") == 2
     assert capsys.readouterr().err.startswith(
         "'example' names 4 parts; say which: --socket teacher"
     )
@@ -183,35 +176,35 @@ def test_plugins_show_prints_fields_and_lines_to_paste(capsys: pytest.CaptureFix
 def test_plugins_show_answers_for_the_recipes_own_sections_too(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert run("plugins", "show", "samples") == 0
+    assert command("plugins", "show", "samples") == 0
     out = capsys.readouterr().out
     assert out.startswith("samples: a section of recipes, and no part.  The teacher's samples, ")
     assert re.search(r"^count +whole number, at least 1 or none +null +Distinct pairs", out, re.M)
     assert "In a recipe:" not in out
-    assert run("plugins", "show", "optim.critic") == 0
+    assert command("plugins", "show", "optim.critic") == 0
     assert re.search(r"^weight_decay +number, at least 0 +0.0 ", capsys.readouterr().out, re.M)
-    assert run("plugins", "show", "warmup") == 0
+    assert command("plugins", "show", "warmup") == 0
     out = capsys.readouterr().out
     assert re.search(
         r"^losses +list of \(loss, a mapping with `type`\) +\[\] +Losses of", out, re.M
     )
-    assert run("plugins", "show", "smaples") == 2
-    assert run("plugins", "show", "optim.lr") == 2
+    assert command("plugins", "show", "smaples") == 2
+    assert command("plugins", "show", "optim.lr") == 2
 
 
 def test_schema_prints_or_writes_what_editors_need(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("schema") == 0
+    assert command("schema") == 0
     text = capsys.readouterr().out
     assert json.loads(text)["title"] == "distillkit recipe"
-    assert run("schema", "-o", str(tmp_path / "r.json")) == 0
+    assert command("schema", "-o", str(tmp_path / "r.json")) == 0
     assert (tmp_path / "r.json").read_text() == text
     assert "\n# yaml-language-server: $schema=r.json\n" in capsys.readouterr().out
 
 
 def test_recipes_show_prints_the_file(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("recipes", "show", str(recipe)) == 0
+    assert command("recipes", "show", recipe) == 0
     assert capsys.readouterr().out == RECIPE
 
 
@@ -221,17 +214,17 @@ def test_recipes_copy_makes_a_recipe_that_editors_check(
     monkeypatch.setattr("distillkit.recipe.copy.installed", fake_plugins)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()
-    assert run("recipes", "copy", str(recipe), "mine") == 0
+    assert command("recipes", "copy", recipe, "mine") == 0
     assert "distillkit run mine/my.yaml\n" in capsys.readouterr().out
     head, body = (tmp_path / "mine" / "my.yaml").read_text().split("prompts:", 1)
     assert head == "# A recipe of fakes.\n# yaml-language-server: $schema=recipe.schema.json\n"
     assert RECIPE.endswith(body)
     assert json.loads((tmp_path / "mine" / "recipe.schema.json").read_text())
-    assert run("recipes", "copy", str(recipe), "mine") == 2
+    assert command("recipes", "copy", recipe, "mine") == 2
     assert capsys.readouterr().err.startswith("mine/my.yaml is there already; name another file")
-    assert run("recipes", "copy", str(recipe), "new.txt") == 2
+    assert command("recipes", "copy", recipe, "new.txt") == 2
     assert capsys.readouterr().err == "new.txt: a recipe's name ends in .yaml\n"
-    assert run("recipes", "copy", "mine/my.yaml", "again.yaml") == 0
+    assert command("recipes", "copy", "mine/my.yaml", "again.yaml") == 0
     assert (tmp_path / "again.yaml").read_text() == head + "prompts:" + body
 
 
@@ -239,11 +232,11 @@ QUICK = ["--help", "plugins list", "plugins --help", "recipes list"]
 QUICK += ["plugins show bottom-up", "schema", "recipes show nitro_vibrant", "check nitro_shapes"]
 
 
-@pytest.mark.parametrize("command", QUICK)
-def test_quick_commands_import_nothing_heavy(command: str) -> None:
+@pytest.mark.parametrize("words", QUICK)
+def test_quick_commands_import_nothing_heavy(words: str) -> None:
     """In a process of its own, with every plugin that is installed."""
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "distillkit", *command.split()],
+        [sys.executable, "-X", "importtime", "-m", "distillkit", *words.split()],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONWARNINGS": "ignore"},

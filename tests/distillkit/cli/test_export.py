@@ -10,11 +10,11 @@ from safetensors.torch import load_file
 
 from distillkit import testing
 from distillkit.atomic import save_tensors
-from distillkit.cli import main
 from distillkit.examples.exporter import ExampleExporterConfig
 from distillkit.recipe.load import dump_recipe
 from distillkit.runs.folder import RunFolder
 from distillkit.training.build import build_models
+from tests.distillkit.launch import command
 from tests.distillkit.testing.flaws import flawed, rebuilt
 
 pytestmark = pytest.mark.usefixtures("examples_installed")
@@ -32,9 +32,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def export(run: Path, *options: str) -> int:
-    with pytest.raises(SystemExit) as caught:
-        main(["export", str(run), "--to", "example", *options])
-    return int(caught.value.code or 0)
+    return command("export", run, "--to", "example", *options)
 
 
 def test_an_export_says_what_it_wrote(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

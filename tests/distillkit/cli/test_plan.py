@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from distillkit.cli import main
 from distillkit.recipe.load import dump_recipe
+from tests.distillkit.launch import command
 from tests.distillkit.world import world_recipe
 
 pytestmark = pytest.mark.usefixtures("examples_installed")
@@ -22,9 +22,7 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def plan(*sets: str) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main(["plan", "mine.yaml", *(word for each in sets for word in ("--set", each))])
-    return int(ended.value.code or 0)
+    return command("plan", "mine.yaml", *(word for each in sets for word in ("--set", each)))
 
 
 def test_it_shows_flops_disk_and_lives(capsys: Any) -> None:

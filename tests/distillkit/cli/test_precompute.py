@@ -11,8 +11,9 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from distillkit import atomic
-from distillkit.cli import build, main
+from distillkit.cli import build
 from distillkit.errors import UserError
+from tests.distillkit.launch import told
 
 
 def flags(folder: Path) -> list[str]:
@@ -79,10 +80,7 @@ def test_a_disk_that_fills_up_leaves_whole_shards_and_the_same_command_continues
         save_file(tensors, path, metadata)
 
     monkeypatch.setattr("safetensors.torch.save_file", until_it_is_full)
-    with pytest.raises(SystemExit) as caught:
-        main(command)
-    assert caught.value.code == 2
-    said = capsys.readouterr().err.strip().splitlines()[-1]
+    said = told(2, *command, capsys=capsys).strip().splitlines()[-1]
     second = tmp_path / "samples-00000004.safetensors"
     assert said.startswith(f"Could not write {second}: I/O error: No space left on device")
     assert said.endswith("free some space or name another folder, and run again.")

@@ -13,10 +13,10 @@ from huggingface_hub import ModelCard
 
 from distillkit import testing
 from distillkit.atomic import save_tensors
-from distillkit.cli import main
 from distillkit.recipe.load import dump_recipe
 from distillkit.runs.folder import RunFolder
 from distillkit.training.build import build_models
+from tests.distillkit.launch import command
 
 pytestmark = pytest.mark.usefixtures("examples_installed", "no_network")
 
@@ -67,9 +67,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Hub:
 
 
 def export(run: Path, *options: Any, code: int = 0) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main(["export", str(run), "--to", "example", *map(str, options)])
-    assert (caught.value.code or 0) == code
+    assert command("export", run, "--to", "example", *options) == code
 
 
 def test_a_dry_run_lists_what_would_go_up(

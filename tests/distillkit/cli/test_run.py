@@ -15,11 +15,11 @@ import pytest
 from safetensors import safe_open
 
 import distillkit
-from distillkit.cli import main
 from distillkit.cli.terminal.progress import ProgressCallback
 from distillkit.examples.metrics import ExampleMetricsConfig
 from distillkit.recipe.load import dump_recipe, load_recipe
 from distillkit.recipe.schema import RunConfig
+from tests.distillkit.launch import command
 from tests.distillkit.world import world_recipe
 
 pytestmark = pytest.mark.usefixtures("examples_installed")
@@ -36,12 +36,6 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     )
     Path("mine.yaml").write_text("# Mine.\n" + dump_recipe(made))
     return "mine.yaml"
-
-
-def command(*words: str) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main(words)
-    return int(ended.value.code or 0)
 
 
 def test_a_run_prints_where_it_is_how_it_goes_and_what_came_out(recipe: str, capsys: Any) -> None:

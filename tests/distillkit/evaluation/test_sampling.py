@@ -13,8 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from distillkit.atomic import save_tensors
-from distillkit.cli import main
-from distillkit.cli.sample import sample as command
+from distillkit.cli.sample import sample as sample_to_file
 from distillkit.errors import UserError
 from distillkit.evaluation.sampling import batches, decode, generate, load_student
 from distillkit.recipe.load import dump_recipe
@@ -23,6 +22,7 @@ from distillkit.runs.folder import RunFolder
 from distillkit.samples.order import SampleOrder
 from distillkit.samples.pairs import TeacherSamples
 from distillkit.training.models.student import Student
+from tests.distillkit.launch import command
 from tests.distillkit.world import world_recipe, world_schedule, world_teacher
 
 STAGES = ("start", "1-step", "2-step", "4-step")
@@ -104,9 +104,7 @@ def test_weights_come_back_after_others_were_loaded(run: Path) -> None:
 
 def test_the_command_writes_the_students_picture(run: Path, tmp_path: Path, capsys: Any) -> None:
     out = tmp_path / "new" / "ring.png"
-    with pytest.raises(SystemExit) as ended:
-        main(["sample", str(run), "a ring", "--steps", "2", "--seed", "3", "--out", str(out)])
-    assert not ended.value.code
+    assert command("sample", run, "a ring", "--steps", 2, "--seed", 3, "--out", out) == 0
     assert f"{out}: 1 picture in 2 steps, seed 3" in capsys.readouterr().out
     _, parts, found = load_student(run)
     samples = TeacherSamples(parts.teacher, SampleOrder(["a ring"], seed=3))
@@ -120,7 +118,7 @@ def test_the_command_writes_the_students_picture(run: Path, tmp_path: Path, caps
 
 def test_several_pictures_make_a_grid(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "grid.png"
-    command(str(run), "a ring", out, count=3)
+    sample_to_file(str(run), "a ring", out, count=3)
     with Image.open(out) as image:
         # Two columns and two rows of 8 pixels, with a gap of 4 between them.
         assert image.size == (20, 20)
@@ -143,7 +141,7 @@ def test_several_pictures_make_a_grid(run: Path, tmp_path: Path) -> None:
 def test_what_can_be_mended_is_a_sentence(run: Path, changes: Any, sentence: str) -> None:
     arguments = {"run": str(run), "prompt": "a ring", "out": run / "a.png"} | changes
     with pytest.raises(UserError, match=sentence):
-        command(**arguments)
+        sample_to_file(**arguments)
     assert not (run / "a.png").exists()
 
 
@@ -196,11 +194,9 @@ def test_a_finished_run_needs_teacher_and_student_alone(
     gone = re.sub(r"type: (dynamic|random|hinge|bottom-up|list)\b", r"type: gone-\1", recipe)
     assert gone.count("type: gone-") == 5
     (run / "recipe.yaml").write_text(gone.replace("requires: []", "requires: [gone]\nold: 1"))
-    words = ["sample", str(run), "a ring", "--out", str(tmp_path / "a.png")]
-    for each in (words, ["export", str(run), "--to", "example"]):
-        with pytest.raises(SystemExit) as ended:
-            main(each)
-        assert not ended.value.code, capsys.readouterr().err
+    words = ("sample", run, "a ring", "--out", tmp_path / "a.png")
+    for each in (words, ("export", run, "--to", "example")):
+        assert command(*each) == 0, capsys.readouterr().err
     assert (tmp_path / "a.png").is_file()
     assert (run / "exports" / "student-example.safetensors").is_file()
 
@@ -208,7 +204,7 @@ def test_a_finished_run_needs_teacher_and_student_alone(
 @pytest.mark.parametrize("steps", [1, 3])
 def test_the_noise_is_saved_where_it_is_asked_for(run: Path, tmp_path: Path, steps: int) -> None:
     file = tmp_path / "noise.safetensors"
-    command(str(run), "a ring", tmp_path / "a.png", seed=3, count=2, steps=steps, noise=file)
+    sample_to_file(str(run), "a ring", tmp_path / "a.png", seed=3, count=2, steps=steps, noise=file)
     found = load_file(file)
     _, parts, student = load_student(run)
     samples = TeacherSamples(parts.teacher, SampleOrder(["a ring"], seed=3))
@@ -234,15 +230,15 @@ def test_a_place_that_can_not_be_written(
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match="file is a file, not a folder"):
-        command(str(run), "a ring", tmp_path / "file" / "new" / "a.png")
+        sample_to_file(str(run), "a ring", tmp_path / "file" / "new" / "a.png")
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(UserError, match="is a folder; name a file in it"):
-        command(str(run), "a ring", tmp_path / "folder.png")
+        sample_to_file(str(run), "a ring", tmp_path / "folder.png")
 
     def refuse(*_: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("os.replace", refuse)
     with pytest.raises(UserError, match=r"Could not write .*a.png: Permission denied"):
-        command(str(run), "a ring", tmp_path / "a.png")
+        sample_to_file(str(run), "a ring", tmp_path / "a.png")
     assert not list(tmp_path.glob("*a.png*"))

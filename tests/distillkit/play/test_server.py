@@ -15,10 +15,10 @@ from PIL import Image
 
 from distillkit import api
 from distillkit.atomic import save_tensors
-from distillkit.cli import main
 from distillkit.evaluation.grids import save_image, square
 from distillkit.recipe.load import dump_recipe
 from distillkit.runs.folder import RunFolder
+from tests.distillkit.launch import command
 from tests.distillkit.world import world_recipe, world_teacher
 
 pytest.importorskip("starlette", reason="the page needs the extra `ui`")
@@ -166,10 +166,8 @@ def test_the_command_says_who_can_reach_the_page(
     monkeypatch.setattr(server, "serve", lambda app, at: None)
 
     def play(*options: str) -> tuple[int, str]:
-        with pytest.raises(SystemExit) as caught:
-            main(["play", str(run), *options])
-        told = capsys.readouterr()
-        return int(caught.value.code or 0), " ".join((told.out + told.err).split())
+        code, told = command("play", run, *options), capsys.readouterr()
+        return code, " ".join((told.out + told.err).split())
 
     code, said = play("--port", "0")
     assert code == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,7 @@ from distillkit.examples.refresh import ExampleRefreshConfig
 from distillkit.examples.student import ExampleStudentConfig
 from distillkit.examples.teacher import ExampleTeacherConfig
 from distillkit.prompts.files import JsonlPrompts, ListPrompts, TextPrompts
+from tests.distillkit.testing.flaws import flawed, said_of
 
 EXAMPLES: tuple[ComponentConfig, ...] = (
     ExampleTeacherConfig(),
@@ -61,3 +63,20 @@ def test_the_cores_own_prompts_keep_their_contract(tmp_path: Path) -> None:
     testing.check(ListPrompts(prompts=["a cat", "off"]))
     testing.check(TextPrompts(path=str(tmp_path / "prompts.txt")))
     testing.check(JsonlPrompts(path=str(tmp_path / "prompts.jsonl")))
+
+
+def test_a_value_that_is_read_is_told_with_its_line_and_the_rule() -> None:
+    """The line is the innermost in the folder of the part, here of `flaws`."""
+
+    def looks(sound: Any, batch: Any) -> Any:
+        value = sound(batch)
+        if value is not None:
+            value.detach().item()
+        return value
+
+    said = said_of(flawed(ExampleLossConfig, critic=looks))
+    assert (
+        f"critic(): RuntimeError: Tensor.item() cannot be called on meta tensors ({__file__}:"
+        in said
+    )
+    assert "Plans run parts on the meta device, where tensors have no values: no `.item()`" in said

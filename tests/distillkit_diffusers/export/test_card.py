@@ -10,7 +10,8 @@ from huggingface_hub import ModelCard
 from distillkit.runs.folder import RunFolder
 from distillkit_diffusers.configs import SDXLTeacherConfig, UNetStudentConfig
 from distillkit_diffusers.sd3.configs import SD3StudentConfig, SD3TeacherConfig
-from tests.distillkit_diffusers.tiny import RECIPE, command
+from tests.distillkit.launch import command
+from tests.distillkit_diffusers.tiny import RECIPE
 
 
 def test_what_a_recipe_derives_from() -> None:

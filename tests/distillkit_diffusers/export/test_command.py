@@ -22,7 +22,8 @@ from distillkit.randomness import noise as noise_of
 from distillkit.runs.folder import RunFolder
 from distillkit_diffusers.configs import UNetStudentConfig
 from distillkit_diffusers.export.configs import LoRAFileConfig
-from tests.distillkit_diffusers.tiny import RECIPE, SIDE, UNET_FILE, command, perturbed
+from tests.distillkit.launch import command
+from tests.distillkit_diffusers.tiny import RECIPE, SIDE, UNET_FILE, perturbed
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from distillkit.cli import main
 from distillkit.memory.plan import make_plan
 from distillkit.recipe.load import load_recipe
 from distillkit.testing.runs import recipe as example_recipe
+from tests.distillkit.launch import told
 
 RECIPES = Path(__file__).parents[3] / "recipes"
 LORA_IN_24 = ("student.train=lora", "student.start=teacher", "teacher.offload=[text_encoders,vae]")
@@ -72,10 +72,8 @@ def test_parts_without_an_outline_have_a_plan() -> None:
 
 
 def test_the_command_shows_parts_peak_and_cards(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(["plan", str(RECIPES / "nitro_shapes.yaml"), "--gpu-memory", "24"])
-    assert not ended.value.code
-    output = capsys.readouterr().out
+    words = ("plan", RECIPES / "nitro_shapes.yaml", "--gpu-memory", 24)
+    output = told(0, *words, capsys=capsys)
     words = (
         "parameters, M",
         "peak of a run, estimated",

@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from distillkit.evaluation.sampling import sample
-from tests.distillkit_diffusers.tiny import UNET_FILE, command
+from tests.distillkit.launch import command
+from tests.distillkit_diffusers.tiny import UNET_FILE
 
 RECIPE = """\
 prompts: {{type: list, prompts: [a ring, two bars]}}

@@ -11,10 +11,10 @@ import torch
 import yaml
 from huggingface_hub import ModelCard
 
-from distillkit.cli import main
 from distillkit.evaluation.grids import save_image, square
 from distillkit.recipe.load import dump_recipe
 from distillkit.runs.folder import RunFolder
+from tests.distillkit.launch import command
 from tests.distillkit.world import world_recipe
 
 PAGE = """\
@@ -56,9 +56,7 @@ def run(tmp_path: Path, examples_installed: None) -> Path:
 
 
 def card(*words: Any, code: int = 0) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main(["card", *(str(word) for word in words)])
-    assert (caught.value.code or 0) == code
+    assert command("card", *words) == code
 
 
 def test_a_card_has_what_the_hub_and_a_reader_need(

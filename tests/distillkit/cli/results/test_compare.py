@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
-from distillkit.cli import main
 from distillkit.evaluation.pictures import PictureFolder
 from distillkit.runs.folder import RunFolder
+from tests.distillkit.launch import told
 
 INFO = {
     "right": {"title": "right", "description": "A share.", "better": "higher"},
@@ -36,14 +35,6 @@ def made(folder: Path, seed: int, right: list[float], far: float, fine: float, l
     return folder
 
 
-def ended(code: int, *words: Any, capsys: pytest.CaptureFixture[str]) -> str:
-    with pytest.raises(SystemExit) as caught:
-        main([str(word) for word in words])
-    assert (caught.value.code or 0) == code
-    said = capsys.readouterr()
-    return said.err if code else said.out
-
-
 def test_runs_of_two_recipes_with_three_seeds(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -55,7 +46,7 @@ def test_runs_of_two_recipes_with_three_seeds(
         made(tmp_path / f"high-{s}", s, [1, 1, 0, 1], 3.0 + s, 1.1, 1e-4) for s in (2, 1, 0)
     ]  # fmt: skip
     page = tmp_path / "page.html"
-    out = ended(0, "compare", *runs, "--out", page, capsys=capsys)
+    out = told(0, "compare", *runs, "--out", page, capsys=capsys)
     assert "low-0 (+ 2 seeds)" in out
     assert "high-2 (+ 2 seeds)" in out
     lines = [re.sub(r"\s+", " ", line).strip() for line in out.splitlines()]
@@ -78,9 +69,7 @@ def test_seeds_of_one_recipe_stand_beside_each_other(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = [made(tmp_path / f"r{s}", s, [1, 0, 1, 1], 2.0 + s, 1.0, 1e-5) for s in (0, 1)]
-    out = ended(
-        0, "compare", *runs, "--out", tmp_path / "c.html", "--metrics", "far", capsys=capsys
-    )
+    out = told(0, "compare", *runs, "--out", tmp_path / "c.html", "--metrics", "far", capsys=capsys)
     assert "+1 (no interval)" in out
     assert "No interval: the metric has no values of single pictures, and there are" in out
     assert "and there are fewer than 3 runs" in (tmp_path / "c.html").read_text()
@@ -92,14 +81,14 @@ def test_tables_for_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     runs = [made(tmp_path / f"r{s}", s, [1, 0, 1, 1], 2.0 + s, 1.0 - s, 1e-5) for s in (0, 1)]
     page = tmp_path / "c.html"
     options = ("--format", "markdown", "--out", page)
-    assert ended(0, "compare", runs[0], *options, capsys=capsys).splitlines() == [
+    assert told(0, "compare", runs[0], *options, capsys=capsys).splitlines() == [
         "| Model | Steps | right (↑) | far (↓) | fine (≈ teacher) |",
         "| :--- | :--- | :--- | :--- | :--- |",
         "| teacher | – | 0.900 | 1.00 | 1.00 |",
         "| student | 1 | 0.750 | 2.00 | 1.00 |",
     ]
     options = (*options, "--metrics", "far,fine", "--rows", "student_1")
-    assert ended(0, "compare", *runs, *options, capsys=capsys).splitlines()[2:] == [
+    assert told(0, "compare", *runs, *options, capsys=capsys).splitlines()[2:] == [
         "| student | 1 | 2.50 (2.00 to 3.00) | 0.500 (0.00000 to 1.00) |",
     ]
     assert not page.exists()
@@ -122,12 +111,12 @@ def test_what_they_refuse(
     words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = made(tmp_path / "run", 0, [1, 0], 1.0, 1.0, 1e-5)
-    assert said in ended(2, *(word.format(run=run) for word in words), capsys=capsys)
+    assert said in told(2, *(word.format(run=run) for word in words), capsys=capsys)
 
 
 def test_a_report_at_any_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = RunFolder(tmp_path / "run")
     run.create("teacher: x\n", {}, 1)
-    out = ended(0, "report", run.path, capsys=capsys)
+    out = told(0, "report", run.path, capsys=capsys)
     assert out.strip() == str(run.report)
     assert "Not finished yet" in run.report.read_text()

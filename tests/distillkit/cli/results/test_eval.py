@@ -21,6 +21,7 @@ from distillkit.examples.metrics import ExampleMetrics, ExampleMetricsConfig
 from distillkit.recipe.load import dump_recipe
 from distillkit.runs.folder import RunFolder
 from distillkit.training.build import build_models
+from tests.distillkit.launch import told
 
 pytestmark = pytest.mark.usefixtures("examples_installed")
 
@@ -54,16 +55,8 @@ def table(run: RunFolder) -> Any:
     return json.loads((run.path / "eval" / "metrics.json").read_text())
 
 
-def ended(code: int, *words: Any, capsys: pytest.CaptureFixture[str]) -> str:
-    with pytest.raises(SystemExit) as caught:
-        main([str(word) for word in words])
-    assert (caught.value.code or 0) == code
-    said = capsys.readouterr()
-    return said.err if code else said.out
-
-
 def finished(run: RunFolder, *options: Any, capsys: pytest.CaptureFixture[str]) -> str:
-    return ended(0, "eval", run.path, "--steps", "1,2", *options, capsys=capsys)
+    return told(0, "eval", run.path, "--steps", "1,2", *options, capsys=capsys)
 
 
 def files(folder: Path) -> dict[str, int]:
@@ -270,7 +263,7 @@ def test_benchmarks_get_the_folders_that_their_judges_read(
 def test_what_it_refuses(
     run: RunFolder, options: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert said in ended(2, "eval", run.path, *options, capsys=capsys)
+    assert said in told(2, "eval", run.path, *options, capsys=capsys)
     assert not (run.path / "eval").exists()
 
 
@@ -280,7 +273,7 @@ def test_a_folder_that_holds_other_files_is_left_alone(
     mine = run.path / "eval" / "pictures" / "start" / "00000000.png"
     mine.parent.mkdir(parents=True)
     mine.write_bytes(b"mine")
-    said = ended(2, "eval", run.path, "--prompts", prompts, capsys=capsys)
+    said = told(2, "eval", run.path, "--prompts", prompts, capsys=capsys)
     assert "holds files and no index.json: pictures are not mixed with others" in said
     assert mine.read_bytes() == b"mine"
 
