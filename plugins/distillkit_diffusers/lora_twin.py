@@ -18,6 +18,8 @@ from distillkit.randomness import generator
 from distillkit_diffusers.io.hub import first_line
 
 ADAPTER = "default"
+TIMES = ("timestep", "t")
+"""How networks call the time that they are told."""
 
 
 class LoRATwin(nn.Module):
@@ -49,18 +51,18 @@ class LoRATwin(nn.Module):
             self.lora[f"{name.replace('.', '_')}_down"] = down
             self.lora[f"{name.replace('.', '_')}_up"] = up
 
-    def forward(
-        self, x_t_BCHW: Tensor, timestep: Tensor, return_dict: bool = False, **conditions: Any
-    ) -> tuple[Tensor]:
+    def forward(self, x_t: Any, return_dict: bool = False, **given: Any) -> tuple[Any]:
         """The network's output, computed in the frozen weights' number format.
 
-        `conditions`: what the network takes beside x_t and the time, by its own names.
+        `x_t`: one tensor, or a list of one a picture, as the network takes it; the output is in its
+        number format. `given`: what the network takes beside it, by its own names. The time is not
+        rounded to the number format.
         """
         dtype = self._number_format
-        output = self._twin(
-            x_t_BCHW.to(dtype), timestep=timestep, return_dict=False, **_cast(conditions, dtype)
-        )
-        return (output[0].to(x_t_BCHW.dtype),)
+        rounded = {n: value if n in TIMES else _cast(value, dtype) for n, value in given.items()}
+        output = self._twin(_cast(x_t, dtype), return_dict=False, **rounded)
+        first = x_t[0] if isinstance(x_t, list) else x_t
+        return (_cast(output[0], first.dtype),)
 
     @torch.no_grad()
     def merged(self) -> dict[str, Tensor]:
@@ -78,10 +80,24 @@ class LoRATwin(nn.Module):
         return weights
 
 
+def merged_network(module: Any, network_class: Any, dtype: Any) -> Any:
+    """A copy of a student's network on the CPU in `dtype`, any LoRA merged, wrappers removed."""
+    from accelerate.utils import extract_model_from_parallel
+
+    own = extract_model_from_parallel(module)
+    weights = own.merged() if isinstance(own, LoRATwin) else own.state_dict()
+    with torch.device("meta"):
+        copy = network_class.from_config(own.config)
+    copy.load_state_dict({n: w.detach().to("cpu", dtype) for n, w in weights.items()}, assign=True)
+    return copy.eval().requires_grad_(False)
+
+
 def _cast(value: Any, dtype: Any) -> Any:
-    """Tensors of real numbers in `dtype`, in mappings too; ids and masks as they are."""
+    """Tensors of real numbers in `dtype`, in mappings and lists too; ids and masks as they are."""
     if isinstance(value, dict):
         return {name: _cast(inner, dtype) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_cast(inner, dtype) for inner in value]
     return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
@@ -102,8 +118,14 @@ def _add_lora(network: Any, rank: int, targets: Sequence[str]) -> dict[str, Any]
         raise UserError(
             "student.train: LoRAs need peft; install it with pip install 'peft>=0.17'"
         ) from None
+    # Some families call a layer in one block as they call a list of layers in another.
+    ends = tuple(f".{target}" for target in targets)
+    names = [
+        n for n, m in network.named_modules() if f".{n}".endswith(ends) and not [*m.children()]
+    ]
+    chosen = names or list(targets)
     try:
-        network.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=list(targets)))
+        network.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=chosen))
     except ValueError as error:
         raise UserError(f"student.targets: {first_line(error)}") from None
     layers = {

@@ -18,7 +18,8 @@ from distillkit_diffusers.export.configs import (
     SingleFileConfig,
     UNetFileConfig,
 )
-from distillkit_diffusers.sd3.configs import DiTConfig, SD3StudentConfig, SD3TeacherConfig
+from distillkit_diffusers.flow.dit_config import DiTConfig
+from distillkit_diffusers.sd3.configs import SD3StudentConfig, SD3TeacherConfig
 
 
 @hookimpl

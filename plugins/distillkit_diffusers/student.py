@@ -13,7 +13,7 @@ from torch import Tensor
 
 from distillkit_diffusers.denoiser import UNetDenoiser
 from distillkit_diffusers.io.publish import publish_pipeline
-from distillkit_diffusers.lora_twin import LoRATwin
+from distillkit_diffusers.lora_twin import merged_network
 from distillkit_diffusers.solvers import shifted_scheduler, stock_scheduler
 
 if TYPE_CHECKING:
@@ -39,16 +39,7 @@ class UNetStudent:
 
     def unet(self, dtype: Any) -> Any:
         """A copy of the UNet on the CPU in `dtype`, with any LoRA merged and wrappers removed."""
-        from accelerate.utils import extract_model_from_parallel
-
-        own = extract_model_from_parallel(self.module)
-        weights = own.merged() if isinstance(own, LoRATwin) else own.state_dict()
-        with torch.device("meta"):
-            twin = type(self.teacher.pipe.unet).from_config(own.config)
-        twin.load_state_dict(
-            {n: w.detach().to("cpu", dtype) for n, w in weights.items()}, assign=True
-        )
-        return twin.eval().requires_grad_(False)
+        return merged_network(self.module, type(self.teacher.pipe.unet), dtype)
 
     def publish(
         self, folder: Path, timestep_shift: int, remote_code: bool = False, dtype: Any = None

@@ -5,17 +5,18 @@ Legend: B batch, C latent channels, H, W latent cells, L tokens, D context units
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from distillkit.errors import UserError
 from distillkit.noising import NoiseSchedule
 from distillkit.values import Condition
+from distillkit_diffusers.common import autoencoder
+from distillkit_diffusers.common.offload import PipelineNetworks
 from distillkit_diffusers.denoiser import UNetDenoiser
 from distillkit_diffusers.io.loading import load_pipeline, load_unet
 from distillkit_diffusers.solvers import make_solver
@@ -23,10 +24,10 @@ from distillkit_diffusers.teacher_options import TeacherOptions
 
 if TYPE_CHECKING:
     from distillkit.contracts import Denoiser
-    from distillkit_diffusers.choices import DType, OffloadName
+    from distillkit_diffusers.choices import DType
 
 
-class SDXLTeacher:
+class SDXLTeacher(PipelineNetworks):
     """Fulfils `distillkit.contracts.Teacher`. Conditions are {"prompt": BLD, "pooled": BP}."""
 
     def __init__(
@@ -44,7 +45,7 @@ class SDXLTeacher:
         self.pipe = pipe
         self.options = options = options or TeacherOptions()
         self.source, self.variant = source, variant
-        self.device: Any = "cpu"
+        self.offload = options.offload
         if pipe.vae.dtype == torch.float16 and pipe.vae.config.force_upcast:
             pipe.vae.to(torch.float32)  # SDXL's own VAE overflows in float16
         if options.prediction:
@@ -75,7 +76,7 @@ class SDXLTeacher:
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> Condition:
         """The condition of each prompt, from both text encoders."""
-        with self._on_device("text_encoders"):
+        with self.on_device("text_encoders"):
             prompt_BLD, _, pooled_BP, _ = self.pipe.encode_prompt(
                 list(prompts),
                 device=self.pipe.text_encoder.device,
@@ -119,53 +120,17 @@ class SDXLTeacher:
     @torch.no_grad()
     def encode_images(self, images_B3HW: Tensor) -> Tensor:
         """Latents (B, C, H, W) of pictures in [0, 1], float32: the mode of the VAE's posterior."""
-        vae = self.pipe.vae
-        with self._on_device("vae"):
-            posterior = vae.encode((2 * images_B3HW - 1).to(vae.device, vae.dtype)).latent_dist
-        latents_BCHW: Tensor = posterior.mode().float() * vae.config.scaling_factor
-        return latents_BCHW
+        with self.on_device("vae"):
+            return autoencoder.encode_images(self.pipe.vae, images_B3HW)
 
     def decode(self, x_0_BCHW: Tensor) -> Tensor:
         """Pictures (B, 3, height, width) in [0, 1], float32; differentiable."""
-        vae = self.pipe.vae
-        with self._on_device("vae"):
-            z_BCHW = (x_0_BCHW / vae.config.scaling_factor).to(vae.device, vae.dtype)
-            images_B3HW = vae.decode(z_BCHW, return_dict=False)[0]
-        return (images_B3HW.float() / 2 + 0.5).clamp(0, 1)
+        with self.on_device("vae"):
+            return autoencoder.decode(self.pipe.vae, x_0_BCHW)
 
-    def to(self, device: Any) -> None:
-        """Move every network but the offloaded ones."""
-        self.device = device
-        offloaded = self.offloaded()
-        for module in self.modules():
-            if not any(module is other for other in offloaded):
-                module.to(device)
-
-    def offloaded(self) -> Sequence[nn.Module]:
-        """Networks that are in main memory, and on the device only during their calls."""
-        return [module for name in self.options.offload for module in self._named(name)]
-
-    def modules(self) -> Sequence[nn.Module]:
-        """UNet, both text encoders, VAE."""
-        pipe = self.pipe
-        return [pipe.unet, pipe.text_encoder, pipe.text_encoder_2, pipe.vae]
-
-    def _named(self, name: OffloadName) -> list[nn.Module]:
-        pipe = self.pipe
-        return [pipe.vae] if name == "vae" else [pipe.text_encoder, pipe.text_encoder_2]
-
-    @contextmanager
-    def _on_device(self, name: OffloadName) -> Iterator[None]:
-        """Inside, the networks of that name are on the device even if they are offloaded."""
-        modules = self._named(name) if name in self.options.offload else []
-        homes = [(module, next(module.parameters()).device) for module in modules]
-        for module in modules:
-            module.to(self.device)
-        try:
-            yield
-        finally:
-            for module, home in homes:
-                module.to(home)
+    def denoisers(self) -> list[Any]:
+        """The UNet."""
+        return [self.pipe.unet]
 
 
 def load_teacher(

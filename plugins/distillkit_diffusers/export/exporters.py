@@ -17,11 +17,12 @@ from distillkit.errors import UserError
 from distillkit.exchange import SHIFT_KEY
 from distillkit_diffusers.export.comfyui import Kind, sd3_workflow, workflow
 from distillkit_diffusers.export.lora_extraction import extract_lora, kohya_metadata, outside_blocks
-from distillkit_diffusers.export.pages import sd3_page, sdxl_page
+from distillkit_diffusers.export.pages import flow_page, sdxl_page
+from distillkit_diffusers.flow.loading import load_transformer
+from distillkit_diffusers.flow.student import FlowStudent
 from distillkit_diffusers.io.loading import load_unet
 from distillkit_diffusers.io.single_file import original_tensors
-from distillkit_diffusers.sd3.loading import load_transformer
-from distillkit_diffusers.sd3.student import SD3Student
+from distillkit_diffusers.sd3.family import SD3
 from distillkit_diffusers.student import UNetStudent
 from distillkit_diffusers.teacher import load_base_unet
 
@@ -46,7 +47,7 @@ class FolderExporter:
 
     def export(self, network: StudentNetwork, timestep_shift: int, path: Path) -> Sequence[str]:
         dtype = None if self.dtype is None else DTYPES[self.dtype]
-        if isinstance(network, SD3Student):
+        if isinstance(network, FlowStudent):
             network.publish(path, timestep_shift, dtype)
             return ["a diffusers pipeline; its README.md shows how to draw in one to four steps"]
         student = require_unet_student(network, "diffusers")
@@ -110,8 +111,8 @@ class LoRAExporter:
                 "export --to lora: the student's matrices equal its base's; train it first, or set "
                 "another base: --set base=..."
             )
-        if isinstance(network, SD3Student):
-            _save_sd3_lora(path, lora.tensors, network)
+        if isinstance(network, FlowStudent):
+            _save_flow_lora(path, lora.tensors, network)
         else:
             student = require_unet_student(network, "lora")
             metadata = kohya_metadata(lora) if names == "kohya" else {}
@@ -131,10 +132,11 @@ class LoRAExporter:
 
     def _networks(self, network: object) -> tuple[Any, Any, LoRANames | Literal["transformer"]]:
         """The student's network, its base, and which names the LoRA's layers get."""
-        if isinstance(network, SD3Student):
-            sd3 = network.teacher
-            source = self.base or sd3.source
-            base = load_transformer(source, "base") if source else sd3.pipe.transformer
+        if isinstance(network, FlowStudent):
+            flow = network.teacher
+            source, base = self.base or flow.source, flow.pipe.transformer
+            if source:
+                base = load_transformer(flow.family, source, "base")
             return network.transformer(torch.float32), base, "transformer"
         student = require_unet_student(network, "lora")
         if self.base is None:
@@ -172,16 +174,16 @@ def _save(
     _write(path, tensors, stated, page, graph)
 
 
-def _save_sd3_lora(path: Path, tensors: Mapping[str, Tensor], student: SD3Student) -> None:
-    """The same for a LoRA of the SD3 family; no workflow where ComfyUI's schedulers have other
-    noise levels than the student."""
+def _save_flow_lora(path: Path, tensors: Mapping[str, Tensor], student: FlowStudent) -> None:
+    """The same for a LoRA of a transformer; a workflow for the SD3 family alone, and none where
+    ComfyUI's schedulers have other noise levels than the student."""
     teacher, stochastic = student.teacher, student.sampler == "renoise"
     graph = None
-    if tuple(student.levels) == LEVELS:
+    if tuple(student.levels) == LEVELS and teacher.family == SD3:
         sampler = "lcm" if stochastic else "euler"
         graph = sd3_workflow(path.name, teacher.shift, sampler, *teacher.image_size)
     beside = None if graph is None else path.with_suffix(".json").name
-    page = sd3_page(path.name, beside, student.levels, teacher.shift, stochastic)
+    page = flow_page(teacher, path.name, beside, student.levels, stochastic)
     _write(path, tensors, {"format": "pt"}, page, graph)
 
 

@@ -5,13 +5,13 @@ The names that all files of the family share are the original ones.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from distillkit.contracts import Teacher
 from distillkit.errors import UserError
 from distillkit_diffusers.io import tensor_names
+from distillkit_diffusers.io.model_configs import read_json
 from distillkit_diffusers.io.weights import keys_of
 
 PIPELINE = "StableDiffusionXL"
@@ -32,7 +32,7 @@ class SDXLLayout:
     def recognises(self, model: Path) -> bool:
         """Whether it is an SDXL pipeline folder, or a file that holds an SDXL-class UNet."""
         if model.is_dir():
-            name = _read_json(model / "model_index.json").get("_class_name")
+            name = read_json(model / "model_index.json").get("_class_name")
             return isinstance(name, str) and name.startswith(PIPELINE)
         if model.suffix != ".safetensors":
             return False
@@ -44,7 +44,7 @@ class SDXLLayout:
     def published_shift(self, folder: Path) -> int | None:
         """The shift in the folder's schedulers' configs, if one of them shifts the timestep."""
         for config in sorted(folder.glob("*/scheduler_config.json")):
-            shift = _read_json(config).get("shifted_timestep")
+            shift = read_json(config).get("shifted_timestep")
             if isinstance(shift, int):
                 return shift
         return None
@@ -65,12 +65,3 @@ def _configs_beside(model: str) -> str | None:
         return None
     places = [place for up in file.resolve().parents[:3] for place in (up, up / "student")]
     return next((str(p) for p in places if (p / "model_index.json").is_file()), None)
-
-
-def _read_json(path: Path) -> dict[str, object]:
-    """The mapping in a JSON file, or an empty one: unreadable files are reported on loading."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from distillkit.configs import LEVELS
 from distillkit_diffusers.export.comfyui import FOLDERS, Kind
+from distillkit_diffusers.flow.publish import BETWEEN, stock_sigmas
 from distillkit_diffusers.io.publish import front_matter
-from distillkit_diffusers.sd3.publish import stock_sigmas
+
+if TYPE_CHECKING:
+    from distillkit_diffusers.flow.teacher import FlowTeacher
 
 UNTRIED = "It has the published names of nodes and inputs; it was not tried inside ComfyUI."
 
@@ -60,22 +64,22 @@ pipe = StableDiffusionXLPipeline.from_pretrained(base, dtype=torch.float16)
 pipe.load_lora_weights(".", weight_name="{name}")""",
 }
 
-SD3 = """\
+FLOW = """\
 # {name}
 
-A LoRA for a Stable Diffusion 3 model, which is then run in 1, 2 or 4 steps without guidance.
+A LoRA for a {family} model, which is then run in 1, 2 or 4 steps without guidance.
 `sigmas` are noise levels before the scheduler's shift. {between}
 
 ```python
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
+from diffusers import FlowMatchEulerDiscreteScheduler, {pipeline}
 
-base = "stabilityai/stable-diffusion-3.5-medium"  # or the model that it derives from
-pipe = StableDiffusion3Pipeline.from_pretrained(base, dtype=torch.bfloat16)
+base = "{base}"  # or the model that it derives from
+pipe = {pipeline}.from_pretrained(base, dtype=torch.bfloat16)
 pipe.load_lora_weights(".", weight_name="{name}")
 pipe.scheduler = FlowMatchEulerDiscreteScheduler(shift={shift:g}, stochastic_sampling={stochastic})
 sigmas = {grids}
-image = pipe("a lighthouse at dawn", sigmas=sigmas[4], guidance_scale=0).images[0]
+image = pipe("a lighthouse at dawn", {size}sigmas=sigmas[4], guidance_scale=0).images[0]
 ```
 {comfyui}"""
 SD3_COMFYUI = """
@@ -83,10 +87,6 @@ ComfyUI: the file belongs into models/loras; {workflow} is a workflow in its API
 with sampler {sampler}, scheduler simple, 1, 2 or 4 steps, cfg 1, which has these noise levels.
 {untried}
 """
-BETWEEN = {
-    True: "Between steps the scheduler adds fresh noise.",
-    False: "Between steps the scheduler follows the flow and draws nothing.",
-}
 
 
 def sdxl_page(kind: Kind, name: str, workflow: str, shift: int) -> str:
@@ -106,20 +106,24 @@ def sdxl_page(kind: Kind, name: str, workflow: str, shift: int) -> str:
     return front_matter(num_inference_steps=1, timesteps=[one_step]) + page
 
 
-def sd3_page(
-    name: str, workflow: str | None, levels: Sequence[float], shift: float, stochastic: bool
+def flow_page(
+    teacher: FlowTeacher, name: str, workflow: str | None, levels: Sequence[float], stochastic: bool
 ) -> str:
-    """Of a LoRA of the SD3 family. `shift`: of the family's noise schedule. `workflow`: None where
-    ComfyUI's own schedulers have other noise levels."""
+    """Of a LoRA of a transformer that predicts a flow. `workflow`: None where there is none for
+    ComfyUI."""
     grids = {steps: stock_sigmas(levels, steps) for steps in (1, 2, 4)}
-    comfyui = ""
+    comfyui, family = "", teacher.family
     if workflow is not None:
         sampler = "lcm" if stochastic else "euler"
         comfyui = SD3_COMFYUI.format(workflow=workflow, sampler=sampler, untried=UNTRIED)
-    page = SD3.format(
+    page = FLOW.format(
         name=name,
+        family=family.name,
+        pipeline=family.pipeline,
+        base=next(iter(family.sizes)),
+        size=teacher.size_in_call(),
         between=BETWEEN[stochastic],
-        shift=shift,
+        shift=teacher.shift,
         stochastic=stochastic,
         grids=grids,
         comfyui=comfyui,

@@ -13,6 +13,7 @@ import torch
 
 from distillkit.errors import UserError
 from distillkit.exchange import shift_of_file
+from distillkit_diffusers.common.lora import fuse_into_network, fuse_into_pipeline
 from distillkit_diffusers.io.hub import Asset, first_line, locate, teacher_assets
 from distillkit_diffusers.io.model_configs import missing_variant
 from distillkit_diffusers.io.single_file import load_single_file
@@ -49,7 +50,7 @@ def load_pipeline(
         if unet:
             replace_weights(pipe.unet, paths["teacher.unet"], "teacher.unet")
         if lora:
-            _fuse_lora(pipe, paths["teacher.lora"], lora_strength)
+            fuse_into_pipeline(pipe, paths["teacher.lora"], lora_strength, "teacher.lora")
     return pipe, path
 
 
@@ -92,49 +93,18 @@ def load_start(spec: str, like: Any, shift: int) -> Any:
         )
     if path.suffix == ".safetensors" and what_is(keys_of(path, "student.start")) == "a LoRA":
         unet = copy.deepcopy(like).to("cpu", torch.float32)
-        _fuse_into(unet, path)
+        fuse_into_network(unet, path, "student.start", _load_adapter)
         return unet
     return load_unet(str(path), like, "student.start", torch.float32)
 
 
-def _fuse_into(unet: Any, path: Path) -> None:
-    """Add a LoRA's weights to a UNet's."""
+def _load_adapter(path: Path, unet: Any) -> None:
     from diffusers import StableDiffusionXLPipeline as Pipeline
 
-    _require_peft("student.start")
-    try:
-        state, alphas = Pipeline.lora_state_dict(
-            str(path.parent), weight_name=path.name, unet_config=unet.config
-        )
-        Pipeline.load_lora_into_unet(state, alphas, unet)
-    except Exception as error:  # diffusers and peft raise many types for a LoRA of another model
-        raise UserError(
-            f"student.start: {path} is not a LoRA for this model: {first_line(error)}"
-        ) from error
-    unet.fuse_lora()
-    unet.unload_lora()
-
-
-def _fuse_lora(pipe: Any, path: Path, strength: float) -> None:
-    """Add the LoRA's weights to the pipeline's, and unload the adapter."""
-    _require_peft("teacher.lora")
-    try:
-        pipe.load_lora_weights(str(path.parent), weight_name=path.name)
-    except Exception as error:  # diffusers and peft raise many types for a LoRA of another model
-        raise UserError(
-            f"teacher.lora: {path} is not a LoRA for this model: {first_line(error)}"
-        ) from error
-    if not pipe.get_list_adapters():
-        raise UserError(f"teacher.lora: {path} has no weights for this model")
-    pipe.fuse_lora(lora_scale=strength)
-    pipe.unload_lora_weights()
-
-
-def _require_peft(field: str) -> None:
-    from diffusers.utils import is_peft_available
-
-    if not is_peft_available():
-        raise UserError(f"{field}: LoRAs need peft; install it with pip install 'peft>=0.17'")
+    state, alphas = Pipeline.lora_state_dict(
+        str(path.parent), weight_name=path.name, unet_config=unet.config
+    )
+    Pipeline.load_lora_into_unet(state, alphas, unet)
 
 
 def _load_folder(asset: Asset, folder: Path, dtype: torch.dtype) -> Any:

@@ -34,11 +34,16 @@ def read_unet_config(model: str | Path, config: str | None = None) -> dict[str, 
     folder = folder_of_configs(model, config)
     if folder == SDXL_FILES and str(model) != BASE:
         return None
+    return read_json(folder / "unet" / "config.json") or None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The mapping in a JSON file, or an empty one: unreadable files are reported on loading."""
     try:
-        found = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def unet_config_of(teacher: Any) -> dict[str, Any] | None:

@@ -8,10 +8,7 @@ from inspect import getfile
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
-from distillkit.atomic import appearing
-from distillkit.errors import UserError
+from distillkit_diffusers.common.publishing import published
 from distillkit_diffusers.io.loading import no_progress_bars
 from distillkit_diffusers.io.tensor_names import old_clip_name
 
@@ -88,20 +85,12 @@ def publish_pipeline(
 
     `stock` is the pipeline's scheduler, `shifted` our timestep-shifted one, which is written beside
     it. With `remote_code` the shifted one is the pipeline's: diffusers runs it for users who load
-    with `trust_remote_code=True`. An earlier publication in the same folder is replaced; a folder
-    with other files is a `UserError`.
+    with `trust_remote_code=True`. An earlier publication is replaced; a folder with other files is
+    a `UserError`.
     """
-    folder = Path(folder)
-    published = (folder / "model_index.json").is_file()
-    if folder.exists() and not published and (folder.is_file() or any(folder.iterdir())):
-        raise UserError(f"{folder} has other files than a pipeline's; name another folder")
-    with appearing(folder) as temporary:
-        temporary.mkdir()
-        try:
-            _write_pipeline(pipe, unet, stock, temporary)
-            _write_shifted(shifted, temporary, remote_code)
-        except SafetensorError as error:  # the library's way to report a full disk
-            raise OSError(str(error)) from error
+    with published(folder) as temporary:
+        _write_pipeline(pipe, unet, stock, temporary)
+        _write_shifted(shifted, temporary, remote_code)
         shifted.set_timesteps(1)
         page = (REMOTE if remote_code else README).format(
             shift=shifted.config.shifted_timestep,
@@ -117,12 +106,12 @@ def publish_pipeline(
 
 def _write_pipeline(pipe: Any, unet: Any, scheduler: Any, folder: Path) -> None:
     with no_progress_bars():
-        published = type(pipe)(
+        whole = type(pipe)(
             **{**pipe.components, "unet": unet, "scheduler": scheduler},
             force_zeros_for_empty_prompt=pipe.config.force_zeros_for_empty_prompt,
             add_watermarker=False,
         )
-        published.save_pretrained(folder, safe_serialization=True)
+        whole.save_pretrained(folder, safe_serialization=True)
     _restore_prefix(folder / "text_encoder" / "model.safetensors")
 
 

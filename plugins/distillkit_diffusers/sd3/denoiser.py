@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from distillkit_diffusers.flow.teacher import TIMES, network_sigma
+
 if TYPE_CHECKING:
     from distillkit.noising import NoiseSchedule, Prediction
     from distillkit.values import Condition
-
-TIMES = 1000
-"""The network is told sigma times this."""
 
 
 @dataclass
@@ -33,15 +32,9 @@ class MMDiTDenoiser:
         embeds = cond.to(x_t_BCHW.device, dtype).tensors
         output = self.module(
             x_t_BCHW.to(dtype),
-            timestep=network_time(self.schedule, t_B.to(x_t_BCHW.device)),
+            timestep=TIMES * network_sigma(self.schedule, t_B.to(x_t_BCHW.device)),
             encoder_hidden_states=embeds["prompt"],
             pooled_projections=embeds["pooled"],
             return_dict=False,
         )
         return output[0].to(x_t_BCHW.dtype)
-
-
-def network_time(schedule: NoiseSchedule, t_B: Tensor) -> Tensor:
-    """What the network is told at t: 1000 sigma, float32 (B,)."""
-    _, sigma_B111 = schedule.alpha_sigma(t_B)
-    return TIMES * sigma_B111.flatten()

@@ -9,8 +9,8 @@ import torch
 
 from distillkit.errors import UserError
 from distillkit.values import Window
-from distillkit_diffusers.sd3.backbone import spread
-from distillkit_diffusers.sd3.configs import DiTConfig
+from distillkit_diffusers.flow.dit_config import DiTConfig
+from distillkit_diffusers.flow.family import spread
 from tests.distillkit_diffusers.sd3.tiny import noise
 from tests.distillkit_diffusers.tiny import PROMPTS
 

@@ -11,7 +11,8 @@ from distillkit import testing
 from distillkit.errors import UserError
 from distillkit.recipe.load import load_recipe
 from distillkit_diffusers.export.configs import DiffusersFolderConfig, LoRAFileConfig
-from distillkit_diffusers.sd3.configs import DiTConfig, SD3StudentConfig, SD3TeacherConfig
+from distillkit_diffusers.flow.dit_config import DiTConfig
+from distillkit_diffusers.sd3.configs import SD3StudentConfig, SD3TeacherConfig
 from tests.distillkit_diffusers.tiny import perturbed
 
 ROOT = Path(__file__).parents[3]

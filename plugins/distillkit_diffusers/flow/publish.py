@@ -4,32 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError
-
-from distillkit.atomic import appearing
-from distillkit.errors import UserError
+from distillkit_diffusers.common.publishing import published
+from distillkit_diffusers.flow.teacher import euler_scheduler
 from distillkit_diffusers.io.loading import no_progress_bars
 from distillkit_diffusers.io.publish import front_matter
 
+if TYPE_CHECKING:
+    from distillkit_diffusers.flow.teacher import FlowTeacher
+
 README = """\
-# A Stable Diffusion 3 model for one to four steps
+# A {family} model for one to four steps
 
 Made with distillkit, for diffusers alone. It is run without guidance, at its own noise levels:
 `sigmas` are those before the scheduler's shift. {between}
 
 ```python
 import torch
-from diffusers import StableDiffusion3Pipeline
+from diffusers import {pipeline}
 
 folder = "."  # this folder; from the hub: huggingface_hub.snapshot_download("owner/name")
-pipe = StableDiffusion3Pipeline.from_pretrained(folder, dtype=torch.{dtype}{without})
+pipe = {pipeline}.from_pretrained(folder, dtype=torch.{dtype}{without})
 sigmas = {grids}
-image = pipe("a lighthouse at dawn", sigmas=sigmas[1], guidance_scale=0).images[0]
+image = pipe("a lighthouse at dawn", {size}sigmas=sigmas[1], guidance_scale=0).images[0]
 ```
 """
-NO_T5 = ", text_encoder_3=None, tokenizer_3=None"
 BETWEEN = {
     True: "Between steps the scheduler adds fresh noise (`stochastic_sampling`).",
     False: "Between steps the scheduler follows the flow and draws nothing.",
@@ -42,29 +42,33 @@ def stock_sigmas(levels: Sequence[float], steps: int) -> list[float]:
 
 
 def publish_pipeline(
-    pipe: Any, transformer: Any, folder: Path, *, scheduler: Any, levels: Sequence[float]
+    teacher: FlowTeacher,
+    transformer: Any,
+    folder: Path,
+    *,
+    stochastic: bool,
+    levels: Sequence[float],
 ) -> None:
-    """Write `pipe` with this transformer and scheduler for its own; whole or not at all.
+    """Write the teacher's pipeline with this transformer and the student's scheduler; whole or not
+    at all.
 
     An earlier publication in the same folder is replaced; a folder with other files is a
-    `UserError`.
+    `UserError`. `stochastic`: fresh noise between steps.
     """
-    folder = Path(folder)
-    published = (folder / "model_index.json").is_file()
-    if folder.exists() and not published and (folder.is_file() or any(folder.iterdir())):
-        raise UserError(f"{folder} has other files than a pipeline's; name another folder")
-    with appearing(folder) as temporary:
-        temporary.mkdir()
-        try:
-            with no_progress_bars():
-                parts = {**pipe.components, "transformer": transformer, "scheduler": scheduler}
-                type(pipe)(**parts).save_pretrained(temporary, safe_serialization=True)
-        except SafetensorError as error:  # the library's way to report a full disk
-            raise OSError(str(error)) from error
+    pipe = teacher.pipe
+    scheduler = euler_scheduler(pipe.scheduler.config, teacher.shift, stochastic)
+    with published(folder) as temporary:
+        with no_progress_bars():
+            parts = {**pipe.components, "transformer": transformer, "scheduler": scheduler}
+            whole = type(pipe)(**parts, **teacher.published_options)
+            whole.save_pretrained(temporary, safe_serialization=True)
         grids = {steps: stock_sigmas(levels, steps) for steps in (1, 2, 3, 4)}
         page = README.format(
-            between=BETWEEN[bool(scheduler.config.stochastic_sampling)],
-            without=NO_T5 if pipe.text_encoder_3 is None else "",
+            family=teacher.family.name,
+            pipeline=type(pipe).__name__,
+            between=BETWEEN[stochastic],
+            without="".join(f", {n}=None" for n, part in pipe.components.items() if part is None),
+            size=teacher.size_in_call(),
             dtype=str(transformer.dtype).removeprefix("torch."),
             grids=grids,
         )

@@ -1,0 +1,64 @@
+"""Networks of a pipeline on their device, or in main memory until they are called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+if TYPE_CHECKING:
+    from distillkit_diffusers.choices import OffloadName
+
+TEXT_ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
+"""Components of a pipeline, of which a family has some."""
+
+
+class PipelineNetworks:
+    """The networks of a teacher's pipeline; families' teachers extend it."""
+
+    pipe: Any
+    device: Any = "cpu"
+    offload: tuple[OffloadName, ...] = ()
+    """Networks that are in main memory, and on the device only during their calls."""
+
+    def denoisers(self) -> list[nn.Module]:
+        """The network that is distilled."""
+        raise NotImplementedError
+
+    def modules(self) -> Sequence[nn.Module]:
+        """The denoiser's network, the text encoders, the VAE."""
+        return [*self.denoisers(), *self.named("text_encoders"), self.pipe.vae]
+
+    def to(self, device: Any) -> None:
+        """Move every network but the offloaded ones."""
+        self.device = device
+        offloaded = self.offloaded()
+        for module in self.modules():
+            if not any(module is other for other in offloaded):
+                module.to(device)
+
+    def offloaded(self) -> Sequence[nn.Module]:
+        """Networks that are in main memory, and on the device only during their calls."""
+        return [module for name in self.offload for module in self.named(name)]
+
+    def named(self, name: OffloadName) -> list[nn.Module]:
+        """The networks that a recipe's `offload` means by that name."""
+        if name == "vae":
+            return [self.pipe.vae]
+        found = (getattr(self.pipe, encoder, None) for encoder in TEXT_ENCODERS)
+        return [encoder for encoder in found if encoder is not None]
+
+    @contextmanager
+    def on_device(self, name: OffloadName) -> Iterator[None]:
+        """Inside, the networks of that name are on the device even if they are offloaded."""
+        modules = self.named(name) if name in self.offload else []
+        homes = [(module, next(module.parameters()).device) for module in modules]
+        for module in modules:
+            module.to(self.device)
+        try:
+            yield
+        finally:
+            for module, home in homes:
+                module.to(home)

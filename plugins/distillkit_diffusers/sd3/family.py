@@ -1,0 +1,103 @@
+"""The Stable Diffusion 3 family: its classes, and the sizes of published models.
+
+Source of the sizes: the models' repositories. Needs neither torch nor diffusers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from distillkit_diffusers.flow.family import Blocks, Configs, Family, changed
+
+_CLIP = {"vocab_size": 49408, "max_position_embeddings": 77, "eos_token_id": 2}
+_MEDIUM: Configs = {
+    "transformer": {
+        "sample_size": 128,
+        "patch_size": 2,
+        "in_channels": 16,
+        "out_channels": 16,
+        "num_layers": 24,
+        "num_attention_heads": 24,
+        "attention_head_dim": 64,
+        "joint_attention_dim": 4096,
+        "caption_projection_dim": 1536,
+        "pooled_projection_dim": 2048,
+        "pos_embed_max_size": 384,
+        "dual_attention_layers": tuple(range(13)),
+        "qk_norm": "rms_norm",
+    },
+    "vae": {
+        "sample_size": 1024,
+        "latent_channels": 16,
+        "block_out_channels": (128, 256, 512, 512),
+        "layers_per_block": 2,
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+        "scaling_factor": 1.5305,
+        "shift_factor": 0.0609,
+        "use_quant_conv": False,
+        "use_post_quant_conv": False,
+    },
+    "text_encoder": {
+        **_CLIP,
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "projection_dim": 768,
+    },
+    "text_encoder_2": {
+        **_CLIP,
+        "hidden_size": 1280,
+        "intermediate_size": 5120,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 20,
+        "projection_dim": 1280,
+        "hidden_act": "gelu",
+    },
+    "text_encoder_3": {
+        "vocab_size": 32128,
+        "d_model": 4096,
+        "d_ff": 10240,
+        "d_kv": 64,
+        "num_layers": 24,
+        "num_heads": 64,
+        "feed_forward_proj": "gated-gelu",
+    },
+    "scheduler": {"num_train_timesteps": 1000, "shift": 3.0},
+}
+_LARGE = changed(
+    _MEDIUM,
+    "transformer",
+    num_layers=38,
+    num_attention_heads=38,
+    caption_projection_dim=2432,
+    pos_embed_max_size=192,
+    dual_attention_layers=(),
+)
+
+
+def _blocks(config: Mapping[str, Any]) -> Blocks:
+    width = config["num_attention_heads"] * config["attention_head_dim"]
+    return Blocks(width, int(config["num_layers"]), int(config["patch_size"]))
+
+
+SD3 = Family(
+    name="Stable Diffusion 3",
+    type="sd3",
+    pipeline="StableDiffusion3Pipeline",
+    parts={
+        "transformer": ("diffusers", "SD3Transformer2DModel"),
+        "vae": ("diffusers", "AutoencoderKL"),
+        "text_encoder": ("transformers", "CLIPTextModelWithProjection"),
+        "text_encoder_2": ("transformers", "CLIPTextModelWithProjection"),
+        "text_encoder_3": ("transformers", "T5EncoderModel"),
+    },
+    blocks=_blocks,
+    sizes={
+        "stabilityai/stable-diffusion-3.5-medium": _MEDIUM,
+        "stabilityai/stable-diffusion-3.5-large": _LARGE,
+        "stabilityai/stable-diffusion-3.5-large-turbo": _LARGE,
+    },
+)
