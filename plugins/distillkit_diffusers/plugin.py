@@ -19,17 +19,19 @@ from distillkit_diffusers.export.configs import (
     UNetFileConfig,
 )
 from distillkit_diffusers.flow.dit_config import DiTConfig
+from distillkit_diffusers.flux2.configs import Flux2StudentConfig, Flux2TeacherConfig
 from distillkit_diffusers.sd3.configs import SD3StudentConfig, SD3TeacherConfig
+from distillkit_diffusers.z_image.configs import ZImageStudentConfig, ZImageTeacherConfig
 
 
 @hookimpl
 def distillkit_register_teachers() -> list[type[TeacherConfig]]:
-    return [SDXLTeacherConfig, SD3TeacherConfig]
+    return [SDXLTeacherConfig, SD3TeacherConfig, ZImageTeacherConfig, Flux2TeacherConfig]
 
 
 @hookimpl
 def distillkit_register_students() -> list[type[StudentConfig]]:
-    return [UNetStudentConfig, SD3StudentConfig]
+    return [UNetStudentConfig, SD3StudentConfig, ZImageStudentConfig, Flux2StudentConfig]
 
 
 @hookimpl

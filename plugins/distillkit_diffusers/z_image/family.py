@@ -1,0 +1,63 @@
+"""The Z-Image family: its classes, and the sizes of published models.
+
+Source of the sizes: the models' repositories, and the class's defaults. Needs neither torch nor
+diffusers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from distillkit_diffusers.flow.family import QWEN3_4B, Blocks, Configs, Family
+
+PATCH = 2
+"""Latent cells a side of a token."""
+
+_SIZES: Configs = {
+    "transformer": {
+        "all_patch_size": (PATCH,),
+        "all_f_patch_size": (1,),
+        "in_channels": 16,
+        "dim": 3840,
+        "n_layers": 30,
+        "n_refiner_layers": 2,
+        "n_heads": 30,
+        "n_kv_heads": 30,
+        "cap_feat_dim": 2560,
+        "axes_dims": (32, 48, 48),
+        "axes_lens": (1536, 512, 512),
+    },
+    "vae": {
+        "sample_size": 1024,
+        "latent_channels": 16,
+        "block_out_channels": (128, 256, 512, 512),
+        "layers_per_block": 2,
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+        "scaling_factor": 0.3611,
+        "shift_factor": 0.1159,
+        "use_quant_conv": False,
+        "use_post_quant_conv": False,
+    },
+    "text_encoder": QWEN3_4B,
+    "scheduler": {"num_train_timesteps": 1000, "shift": 3.0},
+}
+
+
+def _blocks(config: Mapping[str, Any]) -> Blocks:
+    return Blocks(int(config["dim"]), int(config["n_layers"]), PATCH)
+
+
+Z_IMAGE = Family(
+    name="Z-Image",
+    type="z-image",
+    pipeline="ZImagePipeline",
+    parts={
+        "transformer": ("diffusers", "ZImageTransformer2DModel"),
+        "vae": ("diffusers", "AutoencoderKL"),
+        "text_encoder": ("transformers", "Qwen3Model"),
+    },
+    blocks=_blocks,
+    sizes={"Tongyi-MAI/Z-Image": _SIZES, "Tongyi-MAI/Z-Image-Turbo": _SIZES},
+)

@@ -1,0 +1,67 @@
+"""The families' parts keep the contracts that every plugin's parts are held to."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distillkit import testing
+from distillkit.errors import UserError
+from distillkit_diffusers.export.configs import DiffusersFolderConfig, LoRAFileConfig
+from distillkit_diffusers.flow.configs import FlowTeacherConfig
+from distillkit_diffusers.flow.dit_config import DiTConfig
+from distillkit_diffusers.sd3.configs import SD3StudentConfig
+from tests.distillkit_diffusers.flow.tiny import Tiny
+from tests.distillkit_diffusers.tiny import perturbed
+
+
+def test_teacher(teacher_config: FlowTeacherConfig) -> None:
+    testing.check(teacher_config.model_copy(update={"guidance": 2.0}))
+
+
+@pytest.mark.parametrize("train", ["full", "lora"])
+def test_student(tiny: Tiny, teacher: Any, train: Any) -> None:
+    config = tiny.student.model_validate({"train": train, "rank": 2})
+    testing.check(config, teacher=teacher)
+
+
+def test_backbone(teacher: Any) -> None:
+    testing.check(DiTConfig(blocks=(0, 2)), teacher=teacher)
+
+
+def test_exporters(tiny: Tiny, teacher: Any) -> None:
+    student = tiny.student.model_validate({"train": "lora", "rank": 2}).build(teacher)
+    for config in (DiffusersFolderConfig(), LoRAFileConfig(rank=2)):
+        testing.check(config, teacher=teacher, student=perturbed(student))
+
+
+def test_a_run(tiny: Tiny, teacher_config: FlowTeacherConfig) -> None:
+    """Trains, resumes, publishes, and is planned."""
+    testing.check_run(teacher_config, tiny.student(), DiTConfig())
+
+
+def test_a_folder_of_another_family_is_a_sentence(
+    tiny: Tiny, teacher_config: FlowTeacherConfig, tmp_path: Path
+) -> None:
+    (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionXLPipeline"}')
+    said = f"{tmp_path} is StableDiffusionXLPipeline, and a {tiny.teacher.family.pipeline} is need"
+    with pytest.raises(UserError, match=f"^teacher.model: {said}"):
+        teacher_config.model_copy(update={"model": str(tmp_path)}).build()
+
+
+def test_a_missing_text_encoder_is_a_sentence(
+    folder: Path, teacher_config: FlowTeacherConfig, tmp_path: Path
+) -> None:
+    part = shutil.copytree(folder, tmp_path / "part", symlinks=True)
+    shutil.rmtree(part / "text_encoder")
+    with pytest.raises(UserError, match=r"has no text_encoder, which its model_index\.json names"):
+        teacher_config.model_copy(update={"model": str(part)}).build()
+
+
+def test_a_student_of_another_family_is_a_sentence(kind: str, teacher: Any) -> None:
+    said = "^student sd3 needs a teacher of type sd3, and this recipe's teacher is a "
+    with pytest.raises(UserError, match=said):
+        SD3StudentConfig().build(teacher)
