@@ -76,6 +76,10 @@ class Teacher(Protocol):
         """Every network; the trainer freezes them."""
         ...
 
+    # Optional: `adapted(rank: int) -> Denoiser` gives a denoiser of its own over the same frozen
+    # weights, that begins as the teacher's: its module's parameters are small matrices of that
+    # rank, in float32, and they train. For losses that learn a second score.
+
 
 class StudentNetwork(Denoiser, Protocol):
     """A denoiser that trains, and that can be published."""

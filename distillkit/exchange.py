@@ -66,6 +66,9 @@ class Layout(Protocol):
         """
         ...
 
+    # Optional: `published_sampler(folder: Path) -> Sampler` tells how the student of a published
+    # folder goes from one noise level to the next; without it fresh noise is added (`renoise`).
+
 
 def shift_of_file(path: Path) -> int | None:
     """The timestep shift that a safetensors file of weights states, if it states one."""

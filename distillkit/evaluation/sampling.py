@@ -31,6 +31,7 @@ from distillkit.training.models.student import MAX_STEPS, Student
 from distillkit.training.schedule import CRITIC_WARMUP, STUDENT_WARMUP
 
 if TYPE_CHECKING:
+    from distillkit.configs import Sampler
     from distillkit.contracts import StudentNetwork
 
 Tell = Callable[[str], None]
@@ -219,10 +220,13 @@ def open_model(
             "weights mean nothing; give the one they were published with, or --shift 1000 for none"
         )
     dtype = "bfloat16" if torch.cuda.is_available() else "float32"
-    teacher = choose_layout(layouts, family, model, weights).open(model, weights, dtype)
+    layout = choose_layout(layouts, family, model, weights)
+    teacher = layout.open(model, weights, dtype)
     freeze(teacher.modules())
     network = cast("StudentNetwork", teacher.denoiser)  # it is run here, and never published
-    return teacher, Student(network, teacher.schedule, shift)
+    own = getattr(layout, "published_sampler", None)
+    sampler: Sampler = own(Path(model)) if own is not None else "renoise"
+    return teacher, Student(network, teacher.schedule, shift, sampler=sampler)
 
 
 def _device() -> str:

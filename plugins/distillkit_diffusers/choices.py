@@ -12,3 +12,9 @@ OffloadName = Literal["text_encoders", "vae"]
 FileDType = Literal["fp16", "bf16", "fp32"]
 """Number formats of exported files, by the names that their users know."""
 LoRANames = Literal["diffusers", "kohya"]
+
+LORA_TARGETS = (
+    *("to_q", "to_k", "to_v", "to_out.0"),
+    *("proj_in", "proj_out", "ff.net.0.proj", "ff.net.2"),
+)
+"""Ends of the names of a UNet's layers that get a LoRA."""

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from distillkit.configs import BackboneConfig, StudentConfig, TeacherConfig
+from distillkit.configs import BackboneConfig, TeacherConfig
 from distillkit.errors import did_you_mean
-from distillkit.remarks import LevelInputs, Remark, falling, without_effect
+from distillkit.remarks import LevelInputs, Remark, falling
 from distillkit_diffusers import presets
-from distillkit_diffusers.choices import DType, OffloadName, PredictionType, SolverName, Spacing
+from distillkit_diffusers.choices import (
+    LORA_TARGETS,
+    DType,
+    OffloadName,
+    PredictionType,
+    SolverName,
+    Spacing,
+)
+from distillkit_diffusers.common.student_config import NetworkStudentConfig
 from distillkit_diffusers.io.hub import Asset, teacher_assets
 from distillkit_diffusers.io.model_configs import (
     assumed_sizes,
@@ -28,6 +36,7 @@ from distillkit_diffusers.io.model_configs import (
 
 if TYPE_CHECKING:
     from distillkit import contracts
+    from distillkit_diffusers.common.low_rank import Change
 
 
 Timestep = Annotated[int, Field(ge=0, le=999)]
@@ -222,78 +231,42 @@ class UNetEncoderConfig(BackboneConfig):
         )
 
 
-class UNetStudentConfig(StudentConfig):
+class UNetStudentConfig(NetworkStudentConfig):
     """The UNet, trained whole or through a LoRA; published as a diffusers pipeline folder."""
 
     type: Literal["unet"] = "unet"
     start: str = "teacher"
     """`teacher`, or one-step weights: a UNet file or folder, a pipeline folder, a checkpoint, a
-    LoRA (fused into the teacher's UNet); also owner/repo/file, or `package:NAME/inside/it`."""
-    train: Literal["full", "lora"] = "full"
-    """`full`: every weight, in float32. `lora`: low-rank matrices beside frozen weights, which are
-    the teacher's own tensors where `start` is `teacher`, and else have its number format."""
-    rank: int = Field(64, ge=1)
-    """For `train: lora`: rank of its matrices."""
-    targets: tuple[str, ...] = Field(
-        ("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2"),
-        min_length=1,
-    )
+    LoRA (fused into the teacher's UNet); also owner/repo/file, or `package:NAME/inside/it`.
+    `A - B`: the difference of two UNets is added to the teacher's; with `train: lora` the best part
+    of its rank, layer by layer."""
+    targets: tuple[str, ...] = Field(LORA_TARGETS, min_length=1)
     """For `train: lora`: ends of the names of the layers that get one."""
-    gradient_checkpointing: bool = False
-    """Less memory for activations, for about a third more compute."""
     publish_dtype: DType = "float32"
     """Number format of the UNet in the published folder."""
-    saves_memory: ClassVar[dict[str, Any]] = {"gradient_checkpointing": True}
-    trains_less: ClassVar[dict[str, Any]] = {"train": "lora"}
-
-    @property
-    def can_shard(self) -> bool:
-        return self.train == "full"
-
-    def derived_from(self) -> Iterable[str]:
-        return () if self.start == "teacher" else (self.start,)
 
     def preflight(self, recipe: Any) -> Iterable[Remark]:
         yield from presets.unpublished_grid(self)
-        if self.start != "teacher":
-            yield from missing_files([Asset("student.start", self.start, "file")])
-        elif not recipe.warmup.student:
-            said = (
-                "the teacher's weights need many steps, and there is no warm-up to one step: "
-                "without `warmup.student` and `warmup.losses` the critics win from the start"
-            )
-            yield Remark(said, "start", is_error=False)
+        yield from super().preflight(recipe)
         yield from presets.moved_start(self) if not recipe.warmup.student else ()
-        if self.train == "full":
-            yield from without_effect(self, "with `train: full`", "rank", "targets")
 
-    def build(self, teacher: contracts.Teacher) -> contracts.StudentNetwork:
-        from distillkit_diffusers.io.loading import load_start
-
-        return self._student(
-            teacher, lambda unet: load_start(self.start, unet, self.timestep_shift)
-        )
-
-    def outline(self, teacher: contracts.Teacher) -> contracts.StudentNetwork:
-        return self._student(teacher, lambda unet: copy.deepcopy(unet).float())
-
-    def _student(
-        self, teacher: contracts.Teacher, start_unet: Callable[[Any], Any]
-    ) -> contracts.StudentNetwork:
-        """`start_unet`: makes the UNet of another `start`, given the teacher's, whose sizes it
-        has."""
-        from distillkit_diffusers.io.weights import convert
-        from distillkit_diffusers.lora_twin import LoRATwin
-        from distillkit_diffusers.student import UNetStudent, make_trainable
+    def base_of(self, teacher: contracts.Teacher) -> Any:
         from distillkit_diffusers.teacher import require_sdxl
 
-        sdxl = require_sdxl(teacher, "student unet")
-        from_teacher = self.start == "teacher"
-        unet = sdxl.denoiser.module if from_teacher else start_unet(sdxl.denoiser.module)
-        if self.train == "lora":
-            unet = convert(unet, sdxl.denoiser.module.dtype)
-            module = LoRATwin(unet, self.rank, self.targets, self.gradient_checkpointing)
-        else:
-            unet = copy.deepcopy(unet) if from_teacher else unet
-            module = make_trainable(unet, self.gradient_checkpointing)
-        return UNetStudent(sdxl, module, self.publish_dtype)
+        return require_sdxl(teacher, "student unet").denoiser.module
+
+    def load_start(self, teacher: contracts.Teacher) -> Any:
+        from distillkit_diffusers.io.loading import load_start
+
+        return load_start(self.start, self.base_of(teacher), self.timestep_shift)
+
+    def load_change(self, terms: Sequence[str], teacher: contracts.Teacher) -> Change:
+        from distillkit_diffusers.io.loading import load_change
+
+        return load_change(terms, self.base_of(teacher), self.timestep_shift)
+
+    def student_of(self, teacher: contracts.Teacher, module: Any) -> contracts.StudentNetwork:
+        from distillkit_diffusers.student import UNetStudent
+        from distillkit_diffusers.teacher import require_sdxl
+
+        return UNetStudent(require_sdxl(teacher, "student unet"), module, self.publish_dtype)

@@ -8,14 +8,18 @@ enabled or disabled, and the frozen weights are in memory once.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from distillkit.errors import UserError
 from distillkit.randomness import generator
+from distillkit_diffusers.common.low_rank import low_rank
 from distillkit_diffusers.io.hub import first_line
+
+if TYPE_CHECKING:
+    from distillkit_diffusers.common.low_rank import Change
 
 ADAPTER = "default"
 TIMES = ("timestep", "t")
@@ -65,6 +69,17 @@ class LoRATwin(nn.Module):
         return (_cast(output[0], first.dtype),)
 
     @torch.no_grad()
+    def start_at(self, change: Change) -> None:
+        """Set each layer's matrices to the best part of their rank of what is added to it."""
+        for name, layer in self._layers.items():
+            down, up = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
+            if down.is_meta:
+                continue
+            best_down, best_up, _ = low_rank(change(f"{name}.weight"), len(down))
+            down.copy_(best_down.view_as(down))
+            up.copy_(best_up.view_as(up))
+
+    @torch.no_grad()
     def merged(self) -> dict[str, Tensor]:
         """The network's weights under their own names with the LoRA merged: W + B A."""
         changes = {f"{name}.weight": layer for name, layer in self._layers.items()}
@@ -78,18 +93,6 @@ class LoRATwin(nn.Module):
                 weight = weight.float() + change.float().to(weight.device)
             weights[plain] = weight
         return weights
-
-
-def merged_network(module: Any, network_class: Any, dtype: Any) -> Any:
-    """A copy of a student's network on the CPU in `dtype`, any LoRA merged, wrappers removed."""
-    from accelerate.utils import extract_model_from_parallel
-
-    own = extract_model_from_parallel(module)
-    weights = own.merged() if isinstance(own, LoRATwin) else own.state_dict()
-    with torch.device("meta"):
-        copy = network_class.from_config(own.config)
-    copy.load_state_dict({n: w.detach().to("cpu", dtype) for n, w in weights.items()}, assign=True)
-    return copy.eval().requires_grad_(False)
 
 
 def _cast(value: Any, dtype: Any) -> Any:

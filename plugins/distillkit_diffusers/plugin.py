@@ -13,10 +13,13 @@ from distillkit.hookspecs import hookimpl
 from distillkit_diffusers.configs import SDXLTeacherConfig, UNetEncoderConfig, UNetStudentConfig
 from distillkit_diffusers.export.configs import (
     DiffusersFolderConfig,
+    Flux2LayoutConfig,
     LoRAFileConfig,
+    SD3LayoutConfig,
     SDXLLayoutConfig,
     SingleFileConfig,
     UNetFileConfig,
+    ZImageLayoutConfig,
 )
 from distillkit_diffusers.flow.dit_config import DiTConfig
 from distillkit_diffusers.flux2.configs import Flux2StudentConfig, Flux2TeacherConfig
@@ -46,4 +49,4 @@ def distillkit_register_exporters() -> list[type[ExporterConfig]]:
 
 @hookimpl
 def distillkit_register_layouts() -> list[type[LayoutConfig]]:
-    return [SDXLLayoutConfig]
+    return [SDXLLayoutConfig, SD3LayoutConfig, ZImageLayoutConfig, Flux2LayoutConfig]

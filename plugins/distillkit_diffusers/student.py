@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from distillkit_diffusers.common.trainable import merged_network
 from distillkit_diffusers.denoiser import UNetDenoiser
 from distillkit_diffusers.io.publish import publish_pipeline
-from distillkit_diffusers.lora_twin import merged_network
 from distillkit_diffusers.solvers import shifted_scheduler, stock_scheduler
 
 if TYPE_CHECKING:
@@ -58,11 +58,3 @@ class UNetStudent:
             shifted=shifted_scheduler(pipe.scheduler.config, timestep_shift),
             remote_code=remote_code,
         )
-
-
-def make_trainable(unet: Any, gradient_checkpointing: bool) -> Any:
-    """The UNet itself, in float32, in training mode, with gradients for every weight."""
-    unet = unet.float().train().requires_grad_(True)
-    if gradient_checkpointing:
-        unet.enable_gradient_checkpointing()
-    return unet

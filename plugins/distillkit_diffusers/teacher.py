@@ -15,10 +15,12 @@ from torch import Generator, Tensor
 from distillkit.errors import UserError
 from distillkit.noising import NoiseSchedule
 from distillkit.values import Condition
+from distillkit_diffusers.choices import LORA_TARGETS
 from distillkit_diffusers.common import autoencoder
 from distillkit_diffusers.common.offload import PipelineNetworks
 from distillkit_diffusers.denoiser import UNetDenoiser
 from distillkit_diffusers.io.loading import load_pipeline, load_unet
+from distillkit_diffusers.lora_twin import LoRATwin
 from distillkit_diffusers.solvers import make_solver
 from distillkit_diffusers.teacher_options import TeacherOptions
 
@@ -127,6 +129,11 @@ class SDXLTeacher(PipelineNetworks):
         """Pictures (B, 3, height, width) in [0, 1], float32; differentiable."""
         with self.on_device("vae"):
             return autoencoder.decode(self.pipe.vae, x_0_BCHW)
+
+    def adapted(self, rank: int) -> Denoiser:
+        """A denoiser that trains a LoRA beside the UNet's own frozen weights."""
+        module = LoRATwin(self.denoiser.module, rank, LORA_TARGETS)
+        return UNetDenoiser(module, self.denoiser.prediction, self.vae_factor)
 
     def denoisers(self) -> list[Any]:
         """The UNet."""

@@ -24,14 +24,30 @@ if TYPE_CHECKING:
 
 
 class DistributionMatching:
-    """`distillkit.contracts.Loss`. The fake score starts as a copy of the teacher."""
+    """`distillkit.contracts.Loss`. The fake score starts as the teacher's."""
 
-    def __init__(self, teacher: Teacher, *, low: int, high: int, guidance: float) -> None:
-        """`low`, `high`: smallest and largest timestep at which the scores are compared."""
+    def __init__(
+        self, teacher: Teacher, *, low: int, high: int, guidance: float, rank: int | None = None
+    ) -> None:
+        """`low`, `high`: smallest and largest timestep at which the scores are compared.
+
+        `rank`: of small matrices beside the teacher's own frozen weights, which then are the fake
+        score; None trains a copy of the whole network. Raises `UserError` for a teacher that has no
+        such matrices.
+        """
         self.teacher, self.guidance = teacher, guidance
         self.low, self.high = low, high
-        self.fake_score: Denoiser = copy.deepcopy(teacher.denoiser)
-        self.fake_score.module.float().requires_grad_(True)
+        self.fake_score: Denoiser
+        if rank is None:
+            self.fake_score = copy.deepcopy(teacher.denoiser)
+            self.fake_score.module.float().requires_grad_(True)
+        elif not hasattr(teacher, "adapted"):
+            raise UserError(
+                f"distribution-matching: a {type(teacher).__name__} has no LoRA for a fake score; "
+                "leave `rank` out"
+            )
+        else:
+            self.fake_score = teacher.adapted(rank)
 
     def critic(self, batch: TrainBatch) -> Tensor:
         """E|eps - eps_fake(x_t, t)|^2 on the student's samples: trains the fake score (DMD, eq. 6).
@@ -105,6 +121,10 @@ class DistributionMatchingConfig(LossConfig):
     guidance: float = Field(1.0, ge=0)
     """Classifier-free guidance of the teacher's score; up to 1 the null condition is never run."""
 
+    rank: int | None = Field(None, ge=1)
+    """The fake score is a LoRA of this rank beside the teacher's own frozen weights, where the
+    family has one: no second copy of the network is in memory. None trains a whole copy."""
+
     def needs_null(self) -> bool:
         return self.guidance > 1
 
@@ -115,4 +135,6 @@ class DistributionMatchingConfig(LossConfig):
         return self
 
     def build(self, teacher: Teacher, student: StudentNetwork) -> DistributionMatching:
-        return DistributionMatching(teacher, low=self.low, high=self.high, guidance=self.guidance)
+        return DistributionMatching(
+            teacher, low=self.low, high=self.high, guidance=self.guidance, rank=self.rank
+        )

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
 from distillkit import api, testing
+from distillkit.errors import UserError
 from distillkit.examples.refinement import ExampleRefinementConfig
 from distillkit.examples.teacher import ExampleTeacherConfig
 from distillkit.recipe.schema import AdamWConfig, OptimConfig, RunConfig, StudentAdamWConfig
@@ -171,3 +173,9 @@ def test_a_run_with_five_critic_updates_a_student_update_and_a_gan_term(tmp_path
         assert any(not torch.equal(after[k], v) for k, v in before.items() if k.startswith(part))
     rows = read_log(tmp_path / "log.jsonl")
     assert [r["iteration"] for r in rows if r["student"] is not None] == [4, 9, 14, 19]
+
+
+def test_a_teacher_without_low_rank_matrices_is_a_sentence() -> None:
+    teacher = ExampleTeacherConfig().build()
+    with pytest.raises(UserError, match="a ExampleTeacher has no LoRA for a fake score; leave"):
+        DistributionMatching(teacher, low=20, high=980, guidance=1.0, rank=2)

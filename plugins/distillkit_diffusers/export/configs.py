@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from distillkit.configs import ExporterConfig, LayoutConfig
 from distillkit_diffusers.choices import FileDType, LoRANames
+from distillkit_diffusers.flow.configs import FlowTeacherConfig
+from distillkit_diffusers.flux2.configs import Flux2TeacherConfig
+from distillkit_diffusers.sd3.configs import SD3TeacherConfig
+from distillkit_diffusers.z_image.configs import ZImageTeacherConfig
 
 if TYPE_CHECKING:
     from distillkit import exchange
@@ -89,3 +93,35 @@ class SDXLLayoutConfig(LayoutConfig):
         from distillkit_diffusers.export.layout import SDXLLayout
 
         return SDXLLayout()
+
+
+class FlowLayoutConfig(LayoutConfig):
+    """Transformers of a family that predict a flow, alone or in a checkpoint."""
+
+    teacher: ClassVar[type[FlowTeacherConfig]]
+
+    def build(self) -> exchange.Layout:
+        from distillkit_diffusers.export.flow_layout import FlowLayout
+
+        return FlowLayout(self.teacher)
+
+
+class SD3LayoutConfig(FlowLayoutConfig):
+    """Transformers of the Stable Diffusion 3 family, with diffusers' names or the original ones."""
+
+    teacher = SD3TeacherConfig
+    type: Literal["sd3"] = "sd3"
+
+
+class ZImageLayoutConfig(FlowLayoutConfig):
+    """Transformers of the Z-Image family, with diffusers' names or the original ones."""
+
+    teacher = ZImageTeacherConfig
+    type: Literal["z-image"] = "z-image"
+
+
+class Flux2LayoutConfig(FlowLayoutConfig):
+    """Transformers of the FLUX.2 family, with diffusers' names or the original ones."""
+
+    teacher = Flux2TeacherConfig
+    type: Literal["flux2"] = "flux2"

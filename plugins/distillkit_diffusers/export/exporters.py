@@ -20,6 +20,7 @@ from distillkit_diffusers.export.lora_extraction import extract_lora, kohya_meta
 from distillkit_diffusers.export.pages import flow_page, sdxl_page
 from distillkit_diffusers.flow.loading import load_transformer
 from distillkit_diffusers.flow.student import FlowStudent
+from distillkit_diffusers.io.hub import Asset
 from distillkit_diffusers.io.loading import load_unet
 from distillkit_diffusers.io.single_file import original_tensors
 from distillkit_diffusers.sd3.family import SD3
@@ -136,7 +137,8 @@ class LoRAExporter:
             flow = network.teacher
             source, base = self.base or flow.source, flow.pipe.transformer
             if source:
-                base = load_transformer(flow.family, source, "base")
+                asset = Asset("base", source, "pipeline", None, flow.family.pipeline)
+                base = load_transformer(flow.family, asset)
             return network.transformer(torch.float32), base, "transformer"
         student = require_unet_student(network, "lora")
         if self.base is None:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
+from distillkit_diffusers.common.low_rank import low_rank
 from distillkit_diffusers.io.tensor_names import unet_names
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class ExtractedLoRA:
     total: float = 0.0
     """Squared Frobenius norm of the whole difference, biases and norms included."""
     dropped: int = 0
-    """Number of biases and norms that differ; a LoRA holds matrices only."""
+    """Number of biases, norms and tokens that differ; a LoRA holds layers' matrices only."""
 
     @property
     def share(self) -> float:
@@ -61,11 +61,9 @@ def extract_lora(
 ) -> ExtractedLoRA:
     """The LoRA of at most `rank` that brings `base` nearest to `weights`, matrix by matrix.
 
-    W - W_base = U S V; down = sqrt(S_r) V_r, up = U_r sqrt(S_r): the best approximation of its rank
-    (Eckart-Young theorem). Convolutions are matrices (out, in * k * k). Every matrix gets the same
-    rank, padded with zeros: diffusers 0.42 ignores the alpha of attention layers and uses the first
-    layer's. `names`: those of a UNet's layers; `transformer` writes diffusers' own for one, with
-    that prefix.
+    Every matrix gets the same rank, padded with zeros: diffusers 0.42 ignores the alpha of
+    attention layers and uses the first layer's. `names`: those of a UNet's layers; `transformer`
+    writes diffusers' own for one, with that prefix.
     """
     rank = min(rank, max(min(w.flatten(1).shape) for w in weights.values() if w.ndim > 1))
     lora = ExtractedLoRA(rank=rank)
@@ -77,15 +75,11 @@ def extract_lora(
         lora.total += size
         if not size:
             continue
-        if delta.ndim < 2:
+        if delta.ndim < 2 or not name.endswith(".weight"):
             lora.dropped += 1
             continue
-        U, S, V = torch.linalg.svd(delta.flatten(1), full_matrices=False)
-        lora.kept += float(S[:rank].double().square().sum())
-        root = S[:rank].sqrt()
-        padding = rank - len(root)
-        down = pad(root[:, None] * V[:rank], (0, 0, 0, padding))
-        up = pad(U[:, :rank] * root, (0, padding))
+        down, up, kept = low_rank(delta, rank)
+        lora.kept += kept
         if delta.ndim == 4:
             down, up = down.reshape(rank, *delta.shape[1:]), up[:, :, None, None]
         module = original.get(name, name).removesuffix(".weight")

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from distillkit.configs import Sampler, StudentConfig, TeacherConfig
+from distillkit.configs import Sampler, TeacherConfig
 from distillkit.errors import did_you_mean
 from distillkit.remarks import Remark, without_effect
 from distillkit_diffusers.choices import DType, OffloadName
+from distillkit_diffusers.common.low_rank import start_terms
+from distillkit_diffusers.common.student_config import NetworkStudentConfig
+from distillkit_diffusers.flow.starts import misfit_grid, model_of, start_asset
 from distillkit_diffusers.io.hub import Asset
 from distillkit_diffusers.io.model_configs import missing_files, missing_peft
 
 if TYPE_CHECKING:
     from distillkit import contracts
+    from distillkit_diffusers.common.low_rank import Change
     from distillkit_diffusers.flow.family import Blocks, Family
     from distillkit_diffusers.flow.teacher import FlowTeacher
 
@@ -146,78 +149,53 @@ class FlowTeacherConfig(TeacherConfig):
         raise NotImplementedError
 
 
-class FlowStudentConfig(StudentConfig):
+class FlowStudentConfig(NetworkStudentConfig):
     """The transformer, trained whole or through a LoRA; published as a diffusers folder."""
 
+    family: ClassVar[Family]
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]]
     timestep_shift: int = Field(1000, ge=1000, le=1000)
     """The network is run at its own noise level: a flow needs no shift."""
     sampler: Sampler = "euler"
     """Between steps: `euler` follows the flow, as most published students of flow matching do;
     `renoise` adds fresh noise to x_0-hat, as consistency models do."""
     start: str = "teacher"
-    """`teacher`, or a file: a published student's transformer (diffusers' names), or a LoRA, which
-    is fused into the teacher's transformer; also owner/repo/file."""
-    train: Literal["full", "lora"] = "full"
-    """`full`: every weight, in float32. `lora`: low-rank matrices beside frozen weights, which are
-    the teacher's own tensors where `start` is `teacher`."""
-    rank: int = Field(64, ge=1)
-    """For `train: lora`: rank of its matrices."""
-    targets: tuple[str, ...] = Field((), min_length=1)
-    """For `train: lora`: ends of the names of the layers that get one."""
-    gradient_checkpointing: bool = False
-    """Less memory for activations, for about a third more compute."""
+    """`teacher`, or a published student: a preset's name, a pipeline folder or hub id, a file of a
+    transformer, or a LoRA, which is fused into the teacher's transformer; also owner/repo/file.
+    `A - B`: the difference of two models, such as a turbo and its base, is added to the teacher's
+    weights; with `train: lora` the best part of its rank, layer by layer."""
     publish_dtype: DType = "float32"
     """Number format of the transformer in the published folder."""
-    saves_memory: ClassVar[dict[str, Any]] = {"gradient_checkpointing": True}
-    trains_less: ClassVar[dict[str, Any]] = {"train": "lora"}
 
-    @property
-    def can_shard(self) -> bool:
-        return self.train == "full"
-
-    def derived_from(self) -> Iterable[str]:
-        return () if self.start == "teacher" else (self.start,)
+    def start_assets(self) -> list[Asset]:
+        terms = (model_of(term, self.presets) for term in start_terms(self.start))
+        return [start_asset(term, self.family) for term in terms]
 
     def preflight(self, recipe: Any) -> Iterable[Remark]:
-        yield from missing_peft("train") if self.train == "lora" else ()
-        if self.start != "teacher":
-            yield from missing_files([Asset("student.start", self.start, "file")])
-        elif not recipe.warmup.student:
-            said = (
-                "the teacher's weights need many steps, and there is no warm-up to one step: "
-                "without `warmup.student` and `warmup.losses` the critics win from the start"
-            )
-            yield Remark(said, "start", is_error=False)
-        if self.train == "full":
-            yield from without_effect(self, "with `train: full`", "rank", "targets")
+        yield from super().preflight(recipe)
+        if isinstance(recipe.teacher, FlowTeacherConfig):
+            yield from misfit_grid(self, recipe.teacher)
 
-    def build(self, teacher: contracts.Teacher) -> contracts.StudentNetwork:
+    def base_of(self, teacher: contracts.Teacher) -> Any:
+        return self._teacher(teacher).denoiser.module
+
+    def load_start(self, teacher: contracts.Teacher) -> Any:
         from distillkit_diffusers.flow.loading import load_start
 
-        return self._student(teacher, lambda family: load_start(self.start, family))
+        return load_start(self.start_assets()[0], self._teacher(teacher))
 
-    def outline(self, teacher: contracts.Teacher) -> contracts.StudentNetwork:
-        return self._student(teacher, lambda family: copy.deepcopy(family.denoiser.module))
+    def load_change(self, terms: Sequence[str], teacher: contracts.Teacher) -> Change:
+        from distillkit_diffusers.flow.loading import load_change
 
-    def _student(
-        self, teacher: contracts.Teacher, start: Callable[[FlowTeacher], Any]
-    ) -> contracts.StudentNetwork:
-        """`start`: makes the network of another `start`."""
+        return load_change(self.start_assets(), self._teacher(teacher))
+
+    def student_of(self, teacher: contracts.Teacher, module: Any) -> contracts.StudentNetwork:
         from distillkit_diffusers.flow.student import FlowStudent
-        from distillkit_diffusers.flow.teacher import require_flow
-        from distillkit_diffusers.io.weights import convert
-        from distillkit_diffusers.lora_twin import LoRATwin
-        from distillkit_diffusers.student import make_trainable
 
-        family = require_flow(teacher, f"student {self.type}", str(self.type))
-        base = family.denoiser.module
-        if self.start == "teacher":
-            network = base if self.train == "lora" else copy.deepcopy(base)
-        else:
-            network = start(family)
-        if self.train == "lora":
-            network = convert(network, base.dtype)
-            module = LoRATwin(network, self.rank, self.targets, self.gradient_checkpointing)
-        else:
-            module = make_trainable(network, self.gradient_checkpointing)
+        family = self._teacher(teacher)
         return FlowStudent(family, module, self.levels, self.sampler, self.publish_dtype)
+
+    def _teacher(self, teacher: contracts.Teacher) -> FlowTeacher:
+        from distillkit_diffusers.flow.teacher import require_flow
+
+        return require_flow(teacher, f"student {self.type}", self.family.type)

@@ -14,6 +14,10 @@ Configs = Mapping[str, Mapping[str, Any]]
 """Name of a pipeline's part -> its config."""
 
 
+PREFIXES = ("", "transformer.", "model.diffusion_model.", "diffusion_model.")
+"""Of a transformer's names in a checkpoint, and in files of a transformer alone."""
+
+
 class Blocks(NamedTuple):
     """What critics may tap in a transformer."""
 
@@ -37,6 +41,11 @@ class Family:
     """Class of its pipeline in diffusers."""
     parts: Mapping[str, tuple[str, str]]
     """Of each network in the pipeline the library and class, where no folder says another."""
+    markers: tuple[tuple[str, ...], ...]
+    """Tensors that together no other family's transformer has, by diffusers' names and by the
+    original ones."""
+    lora_targets: tuple[str, ...]
+    """Ends of the names of the layers that get a LoRA."""
     blocks: Callable[[Mapping[str, Any]], Blocks]
     """Read from a transformer's config."""
     sizes: Mapping[str, Configs]
@@ -59,6 +68,13 @@ class Family:
         index = read_json(Path(model).expanduser() / "model_index.json")
         found = {n: tuple(index[n]) for n in self.parts if isinstance(index.get(n), list)}
         return {**self.parts, **{n: of for n, of in found.items() if of[0] is not None}}
+
+    def static_shift(self, model: str) -> float | None:
+        """The shift of a model's scheduler, where it is known here and the same for all sizes."""
+        if self.is_assumed(model):
+            return None
+        config = self.configs_of(model)["scheduler"]
+        return None if config.get("use_dynamic_shifting") else float(config["shift"])
 
     def is_assumed(self, model: str) -> bool:
         """Whether nothing here tells the model's sizes."""
@@ -92,6 +108,14 @@ class Family:
         """Parts that a folder of the family says it does not have."""
         index = read_json(folder / "model_index.json")
         return [n for n, of in index.items() if isinstance(of, list) and of[0] is None]
+
+    def names(self, keys: Collection[str]) -> dict[str, str] | None:
+        """Of a file that holds the family's transformer: its tensors' names, without a prefix, and
+        the file's keys. The original layout has names of its own."""
+        for prefix in PREFIXES:
+            if any(all(prefix + m in keys for m in group) for group in self.markers):
+                return {k.removeprefix(prefix): k for k in keys if k.startswith(prefix)}
+        return None
 
     def assets(
         self, model: str, variant: str | None, transformer: str | None, lora: str | None

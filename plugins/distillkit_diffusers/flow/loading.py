@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
@@ -11,15 +11,18 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from distillkit.errors import UserError
 from distillkit_diffusers.common.lora import fuse_into_network, fuse_into_pipeline
 from distillkit_diffusers.io.hub import Asset, first_line, locate
 from distillkit_diffusers.io.loading import no_progress_bars
+from distillkit_diffusers.io.model_configs import read_json
 from distillkit_diffusers.io.tensor_names import what_is
 from distillkit_diffusers.io.weights import convert, keys_of, read_weights
 
 if TYPE_CHECKING:
+    from distillkit_diffusers.common.low_rank import Change
     from distillkit_diffusers.flow.family import Family
     from distillkit_diffusers.flow.teacher import FlowTeacher
 
@@ -68,34 +71,50 @@ def _load_folder(
         raise UserError(f"teacher.model: {folder} is incomplete: {first_line(error)}") from error
 
 
-def load_transformer(family: Family, spec: str, field: str) -> Any:
-    """A transformer from its folder or a pipeline's, in float32. Raises `UserError`."""
+def load_transformer(family: Family, asset: Asset, dtype: torch.dtype = torch.float32) -> Any:
+    """A transformer from its folder or a pipeline's. Raises `UserError`."""
     import diffusers
 
-    [path] = locate([Asset(field, spec, "pipeline", None, family.pipeline)])
+    [path] = locate([asset])
     folder = path / "transformer" if (path / "transformer").is_dir() else path
+    wanted = family.parts["transformer"][1]
+    found = read_json(folder / "config.json").get("_class_name", "no network's folder")
+    if found != wanted:
+        raise UserError(f"{asset.field}: {folder} is {found}, and a {wanted} is needed")
     try:
         with no_progress_bars():
-            return getattr(diffusers, family.parts["transformer"][1]).from_pretrained(
-                folder, dtype=torch.float32, local_files_only=True
+            return getattr(diffusers, wanted).from_pretrained(
+                folder, dtype=dtype, local_files_only=True
             )
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(
-            f"{field}: no transformer can be read from {folder}: {first_line(error)}"
+            f"{asset.field}: no transformer can be read from {folder}: {first_line(error)}"
         ) from error
 
 
-def load_start(spec: str, teacher: FlowTeacher) -> Any:
-    """A copy of the teacher's transformer in float32 on the CPU, with the file's weights, or with
-    its LoRA fused."""
-    [path] = locate([Asset("student.start", spec, "file")])
-    network = copy.deepcopy(teacher.denoiser.module).to("cpu", torch.float32)
-    if path.suffix == ".safetensors" and what_is(keys_of(path, "student.start")) == "a LoRA":
+def load_start(asset: Asset, teacher: FlowTeacher, dtype: torch.dtype = torch.float32) -> Any:
+    """A transformer of the teacher's sizes on the CPU: the folder's or file's, or the teacher's own
+    with a file's LoRA fused. Raises `UserError`."""
+    [path] = locate([asset])
+    own, field = teacher.denoiser.module, asset.field
+    if path.is_dir():
+        network = load_transformer(teacher.family, asset, dtype)
+        check_shapes(network.state_dict(), own, path, field)
+        return network
+    network = copy.deepcopy(own).to("cpu", dtype)
+    if path.suffix == ".safetensors" and what_is(keys_of(path, field)) == "a LoRA":
         pipeline = type(teacher.pipe)
-        fuse_into_network(network, path, "student.start", lambda *of: _load_adapter(pipeline, *of))
+        fuse_into_network(network, path, field, lambda *of: _load_adapter(pipeline, *of))
     else:
-        replace_weights(network, path, "student.start")
+        replace_weights(network, path, field)
     return network
+
+
+def load_change(assets: Sequence[Asset], teacher: FlowTeacher) -> Change:
+    """The difference of two transformers, read in the teacher's number format."""
+    dtype = teacher.denoiser.module.dtype
+    weights = [load_start(asset, teacher, dtype).state_dict() for asset in assets]
+    return lambda name: weights[0][name].float() - weights[1][name].float()
 
 
 def _load_adapter(pipeline: Any, path: Path, network: Any) -> None:
@@ -105,11 +124,20 @@ def _load_adapter(pipeline: Any, path: Path, network: Any) -> None:
 
 
 def replace_weights(network: Any, path: Path, field: str) -> None:
-    """Replace the transformer's weights by the file's, which has diffusers' names.
+    """Replace the transformer's weights by the file's, which has diffusers' names or the original
+    ones, as single files do.
 
     `field`: of the recipe, for errors. Raises `UserError` where the file holds another network.
     """
     weights = read_weights(path, field)
+    if not weights.keys() & network.state_dict().keys():
+        weights = _converted(network, weights)
+    check_shapes(weights, network, path, field)
+    network.load_state_dict(weights)
+
+
+def check_shapes(weights: Mapping[str, Tensor], network: Any, path: Path, field: str) -> None:
+    """Raises `UserError` where the weights are those of another network."""
     own = {name: tuple(w.shape) for name, w in network.state_dict().items()}
     found = {name: tuple(w.shape) for name, w in weights.items()}
     if own.keys() != found.keys():
@@ -123,7 +151,18 @@ def replace_weights(network: Any, path: Path, field: str) -> None:
             f"{field}: {path} is a transformer of another size: {name} is {found[name]} and "
             f"should be {own[name]}"
         )
-    network.load_state_dict(weights)
+
+
+def _converted(network: Any, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights with diffusers' names, where these are the family's original ones; else as given."""
+    from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
+
+    convert_names = SINGLE_FILE_LOADABLE_CLASSES[type(network).__name__]["checkpoint_mapping_fn"]
+    try:
+        made: dict[str, Tensor] = convert_names(checkpoint=dict(weights), config=network.config)
+    except Exception:  # the library's converters fail in many ways on files of other families
+        return weights
+    return made if made.keys() & network.state_dict().keys() else weights
 
 
 def meta_pipeline(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,6 +63,7 @@ def publish_pipeline(
             parts = {**pipe.components, "transformer": transformer, "scheduler": scheduler}
             whole = type(pipe)(**parts, **teacher.published_options)
             whole.save_pretrained(temporary, safe_serialization=True)
+        _state_size(temporary / "vae" / "config.json", teacher.image_size[0])
         grids = {steps: stock_sigmas(levels, steps) for steps in (1, 2, 3, 4)}
         page = README.format(
             family=teacher.family.name,
@@ -74,3 +76,10 @@ def publish_pipeline(
         )
         head = front_matter(num_inference_steps=4, sigmas=grids[4])
         (temporary / "README.md").write_text(head + page, encoding="utf-8")
+
+
+def _state_size(vae_config: Path, pixels: int) -> None:
+    """The VAE's config says how large pictures are, for whoever opens the folder with distillkit;
+    diffusers reads it for the size of tiles alone."""
+    config = json.loads(vae_config.read_text(encoding="utf-8")) | {"sample_size": pixels}
+    vae_config.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

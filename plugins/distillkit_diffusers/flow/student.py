@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from distillkit_diffusers.common.trainable import merged_network
 from distillkit_diffusers.flow.publish import publish_pipeline
-from distillkit_diffusers.lora_twin import merged_network
 
 if TYPE_CHECKING:
     from distillkit.configs import Sampler

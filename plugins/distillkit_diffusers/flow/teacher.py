@@ -18,6 +18,7 @@ from distillkit.noising import NoiseSchedule
 from distillkit.values import Condition, sent
 from distillkit_diffusers.common import autoencoder
 from distillkit_diffusers.common.offload import PipelineNetworks
+from distillkit_diffusers.lora_twin import LoRATwin
 
 if TYPE_CHECKING:
     from distillkit.contracts import Denoiser
@@ -161,6 +162,10 @@ class FlowTeacher(PipelineNetworks):
         """Pictures (B, 3, height, width) in [0, 1], float32; differentiable."""
         with self.on_device("vae"):
             return autoencoder.decode(self.pipe.vae, x_0_BCHW)
+
+    def adapted(self, rank: int) -> Denoiser:
+        """A denoiser that trains a LoRA beside the transformer's own frozen weights."""
+        return self.denoise(LoRATwin(self.denoiser.module, rank, self.family.lora_targets))
 
     def denoisers(self) -> list[nn.Module]:
         """The transformer."""

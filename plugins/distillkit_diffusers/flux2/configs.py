@@ -26,8 +26,9 @@ class Flux2TeacherConfig(FlowTeacherConfig):
     type: Literal["flux2"] = "flux2"
     model: str = "black-forest-labs/FLUX.2-klein-base-4B"
     """Diffusers folder or hub id."""
-    resolution: int = Field(1024, ge=32, multiple_of=16)
-    """Height and width of the pictures, in pixels."""
+    resolution: int | None = Field(None, ge=32, multiple_of=16)
+    """Height and width of the pictures, in pixels. None takes the VAE's `sample_size`, which is
+    1024 for published models."""
     steps: int = Field(50, ge=1, le=1000)
     """Euler steps along the flow, spaced as the stock pipeline does; `sigmas` overrides it."""
     guidance: float = Field(4.0, ge=0)
@@ -50,14 +51,8 @@ class Flux2TeacherConfig(FlowTeacherConfig):
 class Flux2StudentConfig(FlowStudentConfig):
     """The transformer, trained whole or through a LoRA; published as a diffusers folder."""
 
+    family = FLUX2
+    presets = PRESETS
     type: Literal["flux2"] = "flux2"
-    targets: tuple[str, ...] = Field(
-        (
-            *("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0"),
-            *("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out"),
-            *("ff.linear_in", "ff.linear_out", "ff_context.linear_in", "ff_context.linear_out"),
-            *("attn.to_qkv_mlp_proj", "attn.to_out"),
-        ),
-        min_length=1,
-    )
+    targets: tuple[str, ...] = Field(FLUX2.lora_targets, min_length=1)
     """For `train: lora`: ends of the names of the layers that get one."""

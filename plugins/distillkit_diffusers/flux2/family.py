@@ -62,6 +62,16 @@ FLUX2 = Family(
         "vae": ("diffusers", "AutoencoderKLFlux2"),
         "text_encoder": ("transformers", "Qwen3ForCausalLM"),
     },
+    markers=(
+        ("double_stream_modulation_img.linear.weight",),
+        ("double_stream_modulation_img.lin.weight",),
+    ),
+    lora_targets=(
+        *("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0"),
+        *("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out"),
+        *("ff.linear_in", "ff.linear_out", "ff_context.linear_in", "ff_context.linear_out"),
+        *("attn.to_qkv_mlp_proj", "attn.to_out"),
+    ),
     blocks=_blocks,
     sizes={
         "black-forest-labs/FLUX.2-klein-base-4B": _4B,

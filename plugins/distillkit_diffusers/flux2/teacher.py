@@ -38,7 +38,7 @@ published students take four."""
 class Flux2Options(FlowOptions):
     """The settings of a teacher beside its files; fields as in `Flux2TeacherConfig`."""
 
-    resolution: int = 1024
+    resolution: int | None = None
 
 
 class Flux2Teacher(FlowTeacher):
@@ -91,7 +91,7 @@ class Flux2Teacher(FlowTeacher):
 
     def _latents(self) -> tuple[tuple[int, int, int], int]:
         factor = PATCH * int(self.pipe.vae_scale_factor)
-        side = self.options.resolution // factor
+        side = (self.options.resolution or self.pipe.vae.config.sample_size) // factor
         return (int(self.pipe.transformer.config.in_channels), side, side), factor
 
     def _shift(self) -> float:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -19,6 +19,9 @@ from distillkit_diffusers.io.model_configs import missing_variant
 from distillkit_diffusers.io.single_file import load_single_file
 from distillkit_diffusers.io.tensor_names import what_is
 from distillkit_diffusers.io.weights import keys_of, replace_weights
+
+if TYPE_CHECKING:
+    from distillkit_diffusers.common.low_rank import Change
 
 
 def load_pipeline(
@@ -85,17 +88,29 @@ def load_start(spec: str, like: Any, shift: int) -> Any:
     Raises `UserError` where the file states another timestep shift.
     """
     [path] = locate([Asset("student.start", spec, "file")])
+    _check_shift(path, shift)
+    if path.suffix == ".safetensors" and what_is(keys_of(path, "student.start")) == "a LoRA":
+        unet = copy.deepcopy(like).to("cpu", torch.float32)
+        fuse_into_network(unet, path, "student.start", _load_adapter)
+        return unet
+    return load_unet(str(path), like, "student.start", torch.float32)
+
+
+def _check_shift(path: Path, shift: int) -> None:
     stated = shift_of_file(path)
     if stated is not None and stated != shift:
         raise UserError(
             f"student.start: {path} states timestep shift {stated}, but the recipe says {shift}; "
             f"weights and shift belong together: --set student.timestep_shift={stated}"
         )
-    if path.suffix == ".safetensors" and what_is(keys_of(path, "student.start")) == "a LoRA":
-        unet = copy.deepcopy(like).to("cpu", torch.float32)
-        fuse_into_network(unet, path, "student.start", _load_adapter)
-        return unet
-    return load_unet(str(path), like, "student.start", torch.float32)
+
+
+def load_change(terms: Sequence[str], like: Any, shift: int) -> Change:
+    """The difference of two UNets of the architecture of `like`, for a student's start; the first
+    may state the timestep shift, as in `load_start`."""
+    _check_shift(locate([Asset("student.start", terms[0], "file")])[0], shift)
+    weights = [load_unet(t, like, "student.start", torch.float32).state_dict() for t in terms]
+    return lambda name: weights[0][name] - weights[1][name]
 
 
 def _load_adapter(path: Path, unet: Any) -> None:

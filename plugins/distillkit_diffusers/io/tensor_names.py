@@ -15,6 +15,9 @@ UNET_PREFIXES = (UNET, "diffusion_model.", "")
 SIZE_AND_CROP = "add_embedding.linear_1.weight"
 """A tensor of SDXL's UNet that those of Stable Diffusion 1.5 and 2 do not have."""
 
+TRANSFORMERS = ("double_blocks", "joint_blocks", "transformer_blocks.0.attn.", "noise_refiner.")
+"""In names of transformers of SD3, FLUX and Z-Image; UNets' have `attn1` and `attn2`."""
+
 _UNET_TOP = {
     "time_embedding.linear_1": "time_embed.0",
     "time_embedding.linear_2": "time_embed.2",
@@ -168,8 +171,8 @@ def what_is(keys: Iterable[str]) -> str:
     if any(key.startswith("cond_stage_model.") for key in keys):
         return "a checkpoint of Stable Diffusion 1 or 2, not of SDXL"
     unets = ("conv_in.weight", *(f"{prefix}input_blocks.0.0.weight" for prefix in UNET_PREFIXES))
-    if any("double_blocks" in key or "joint_blocks" in key for key in keys):
-        return "a transformer of another family"
+    if any(part in key for key in keys for part in TRANSFORMERS):
+        return "a transformer of another family or size"
     if keys.intersection(unets):
         return "a UNet without SDXL's size and crop embedding, such as Stable Diffusion 1.5's"
     if any(key.startswith(("decoder.", "first_stage_model.decoder.")) for key in keys):

@@ -44,13 +44,8 @@ class SD3TeacherConfig(FlowTeacherConfig):
 class SD3StudentConfig(FlowStudentConfig):
     """The transformer, trained whole or through a LoRA; published as a diffusers folder."""
 
+    family = SD3
+    presets = PRESETS
     type: Literal["sd3"] = "sd3"
-    targets: tuple[str, ...] = Field(
-        (
-            *("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0"),
-            *("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out"),
-            *("ff.net.0.proj", "ff.net.2"),
-        ),
-        min_length=1,
-    )
+    targets: tuple[str, ...] = Field(SD3.lora_targets, min_length=1)
     """For `train: lora`: ends of the names of the layers that get one."""

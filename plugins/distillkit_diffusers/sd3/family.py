@@ -94,6 +94,15 @@ SD3 = Family(
         "text_encoder_2": ("transformers", "CLIPTextModelWithProjection"),
         "text_encoder_3": ("transformers", "T5EncoderModel"),
     },
+    markers=(
+        ("pos_embed.proj.weight", "transformer_blocks.0.norm1_context.linear.weight"),
+        ("joint_blocks.0.x_block.attn.qkv.weight",),
+    ),
+    lora_targets=(
+        *("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0"),
+        *("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out"),
+        *("ff.net.0.proj", "ff.net.2"),
+    ),
     blocks=_blocks,
     sizes={
         "stabilityai/stable-diffusion-3.5-medium": _MEDIUM,

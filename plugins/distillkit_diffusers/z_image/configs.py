@@ -22,8 +22,9 @@ class ZImageTeacherConfig(FlowTeacherConfig):
     type: Literal["z-image"] = "z-image"
     model: str = "Tongyi-MAI/Z-Image"
     """Diffusers folder or hub id."""
-    resolution: int = Field(1024, ge=32, multiple_of=16)
-    """Height and width of the pictures, in pixels."""
+    resolution: int | None = Field(None, ge=32, multiple_of=16)
+    """Height and width of the pictures, in pixels. None takes the VAE's `sample_size`, which is
+    1024 for published models."""
     steps: int = Field(50, ge=1, le=1000)
     """Euler steps along the flow, spaced as the stock pipeline does; `sigmas` overrides it."""
     guidance: float = Field(4.0, ge=0)
@@ -43,12 +44,8 @@ class ZImageTeacherConfig(FlowTeacherConfig):
 class ZImageStudentConfig(FlowStudentConfig):
     """The transformer, trained whole or through a LoRA; published as a diffusers folder."""
 
+    family = Z_IMAGE
+    presets = PRESETS
     type: Literal["z-image"] = "z-image"
-    targets: tuple[str, ...] = Field(
-        (
-            *("attention.to_q", "attention.to_k", "attention.to_v", "attention.to_out.0"),
-            *("feed_forward.w1", "feed_forward.w2", "feed_forward.w3"),
-        ),
-        min_length=1,
-    )
+    targets: tuple[str, ...] = Field(Z_IMAGE.lora_targets, min_length=1)
     """For `train: lora`: ends of the names of the layers that get one."""

@@ -58,6 +58,14 @@ Z_IMAGE = Family(
         "vae": ("diffusers", "AutoencoderKL"),
         "text_encoder": ("transformers", "Qwen3Model"),
     },
+    markers=(
+        ("noise_refiner.0.attention.to_q.weight",),
+        ("noise_refiner.0.attention.qkv.weight", "cap_embedder.1.weight"),
+    ),
+    lora_targets=(
+        *("attention.to_q", "attention.to_k", "attention.to_v", "attention.to_out.0"),
+        *("feed_forward.w1", "feed_forward.w2", "feed_forward.w3"),
+    ),
     blocks=_blocks,
     sizes={"Tongyi-MAI/Z-Image": _SIZES, "Tongyi-MAI/Z-Image-Turbo": _SIZES},
 )

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class ZImageOptions(FlowOptions):
     """The settings of a teacher beside its files; fields as in `ZImageTeacherConfig`."""
 
-    resolution: int = 1024
+    resolution: int | None = None
     cfg_normalization: float = 0.0
     cfg_truncation: float = 1.0
 
@@ -59,7 +59,7 @@ class ZImageTeacher(FlowTeacher):
 
     def _latents(self) -> tuple[tuple[int, int, int], int]:
         factor = int(self.pipe.vae_scale_factor)
-        side = self.options.resolution // factor
+        side = (self.options.resolution or self.pipe.vae.config.sample_size) // factor
         return (int(self.pipe.transformer.config.in_channels), side, side), factor
 
     def _is_guided(self, sigma: float) -> bool:

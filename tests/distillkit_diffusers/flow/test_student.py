@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from distillkit.errors import UserError
+from distillkit.recipe.load import load_recipe
 from distillkit.training.models.student import Student
 from distillkit_diffusers.export.exporters import FolderExporter, LoRAExporter
 from tests.distillkit_diffusers.flow.tiny import PROMPTS, Tiny, draw, stock_pipeline
@@ -139,3 +140,103 @@ def test_exports_load_into_stock_diffusers(
     FolderExporter("fp16").export(student.network, 1000, tmp_path / "half")
     half = load_file(tmp_path / "half" / WEIGHTS)
     assert all(torch.equal(w, own[n].half()) for n, w in half.items())
+
+
+def merged(network: Any) -> dict[str, torch.Tensor]:
+    weights: dict[str, torch.Tensor] = network.transformer(torch.float32).state_dict()
+    return weights
+
+
+@pytest.mark.parametrize("train", ["full", "lora"])
+def test_starts_with_the_difference_of_two_models(
+    kind: str, tiny: Tiny, teacher: Any, tmp_path: Path, train: str
+) -> None:
+    """A turbo is its base and a change of rank one in a layer and a bias: a LoRA gets the former,
+    to the teacher's own weights, which both it and the teacher keep."""
+    weights, name = teacher.pipe.transformer.state_dict(), f"{LAYER[kind]}.weight"
+    rows, columns = weights[name].shape
+    change = torch.randn(rows, 1, generator=torch.Generator().manual_seed(0)) @ torch.ones(
+        1, columns
+    )
+    other = next(n for n, w in weights.items() if w.ndim == 1)
+    base = {n: w + 1 for n, w in weights.items()}
+    turbo = {**base, name: base[name] + change, other: base[other] + 1}
+    for file, tensors in (("base", base), ("turbo", turbo)):
+        save_file(tensors, tmp_path / f"{file}.safetensors")
+    start = f"{tmp_path / 'turbo.safetensors'} - {tmp_path / 'base.safetensors'}"
+    config = tiny.student.model_validate({"start": start, "train": train, "rank": 2})
+    found = merged(config.build(teacher))
+    torch.testing.assert_close(found[name], weights[name] + change, rtol=1e-4, atol=1e-4)
+    if train == "full":
+        torch.testing.assert_close(found[other], weights[other] + 1)
+    moved = [n for n in weights if float((found[n] - weights[n]).abs().max()) > 1e-4]
+    assert sorted(moved) == sorted([name, other] if train == "full" else [name])
+    assert [*config.derived_from()] == start.split(" - ")
+
+
+def test_starts_with_a_published_folder(
+    kind: str, tiny: Tiny, teacher: Any, published: tuple[Student, Path]
+) -> None:
+    """A transformer's, that is; another network's is refused."""
+    network = tiny.student.model_validate({"start": str(published[1])}).build(teacher)
+    torch.testing.assert_close(merged(network), load_file(published[1] / WEIGHTS))
+    other = published[1] / "vae"
+    with pytest.raises(UserError, match=f"^student.start: {other} is AutoencoderKL.*, and a "):
+        tiny.student.model_validate({"start": str(other)}).build(teacher)
+
+
+def test_a_single_files_names_are_the_original_ones(
+    kind: str, tiny: Tiny, teacher: Any, tmp_path: Path
+) -> None:
+    """Z-Image's: q, k and v are one matrix, and all has a prefix."""
+    if kind != "z-image":
+        pytest.skip("the conversion is the library's; one family shows that it is used")
+    weights, original = teacher.pipe.transformer.state_dict(), {}
+    for name, w in weights.items():
+        if ".to_k." in name or ".to_v." in name:
+            continue
+        if ".to_q." in name:
+            w = torch.cat([weights[name.replace("to_q", f"to_{x}")] for x in "qkv"])
+        for ours, theirs in (
+            ("all_final_layer.2-1.", "final_layer."),
+            ("all_x_embedder.2-1.", "x_embedder."),
+            (".to_out.0.", ".out."),
+            (".norm_k.", ".k_norm."),
+            (".norm_q.", ".q_norm."),
+            (".to_q.", ".qkv."),
+        ):
+            name = name.replace(ours, theirs)
+        original[f"model.diffusion_model.{name}"] = w + 1
+    save_file(original, tmp_path / "single.safetensors")
+    start = str(tmp_path / "single.safetensors")
+    network = tiny.student.model_validate({"start": start}).build(teacher)
+    torch.testing.assert_close(merged(network), {n: w + 1 for n, w in weights.items()})
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_turbo_whose_grid_does_not_fit_is_a_sentence(
+    folder: Path, kind: str, tmp_path: Path, given: bool
+) -> None:
+    """A teacher of shift 6 and Z-Image-Turbo's 3: sigma 0.9, 0.75, 0.5 are at s = sigma / (6 - 5
+    sigma) = 0.6, 0.333, 0.143 of the teacher's. Levels that were given are the user's own."""
+    if kind != "z-image":
+        pytest.skip("FLUX.2's shift depends on the size, for teacher and student alike")
+    teacher = tmp_path / "teacher"
+    (teacher / "scheduler").mkdir(parents=True)
+    (teacher / "transformer").mkdir()
+    (teacher / "scheduler" / "scheduler_config.json").write_text('{"shift": 6.0}')
+    config = (folder / "transformer" / "config.json").read_text()
+    (teacher / "transformer" / "config.json").write_text(config)
+    levels = "levels: [999, 700, 400, 100]" if given else ""
+    file = tmp_path / "tiny.yaml"
+    file.write_text(
+        f"prompts: {{type: list, prompts: [a]}}\nteacher: {{type: z-image, model: {teacher}}}\n"
+        f"student: {{type: z-image, start: z-image-turbo, {levels}}}\n"
+        "losses: [{type: regression}]\noptim: {student: {lr: 1.0e-5}}\n"
+        "refinement: {type: bottom-up, stages: {1: 2}}\n"
+    )
+    recipe = load_recipe(file).recipe
+    [remark] = [r for r in recipe.student.preflight(recipe) if "noise levels of shift" in r.message]
+    assert "shift 3, and the teacher's schedule has shift 6" in remark.message
+    assert "`levels: [999.0, 599.0, 332.3, 141.9]` visits its own" in remark.message
+    assert remark.is_error != given
