@@ -39,8 +39,8 @@ class FlowTeacherConfig(TeacherConfig):
     dtype: DType = "bfloat16"
     """Number format of the teacher's networks."""
     transformer: str | None = None
-    """Transformer weights (.safetensors, diffusers' names) that replace the model's: a path, or
-    owner/repo/file."""
+    """Transformer weights (.safetensors, with diffusers' names or the original ones) that replace
+    the model's: a path, or owner/repo/file."""
     lora: str | None = None
     """LoRA that is fused into the weights: a path, or owner/repo/file."""
     lora_strength: float = 1.0

@@ -14,11 +14,14 @@ from distillkit.errors import UserError
 from distillkit.exchange import PREFIX, hub_answers, packaged_path
 
 TOKENIZER_FILES = ("merges.txt", "special_tokens_map.json", "tokenizer_config.json", "vocab.json")
+_ONE_ENCODER = ("scheduler", "transformer", "vae", "text_encoder", "tokenizer")
 FOLDERS = {
     "StableDiffusion3Pipeline": (
         *("scheduler", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3"),
         *("tokenizer", "tokenizer_2", "tokenizer_3"),
-    )
+    ),
+    "ZImagePipeline": _ONE_ENCODER,
+    "Flux2KleinPipeline": _ONE_ENCODER,
 }
 """Of pipelines whose weights may be in several files: the folders that are needed."""
 

@@ -10,12 +10,15 @@ import pytest
 
 from distillkit import testing
 from distillkit.errors import UserError
+from distillkit.recipe.load import load_recipe
 from distillkit_diffusers.export.configs import DiffusersFolderConfig, LoRAFileConfig
 from distillkit_diffusers.flow.configs import FlowTeacherConfig
 from distillkit_diffusers.flow.dit_config import DiTConfig
 from distillkit_diffusers.sd3.configs import SD3StudentConfig
 from tests.distillkit_diffusers.flow.tiny import Tiny
 from tests.distillkit_diffusers.tiny import perturbed
+
+RECIPES = Path(__file__).parents[3] / "recipes"
 
 
 def test_teacher(teacher_config: FlowTeacherConfig) -> None:
@@ -65,3 +68,27 @@ def test_a_student_of_another_family_is_a_sentence(kind: str, teacher: Any) -> N
     said = "^student sd3 needs a teacher of type sd3, and this recipe's teacher is a "
     with pytest.raises(UserError, match=said):
         SD3StudentConfig().build(teacher)
+
+
+@pytest.mark.usefixtures("no_hub")
+def test_what_is_missing_is_told_with_the_command_that_fetches_it(tiny: Tiny) -> None:
+    """For every preset; a preset that is not there is guessed at."""
+    for name, fields in tiny.teacher.presets.items():
+        with pytest.raises(UserError) as caught:
+            tiny.teacher.model_validate({"preset": name}).build()
+        said = f"hf download {fields['model']} --include 'model_index.json' 'scheduler/*' 'transfor"
+        assert said in str(caught.value)
+        assert "'text_encoder/*' 'tokenizer/*' --local-dir models/" in str(caught.value)
+        with pytest.raises(ValueError, match=f"did you mean '{name}'"):
+            tiny.teacher.model_validate({"preset": name + "x"})
+
+
+@pytest.mark.parametrize("name", ["nitro_z_image", "nitro_klein"])
+def test_recipes(name: str) -> None:
+    """Critics on five blocks of the published model's width, and nothing without effect."""
+    recipe = load_recipe(RECIPES / f"{name}.yaml").recipe
+    assert recipe.backbone is not None
+    width = 3840 if name == "nitro_z_image" else 3072
+    assert recipe.backbone.level_channels(recipe.teacher) == (width,) * 5
+    parts = (recipe.teacher, recipe.student, recipe.backbone)
+    assert not [r for part in parts for r in part.preflight(recipe)]
