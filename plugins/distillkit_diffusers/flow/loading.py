@@ -130,7 +130,7 @@ def replace_weights(network: Any, path: Path, field: str) -> None:
     `field`: of the recipe, for errors. Raises `UserError` where the file holds another network.
     """
     weights = read_weights(path, field)
-    if not weights.keys() & network.state_dict().keys():
+    if network.state_dict().keys() - weights.keys():
         weights = _converted(network, weights)
     check_shapes(weights, network, path, field)
     network.load_state_dict(weights)
@@ -153,16 +153,27 @@ def check_shapes(weights: Mapping[str, Tensor], network: Any, path: Path, field:
         )
 
 
+PREFIXES = ("model.diffusion_model.", "diffusion_model.", "")
+"""Of the original names."""
+
+
 def _converted(network: Any, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights with diffusers' names, where these are the family's original ones; else as given."""
+    """The transformer's weights with diffusers' names, where the file has the family's original
+    ones, alone or in a whole checkpoint; else as given."""
     from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
 
     convert_names = SINGLE_FILE_LOADABLE_CLASSES[type(network).__name__]["checkpoint_mapping_fn"]
+    for prefix in PREFIXES:  # those of a whole checkpoint have one, and it has other networks
+        if inside := {
+            n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)
+        }:
+            break
     try:
-        made: dict[str, Tensor] = convert_names(checkpoint=dict(weights), config=network.config)
+        made = convert_names(checkpoint=inside, config=network.config)
     except Exception:  # the library's converters fail in many ways on files of other families
         return weights
-    return made if made.keys() & network.state_dict().keys() else weights
+    own = network.state_dict().keys()
+    return {name: made[name] for name in own} if own <= made.keys() else weights
 
 
 def meta_pipeline(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from distillkit.values import sent
 from distillkit_diffusers.flow.teacher import network_sigma
 
 if TYPE_CHECKING:
@@ -54,8 +55,8 @@ def picture_ids(
     top_B: Tensor, left_B: Tensor, rows: int, columns: int, device: torch.device
 ) -> Tensor:
     """Position ids (t, row, column, word) of pictures' tokens, (B, N, 4)."""
-    rows_Bh = (top_B[:, None] + torch.arange(rows)).to(device)
-    columns_Bw = (left_B[:, None] + torch.arange(columns)).to(device)
+    rows_Bh = sent(top_B[:, None] + torch.arange(rows), device)
+    columns_Bw = sent(left_B[:, None] + torch.arange(columns), device)
     size = (len(top_B), rows, columns)
     places = rows_Bh[:, :, None].expand(size), columns_Bw[:, None, :].expand(size)
     none = torch.zeros_like(places[0])

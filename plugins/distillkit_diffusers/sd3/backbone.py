@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from distillkit.values import sent
 from distillkit_diffusers.flow.dit import Places, TappedBlocks
 from distillkit_diffusers.flow.teacher import TIMES
 
@@ -52,5 +53,5 @@ class TappedMMDiT(TappedBlocks):
         left_B = (side - places.full_columns) // 2 + left_B
         columns_Bw = left_B[:, None] + torch.arange(places.columns)
         places_BN = (rows_Bh[:, :, None] * side + columns_Bw[:, None, :]).flatten(1)
-        position_BND: Tensor = table_YXD.flatten(0, 1)[places_BN.to(table_YXD.device)]
+        position_BND: Tensor = table_YXD.flatten(0, 1)[sent(places_BN, table_YXD.device)]
         return position_BND
