@@ -18,8 +18,9 @@ from distillkit_diffusers.export.configs import (
     SD3LayoutConfig,
     ZImageLayoutConfig,
 )
+from tests.distillkit.launch import command
 from tests.distillkit_diffusers.flow.tiny import PROMPTS, Tiny
-from tests.distillkit_diffusers.tiny import command, perturbed
+from tests.distillkit_diffusers.tiny import perturbed
 
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 
