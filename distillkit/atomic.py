@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import glob
 import hashlib
 import json
 import os
@@ -90,15 +91,18 @@ def _host() -> str:
     return re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname()) or "host"
 
 
-def remove_unfinished(folder: Path) -> int:
+def remove_unfinished(folder: Path, name: str | None = None) -> int:
     """Remove what killed processes of this machine left half-written; returns its bytes.
 
-    A folder that was just being replaced has its old content again.
+    `name`: of the file or folder there that was being written; None looks for all of them, within
+    folders too. A folder that was just being replaced has its old content again.
     """
-    freed = 0
-    for path in sorted(folder.rglob(".*")) if folder.is_dir() else []:
+    freed, pattern = 0, f".{glob.escape(name)}.*" if name is not None else "**/.*"
+    for path in sorted(folder.glob(pattern)) if folder.is_dir() else []:
         named = _UNFINISHED.fullmatch(path.name)
         if named is None or named["host"] != _host() or _is_alive(int(named["pid"])):
+            continue
+        if name is not None and named["name"] != name:
             continue
         if named["kind"] == "old" and not path.with_name(named["name"]).exists():
             os.rename(path, path.with_name(named["name"]))

@@ -10,6 +10,9 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 from pydantic_core import PydanticCustomError
 
+MOST_HEADS, MOST_PARAMETERS = 1_000_000, 20_000_000_000
+"""Of a pool, beyond which no machine holds it: 80 GB of weights alone."""
+
 
 @dataclass(frozen=True)
 class Remark:
@@ -32,6 +35,15 @@ def without_effect(config: BaseModel, why: str, *fields: str) -> Iterator[Remark
         default = type(config).model_fields[field].get_default(call_default_factory=True)
         if getattr(config, field) != default:
             yield Remark(f"has no effect {why}", field, is_error=False)
+
+
+def without_pictures(config: Any, recipe: Any) -> Iterator[Remark]:
+    """For the preflight of prompts that have no pictures: a recipe that asks for them."""
+    if recipe.samples.real == "pictures":
+        yield Remark(
+            f"`samples.real: pictures` asks for the prompts' own pictures, and "
+            f"'{config.type}' has none; `image-folder` has"
+        )
 
 
 def falling(levels: tuple[float, ...]) -> tuple[float, ...]:

@@ -42,12 +42,15 @@ def adapt(
     ] = None,
 ) -> None:
     """Add the difference of student and base to another checkpoint, file to file."""
+    from distillkit.atomic import remove_unfinished
     from distillkit.cli.terminal.console import console
     from distillkit.registry.entry_points import installed
     from distillkit.registry.layouts import installed_layouts
     from distillkit.transfer.transfer import transfer
 
     _check_out(out, ".safetensors" if sweep is None else ".png", (student, base, onto))
+    if freed := remove_unfinished(out.parent, out.name):
+        console().print(f"Removed {freed / 1e6:,.1f} MB of an unfinished {out.name}")
     layouts = list(installed_layouts(installed().registry).values())
     if sweep is None:
         found = transfer(student, base, onto, out, strength, layouts, shift)

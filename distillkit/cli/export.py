@@ -73,6 +73,7 @@ def _write(
 
     Raises `UserError` for a path of another kind, before anything is loaded.
     """
+    from distillkit.atomic import remove_unfinished
     from distillkit.cli.terminal.console import console
     from distillkit.errors import UserError
     from distillkit.evaluation.sampling import load_student
@@ -89,6 +90,8 @@ def _write(
     if exporter.suffix and out.suffix != exporter.suffix:
         raise UserError(f"--out {out}: the file's name must end in {exporter.suffix}")
     _, _, student = load_student(run, snapshot, console().print)
+    if freed := remove_unfinished(out.parent, out.name):
+        console().print(f"Removed {freed / 1e6:,.1f} MB of an unfinished export")
     before = _stamps(out)
     with guard("export()"):
         notes = exporter.export(student.network, student.timestep_shift, out)

@@ -15,7 +15,7 @@ from pydantic import Field, StringConstraints
 from distillkit.configs import PromptsConfig
 from distillkit.errors import UserError
 from distillkit.prompts.filter import FilteredPrompts, missing_path
-from distillkit.remarks import Remark
+from distillkit.remarks import Remark, without_pictures
 
 if TYPE_CHECKING:
     from distillkit.contracts import PromptSource
@@ -30,6 +30,9 @@ class ListPrompts(PromptsConfig):
     prompts: list[Prompt] = Field(min_length=1, examples=[["a red fox", "a blue boat"]])
     """The prompts."""
 
+    def preflight(self, recipe: Any) -> Iterable[Remark]:
+        return without_pictures(self, recipe)
+
     def build(self) -> PromptSource:
         return self.prompts
 
@@ -42,7 +45,8 @@ class TextPrompts(FilteredPrompts):
     """The file, UTF-8; relative to the working directory. Blank lines are skipped."""
 
     def preflight(self, recipe: Any) -> Iterable[Remark]:
-        return missing_path(self.path)
+        yield from super().preflight(recipe)
+        yield from missing_path(self.path)
 
     def build(self) -> PromptSource:
         return self.filter((line for _, line in _lines(self.path)), self.path)
@@ -58,7 +62,8 @@ class JsonlPrompts(FilteredPrompts):
     """The field that holds the prompt."""
 
     def preflight(self, recipe: Any) -> Iterable[Remark]:
-        return missing_path(self.path)
+        yield from super().preflight(recipe)
+        yield from missing_path(self.path)
 
     def build(self) -> PromptSource:
         prompts = (self._prompt(number, line) for number, line in _lines(self.path))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
 from distillkit.configs import PromptsConfig
 from distillkit.errors import UserError
-from distillkit.remarks import Remark
+from distillkit.remarks import Remark, without_pictures
 
 
 def _compiles(pattern: str) -> str:
@@ -49,6 +49,9 @@ class FilteredPrompts(PromptsConfig):
     """Regular expression: prompts in which it is found are left out."""
     unique: bool = False
     """Keep equal prompts once, where they come first."""
+
+    def preflight(self, recipe: Any) -> Iterable[Remark]:
+        return without_pictures(self, recipe)
 
     def filter(self, prompts: Iterable[str], source: str) -> list[str]:
         """What is kept of them. Raises `UserError`, which names `source`, where nothing is."""

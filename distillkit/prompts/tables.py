@@ -32,6 +32,7 @@ class ParquetPrompts(FilteredPrompts):
     """The column that holds the prompts."""
 
     def preflight(self, recipe: Any) -> Iterable[Remark]:
+        yield from super().preflight(recipe)
         yield from missing_path(self.path)
         yield from _missing_package("pyarrow", "parquet")
 
@@ -71,6 +72,7 @@ class DatasetPrompts(FilteredPrompts):
     """The column that holds the prompts. Rows without text are skipped."""
 
     def preflight(self, recipe: Any) -> Iterable[Remark]:
+        yield from super().preflight(recipe)
         if self.source.startswith((".", "/")):
             yield from missing_path(self.source, "source")
         yield from _missing_package("datasets", "dataset")

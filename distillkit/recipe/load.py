@@ -25,6 +25,8 @@ from distillkit.recipe.yaml12 import Document, YamlError
 from distillkit.registry.entry_points import Installed, installed
 
 M = TypeVar("M", bound=BaseModel)
+MOST_BYTES = 8_000_000
+"""Of a recipe's file: one of weights that is named by mistake is not read."""
 
 
 class RecipeError(UserError):
@@ -96,8 +98,11 @@ def find_recipe(name: str | Path) -> Path:
     path, shipped = Path(name), find_recipes()
     if str(name) in shipped and not path.is_file():
         return shipped[str(name)]
-    if path.exists():
-        return path
+    try:
+        if path.exists():
+            return path
+    except OSError as error:  # a name that is too long
+        raise RecipeError(f"{str(name)[:60]}...: {error.strerror}") from None
     guess = did_you_mean(str(name), shipped)
     names = ", ".join(shipped) or "none"
     raise RecipeError(f"{name}: no such file, and no recipe of that name;{guess} recipes: {names}")
@@ -112,7 +117,11 @@ def header(path: Path) -> str:
 def _parse(path: Path) -> Document:
     """The mapping in the file. Raises `RecipeError`."""
     try:
-        document = yaml12.parse(path.read_text(encoding="utf-8-sig"))
+        with path.open("rb") as file:
+            read = file.read(MOST_BYTES + 1)
+        if len(read) > MOST_BYTES:
+            raise RecipeError(f"{path}: more than {MOST_BYTES // 10**6} MB, so this is no recipe")
+        document = yaml12.parse(read.decode("utf-8-sig").replace("\r\n", "\n"))
     except UnicodeDecodeError:
         raise RecipeError(f"{path}: not a text file in UTF-8") from None
     except OSError as error:

@@ -6,6 +6,7 @@ recipe's own sections is looked at here. Nothing is downloaded, and torch is not
 
 from __future__ import annotations
 
+import json
 import pathlib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from importlib.util import find_spec
@@ -18,13 +19,16 @@ from distillkit.errors import UserError
 from distillkit.recipe.load import LoadedRecipe, RecipeError
 from distillkit.recipe.problems import Problem
 from distillkit.recipe.schema import CriticConfig, Recipe
-from distillkit.recipe.sections import section_remarks
+from distillkit.recipe.sections import section_remarks, teacher_fields
 from distillkit.recipe.yaml12 import Path
 from distillkit.registry.entry_points import installed
-from distillkit.remarks import PoolSize, Remark, describe_levels
-
-MOST_HEADS, MOST_PARAMETERS = 1_000_000, 20_000_000_000
-"""Of a pool, beyond which no machine holds it: 80 GB of weights alone."""
+from distillkit.remarks import (
+    MOST_HEADS,
+    MOST_PARAMETERS,
+    PoolSize,
+    Remark,
+    describe_levels,
+)
 
 
 def preflight(recipe: Recipe | LoadedRecipe, leave_out: Collection[str] = ()) -> list[str]:
@@ -172,6 +176,10 @@ def _cache(recipe: Recipe, field: str) -> Iterator[Remark]:
     cache = getattr(recipe.samples, field) or ""
     package, _, inside = cache.removeprefix("package:").partition("/")
     if not cache.startswith("package:"):
+        if cache and pathlib.Path(cache).is_file():
+            yield Remark(f"{cache} is a file; name a folder")
+        elif cache and field == "cache":
+            yield from _other_samples(recipe, pathlib.Path(cache))
         return
     folder = _folder_of(package)
     if folder is None:
@@ -180,6 +188,26 @@ def _cache(recipe: Recipe, field: str) -> Iterator[Remark]:
         yield Remark(
             f"package {package!r} has no samples in {inside or 'its folder'!r}, and a run writes "
             "nothing into a package; name a folder, or fill this one with `distillkit precompute`"
+        )
+    elif field == "cache":
+        yield from _other_samples(recipe, folder / inside)
+
+
+def _other_samples(recipe: Recipe, folder: pathlib.Path) -> Iterator[Remark]:
+    """A cache that says of itself that its samples are not those that the recipe asks for; whether
+    weights and prompts are equal is seen when they are loaded."""
+    try:
+        there = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return  # nothing there yet; a damaged index is named where it is read
+    samples, here = recipe.samples, teacher_fields(recipe)
+    wanted = {"teacher": here, "seed": samples.seed, "dtype": samples.dtype}
+    wanted |= {"count": samples.count, "batch": samples.batch}
+    differing = [name for name, value in wanted.items() if there.get(name, value) != value]
+    if differing:
+        yield Remark(
+            f"{folder} holds samples of another {', '.join(differing)} (see its index.json); name "
+            "another folder, or remove this one"
         )
 
 

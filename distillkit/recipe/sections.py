@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import Any
 
 from distillkit.recipe.schema import Recipe
 from distillkit.recipe.yaml12 import Path
@@ -11,8 +13,21 @@ from distillkit.remarks import Remark, without_effect
 
 def section_remarks(recipe: Recipe) -> Iterator[tuple[Path, Remark]]:
     """Each with the place of the field that it is about."""
-    for path, remark in (*_critics(recipe), *_unused(recipe)):
+    for path, remark in (*_critics(recipe), *_trackers(recipe), *_unused(recipe)):
         yield (*path, *filter(None, [remark.field])), remark
+
+
+def teacher_fields(recipe: Recipe) -> dict[str, Any]:
+    """The teacher's fields that its samples depend on."""
+    return recipe.teacher.model_dump(mode="json", exclude=set(recipe.teacher.same_result))
+
+
+def _trackers(recipe: Recipe) -> Iterator[tuple[Path, Remark]]:
+    for n, name in enumerate(recipe.run.trackers):
+        modules = ("tensorboard", "tensorboardX") if name == "tensorboard" else (name,)
+        if not any(module.isidentifier() and find_spec(module) for module in modules):
+            said = f"{name!r} is not installed, or accelerate does not know it"
+            yield ("run", "trackers", str(n)), Remark(said)
 
 
 def _critics(recipe: Recipe) -> Iterator[tuple[Path, Remark]]:
@@ -21,6 +36,12 @@ def _critics(recipe: Recipe) -> Iterator[tuple[Path, Remark]]:
         if loss.uses_critics:
             said = f"{loss.name()} learns from critics, and the student warms up without them"
             yield ("warmup", "losses", str(n)), Remark(said)
+    for place, losses in (
+        (("losses",), recipe.losses),
+        (("warmup", "losses"), recipe.warmup.losses),
+    ):
+        if losses and not any(loss.weight for loss in losses):
+            yield place, Remark("every weight is 0, so that nothing would train")
     critics = recipe.all_critics()
     for n, loss in enumerate(recipe.losses):
         if loss.uses_critics and not critics:

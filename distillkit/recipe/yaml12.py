@@ -34,6 +34,15 @@ class RecipeLoader(yaml.SafeLoader):
 
     yaml_implicit_resolvers = {}
 
+    nodes = 0
+
+    def compose_node(self, parent: Any, index: Any) -> yaml.Node | None:
+        self.nodes += 1
+        if self.nodes > MOST_NODES:  # before the rest is read, which takes minutes
+            raise TooLarge
+        node: yaml.Node | None = super().compose_node(parent, index)
+        return node
+
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         text = node.value
         return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
@@ -103,7 +112,10 @@ def parse(text: str) -> Document:
     except RecursionError:
         raise YamlError((1, 1), "nested too deeply") from None
     except TooLarge:
-        said = f"more than {MOST_NODES:,} values; aliases within aliases multiply"
+        said = (
+            f"more than {MOST_NODES:,} values; aliases within aliases multiply, and many prompts "
+            "belong into a file of their own"
+        )
         raise YamlError((1, 1), said) from None
     return reader.document
 

@@ -23,6 +23,7 @@ from distillkit.contracts import Teacher
 from distillkit.errors import UserError
 from distillkit.exchange import PREFIX, packaged_path
 from distillkit.recipe.schema import Recipe, SamplesConfig
+from distillkit.recipe.sections import teacher_fields
 from distillkit.samples.pairs import TeacherSamples
 from distillkit.samples.pictures import PictureLatents
 from distillkit.values import Condition
@@ -147,7 +148,7 @@ def pictures_cache(recipe: Recipe, pictures: PictureLatents) -> SampleCache | No
     if config.real_cache is None:
         return None
     which = {
-        "teacher": _teacher_fields(recipe),
+        "teacher": teacher_fields(recipe),
         "weights": weights_digest(pictures.teacher),
         "pictures": pictures.source.digest(),
         "dtype": config.dtype,
@@ -177,19 +178,13 @@ def evaluation_cache(recipe: Recipe, samples: TeacherSamples, count: int) -> Sam
 def identity(recipe: Recipe, samples: TeacherSamples) -> dict[str, Any]:
     """What samples depend on: teacher and weights, prompts and seed; and the cache's format."""
     return {
-        "teacher": _teacher_fields(recipe),
+        "teacher": teacher_fields(recipe),
         "weights": weights_digest(samples.teacher),
         "prompts": prompts_digest(samples.order.prompts),
         "seed": samples.order.seed,
         "dtype": recipe.samples.dtype,
         "conditions": recipe.samples.cache_prompt_embeds,
     }
-
-
-def _teacher_fields(recipe: Recipe) -> dict[str, Any]:
-    """The teacher's fields that its samples depend on."""
-    fields = recipe.teacher.model_dump(mode="json", exclude=set(recipe.teacher.same_result))
-    return dict(fields)
 
 
 def weights_digest(teacher: Teacher) -> str:

@@ -55,11 +55,11 @@ def calling(call: str) -> Iterator[None]:
         yield
     except Raised:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise Raised(f"{call} raised {told(error)}") from error
 
 
-def told(error: Exception) -> str:
+def told(error: BaseException) -> str:
     """`KeyError: 'x' (pool.py:12)`: the first line of the error, and the part's line it is from."""
     first = next(iter(str(error).splitlines()), "")
     return f"{type(error).__name__}: {first} ({place_of(error)})"

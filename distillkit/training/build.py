@@ -205,6 +205,9 @@ def make_train_state(recipe: Recipe, parts: Parts, accelerator: Any) -> TrainSta
     aux_optim = recipe.optim.aux or critic_optim
     critic_groups = ((heads, critic_optim), (aux, aux_optim))
     trainable = [p for p in network.module.parameters() if p.requires_grad]
+    if not trainable:
+        label = part_label(recipe.student)
+        raise UserError(f"{label} has no parameter that trains: `module` shows the optimizer none")
     slices = BatchSlices(
         run.batch, run.accumulate, accelerator.process_index, accelerator.num_processes
     )

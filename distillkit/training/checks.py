@@ -89,6 +89,16 @@ class LearningCheck:
                 "`losses`."
             )
 
+    def doubt(self) -> str | None:
+        """What to tell at the end of a run that was too short to be refused."""
+        updates = self.silent["student", ""]
+        if not updates or ("student", "") in self.learns:
+            return None
+        return (
+            f"No gradient has reached the student in its {updates} updates: what is published "
+            f"equals its start, or its warm-up. After {TURNS} a run is stopped."
+        )
+
     def gradients(self, metrics: StepMetrics) -> None:
         """Stop a run whose player has had no gradient in all of its first updates."""
         for player in ("critic", "student"):

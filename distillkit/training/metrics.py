@@ -131,7 +131,16 @@ class StepMetrics:
                         f"The {player}'s {what} is {value}. Nothing was updated with it; the last "
                         f"good checkpoint is kept. Try a lower optim.{player}.lr, gradient "
                         f"clipping (optim.{player}.clip), or run.precision: no."
+                        f"{self._suspects(player)}"
                     )
+
+    def _suspects(self, player: str) -> str:
+        """The losses to look at: for the student those whose own gradient is not finite."""
+        losses = self.spec.losses
+        if player == "student":
+            broken = [name for name, value in self.pulls.items() if not math.isfinite(value)]
+            losses = [loss for loss in losses if loss.name in broken] or losses
+        return f" Look at {', '.join(loss.guard.label for loss in losses)}." if losses else ""
 
     @property
     def critic(self) -> float:

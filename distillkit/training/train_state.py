@@ -84,7 +84,9 @@ class TrainState:
         process draws the same."""
         judging = [critic for critic in self.critics if critic.judges(steps)]
         if self.critics and not judging:
-            raise UserError(f"critics: none judges roll-outs of {steps} steps (`steps`)")
+            raise UserError(
+                f"critics: none judges roll-outs of length {steps}; see `steps` of each"
+            )
         panels = [(critic, critic.draw(i, self.slices.total)) for critic in judging]
         if metrics is not None:
             metrics.processes = self.accelerator.num_processes

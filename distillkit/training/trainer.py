@@ -73,6 +73,8 @@ class Trainer:
                 self._iteration(i)
                 if start == 0 and i + 1 == len(self.schedule):
                     self.state.learning.finish()
+                    if doubt := self.state.learning.doubt():
+                        self.callback.on_message(doubt)
                 due = (i + 1) % self.recipe.run.checkpoint_every == 0
                 if due or asked() or i + 1 == len(self.schedule):
                     self._checkpoint(i + 1)

@@ -9,7 +9,14 @@ from pydantic import AfterValidator, Field
 
 from distillkit.configs import PoolConfig
 from distillkit.errors import UserError
-from distillkit.remarks import LevelInputs, PoolSize, Remark, describe_levels, without_effect
+from distillkit.remarks import (
+    MOST_HEADS,
+    LevelInputs,
+    PoolSize,
+    Remark,
+    describe_levels,
+    without_effect,
+)
 from distillkit.values import View
 from distillkit_nitrofusion.compartments import CompartmentPool, Draw
 from distillkit_nitrofusion.views import check_name, compares_prompt, make_view
@@ -102,6 +109,9 @@ class CompartmentPoolConfig(PoolConfig):
         if channels is not None and (flaw := self._missing_level(channels)):
             yield Remark(flaw, "levels")
             return
+        if channels is not None and self.prompt_projection and self._heads(channels) > MOST_HEADS:
+            said = f"makes {self._heads(channels):,} heads, and at most {MOST_HEADS:,} can be held"
+            yield Remark(said, "heads_per_slot" if self.slot_size > 1 else "timesteps")
         yield from self._deaf_views(backbone.level_inputs(recipe.teacher))
         if self.head == "cell":
             yield from without_effect(self, "with `head: cell`, which has none", "stride")
@@ -139,6 +149,11 @@ class CompartmentPoolConfig(PoolConfig):
     @property
     def sees_prompt(self) -> bool:
         return self.prompt_projection
+
+    def _heads(self, channels: Sequence[int]) -> int:
+        """All of them, on the levels that there are."""
+        levels = len(channels) if self.levels is None else len(self.levels)
+        return len(self.views) * len(self.timesteps) * self.slot_size * levels
 
     def pool_size(self, channels: tuple[int, ...]) -> PoolSize | None:
         """Heads of `heads`: convolutions, norms and the projection; a prompt's is not known yet."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
 from distillkit.configs import RefinementConfig
+from distillkit.remarks import Remark
 
 if TYPE_CHECKING:
     from torch import Generator
@@ -61,6 +62,16 @@ Steps = Annotated[int, Field(ge=1, le=4)]
 Iterations = Annotated[int, Field(ge=1)]
 
 
+def _unjudged(lengths: Iterable[int], field: str, recipe: Any) -> Iterator[Remark]:
+    """Lengths of the roll-out that none of the recipe's critics is for."""
+    critics = recipe.all_critics().values()
+    for steps in lengths if critics else ():
+        if not any(not critic.steps or steps in critic.steps for critic in critics):
+            yield Remark(
+                f"no critic judges roll-outs of length {steps}; see `steps` of each", field
+            )
+
+
 class BottomUpConfig(RefinementConfig):
     """The paper's schedule: train one step first, then longer roll-outs (section 3.5)."""
 
@@ -71,6 +82,9 @@ class BottomUpConfig(RefinementConfig):
     """Length of the roll-out -> iterations, from short to long: {1: 600, 2: 200, 4: 200}."""
     replay: float = Field(0.5, ge=0, le=1)
     """Probability that an iteration trains an earlier stage's length instead (our choice)."""
+
+    def preflight(self, recipe: Any) -> Iterator[Remark]:
+        return _unjudged(self.stages, "stages", recipe)
 
     def build(self) -> BottomUp:
         return BottomUp(self.stages, self.replay)
@@ -84,6 +98,9 @@ class FixedConfig(RefinementConfig):
     """Length of the roll-out."""
     iterations: Iterations = Field(examples=[1000])
     """Iterations in all."""
+
+    def preflight(self, recipe: Any) -> Iterator[Remark]:
+        return _unjudged([self.steps], "steps", recipe)
 
     def build(self) -> BottomUp:
         return BottomUp({self.steps: self.iterations}, replay=0)

@@ -136,6 +136,9 @@ def test_only_what_dead_processes_of_this_machine_left_is_removed(
     stay += [f".a.{host}.{process.pid}.parts", "a.part", ".lock"]
     for name in stay:
         (tmp_path / name).write_text("x")
+    assert atomic.remove_unfinished(tmp_path / "in", "ner") == 0
+    assert atomic.remove_unfinished(torn.parent, "a") == 0
+    assert torn.exists()
     assert atomic.remove_unfinished(tmp_path) == 7
     assert {path.name for path in tmp_path.iterdir()} == {*stay, "in"}
     assert not torn.exists()

@@ -35,12 +35,15 @@ class Guard:
 
     @contextmanager
     def __call__(self, call: str) -> Iterator[None]:
-        """Inside, an exception other than `UserError` is raised as `PartError`."""
+        """Inside, an exception other than `UserError` is raised as `PartError`.
+
+        `sys.exit` is one too: it would end the run as if all had gone well.
+        """
         try:
             yield
         except UserError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             said = " ".join(f"{type(error).__name__}: {error} ({place_of(error)})".split())
             raise PartError(f"{self.label} failed in {call}: {said}") from error
 
@@ -58,7 +61,7 @@ class Guard:
             raise PartError(f"{self.label} breaks its contract: {call} {found}")
 
 
-def place_of(error: Exception) -> str:
+def place_of(error: BaseException) -> str:
     """The innermost line in the folder of the part, whose call is the first that is neither in the
     core (of which `distillkit.examples` are parts) nor in torch."""
     core, torchs = Path(__file__).parents[2], Path(torch.__file__).parent

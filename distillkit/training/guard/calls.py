@@ -105,6 +105,8 @@ def check_built(socket: str, part: Any) -> str | None:
         return f"returned {type(part).__name__}, which has no `{'`, `'.join(missing)}`"
     if socket == "pool" and not (isinstance(part.heads, nn.ModuleList) and len(part.heads)):
         return "returned a pool whose `heads` is no nn.ModuleList of at least one head"
+    if socket == "pool" and not any(p.requires_grad for p in part.heads.parameters()):
+        return "returned a pool whose heads have no parameter that trains"
     if socket == "backbone" and not all(type(n) is int and n > 0 for n in part.channels):
         return f"returned a backbone with the channels {part.channels!r}"
     if socket == "refinement" and (type(part.iterations) is not int or part.iterations < 1):

@@ -8,12 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from distillkit.values import Condition, Panel
 
 if TYPE_CHECKING:
     from distillkit.contracts import Backbone, Pool
+
+
+MOST_CHARACTERS = 100
+"""Of a stage's name, which becomes a file's."""
 
 
 def check_panel(panel: Any, pool: Pool, backbone: Backbone, batch: int) -> str | None:
@@ -65,6 +70,8 @@ def check_maps(maps: Any, backbone: Backbone, batch: int) -> str | None:
     for level, (found, channels) in enumerate(zip(maps, backbone.channels, strict=True)):
         if not isinstance(found, Tensor) or found.ndim != 4 or found.shape[:2] != (batch, channels):
             return f"returned {_what(found)} for level {level}, not ({batch}, {channels}, h, w)"
+        if flaw := _not_real(found):
+            return f"returned {flaw} for level {level}"
     return None
 
 
@@ -72,22 +79,35 @@ def check_logits(logits_BK: Any, batch: int) -> str | None:
     """What is wrong with a head's logits, if anything."""
     if not isinstance(logits_BK, Tensor) or logits_BK.ndim != 2 or len(logits_BK) != batch:
         return f"returned {_what(logits_BK)}, not ({batch}, K) patch logits"
-    return None
+    if not logits_BK.shape[1]:
+        return "returned no logits: a head gives at least one for each"
+    flaw = _not_real(logits_BK)
+    return f"returned {flaw}" if flaw else None
 
 
 def check_samples(x_0_BCHW: Any, shape: Sequence[int]) -> str | None:
     """What is wrong with sampled latents, if anything."""
     if not isinstance(x_0_BCHW, Tensor) or tuple(x_0_BCHW.shape) != tuple(shape):
         return f"returned {_what(x_0_BCHW)}, not latents {tuple(shape)}"
-    if not x_0_BCHW.is_meta and not bool(x_0_BCHW.isfinite().all()):
-        return "returned latents that are not finite"
-    return None
+    flaw = _not_real(x_0_BCHW, "latents")
+    return f"returned {flaw}" if flaw else None
 
 
 def check_loss(value: Any) -> str | None:
     """What is wrong with a loss's value, if anything."""
     if value is not None and (not isinstance(value, Tensor) or value.ndim):
         return f"returned {_what(value)}, not a scalar tensor or None"
+    flaw = _not_real(value, "a scalar") if value is not None else None
+    return f"returned {flaw}" if flaw else None
+
+
+def _not_real(values: Tensor, name: str = "values") -> str | None:
+    """What values that gradients should pass are instead, if anything."""
+    if not values.is_floating_point() or values.dtype == torch.float64:
+        return f"{name} of {str(values.dtype).removeprefix('torch.')}, not of float32 or 16 bits"
+    if not values.is_meta and not bool(values.isfinite().all()):
+        verb = "is" if not values.ndim else "are"
+        return f"{name} that {verb} not finite"
     return None
 
 
@@ -132,7 +152,8 @@ def check_modules(listed: Any) -> str | None:
 
 def check_stage(name: Any) -> str | None:
     """What is wrong with the name of a refinement's stage, if anything."""
-    if not isinstance(name, str) or not name or name.startswith(".") or {*name} & {*"/\\"}:
+    usable = isinstance(name, str) and name.isprintable() and 0 < len(name) <= MOST_CHARACTERS
+    if not usable or name.startswith(".") or {*name} & {*"/\\"}:
         return f"returned {name!r}: a stage's name is a snapshot's file name"
     if name == "start":
         return "returned 'start', which is the snapshot before the first stage"
@@ -161,7 +182,9 @@ def check_values(values: Any, declared: Mapping[str, Any]) -> str | None:
         return f"and `info` differ in '{differing[0]}': both name every metric"
     for name, value in values.items():
         try:
-            float(value)
+            number = None if isinstance(value, str) else float(value)
         except (TypeError, ValueError, RuntimeError):
+            number = None
+        if number is None:
             return f"returned {_what(value)} for '{name}', not a number"
     return None

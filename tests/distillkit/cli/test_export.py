@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +13,7 @@ import pytest
 from safetensors.torch import load_file
 
 from distillkit import testing
-from distillkit.atomic import save_tensors
+from distillkit.atomic import appearing, save_tensors
 from distillkit.examples.exporter import ExampleExporterConfig
 from distillkit.recipe.load import dump_recipe
 from distillkit.runs.folder import RunFolder
@@ -43,6 +47,21 @@ def test_an_export_says_what_it_wrote(run: Path, capsys: pytest.CaptureFixture[s
     )
     assert load_file(written).keys() == {"weight", "bias"}
     assert export(run) == 0  # over the first
+
+
+def test_what_a_killed_export_left_goes_with_the_next_one(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A finished run is never started again, and a torn file may take gigabytes."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    with appearing(run / "exports/student-example.safetensors") as temporary:
+        temporary.write_bytes(bytes(2_000_000))
+        torn = temporary.with_name(temporary.name.replace(f".{os.getpid()}.", f".{process.pid}."))
+        shutil.copy(temporary, torn)
+    assert export(run) == 0
+    assert "Removed 2.0 MB of an unfinished export\n" in capsys.readouterr().out
+    assert not torn.exists()
 
 
 @pytest.mark.parametrize(

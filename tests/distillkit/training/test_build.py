@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -9,9 +10,11 @@ import pytest
 from distillkit import testing
 from distillkit.configs import ComponentConfig, PoolConfig, PromptsConfig, RefreshConfig
 from distillkit.errors import UserError
+from distillkit.examples.student import ExampleStudentConfig
 from distillkit.registry.entry_points import Installed
 from distillkit.registry.registry import Origin
 from distillkit.training.build import build_part, build_parts
+from tests.distillkit.world import brought_by_theirs, trainer, world_recipe
 
 THEIRS = Origin("theirs", "distillkit-theirs", "2.1")
 
@@ -92,6 +95,22 @@ def test_a_build_that_returns_nothing_is_told() -> None:
 
 def test_a_parts_own_sentence_stays_as_it_is() -> None:
     assert said(Picky()) == "refresh.every: more than the run has"
+
+
+def test_a_student_without_a_parameter_that_trains_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Frozen(ExampleStudentConfig):
+        def build(self, teacher: Any) -> Any:
+            network = super().build(teacher)
+            network.module.requires_grad_(False)
+            return network
+
+    brought_by_theirs(monkeypatch, Frozen())
+    with pytest.raises(UserError) as caught:
+        trainer(world_recipe(student=Frozen()), tmp_path)
+    said = f"student 'example' of {THEIRS} has no parameter that trains: "
+    assert str(caught.value).startswith(said)
 
 
 def test_no_prompts_are_a_sentence() -> None:

@@ -14,8 +14,10 @@ from distillkit.configs import LossConfig
 from distillkit.errors import UserError
 from distillkit.examples.refinement import ExampleRefinementConfig
 from distillkit.recipe.schema import WarmupConfig
+from distillkit.training.callbacks import Callback
 from distillkit.training.checks import TURNS, CannotLearnError
 from distillkit.training.guard import PartError
+from distillkit.training.metrics import Diverged
 from distillkit.training.trainer import Trainer
 from distillkit_nitrofusion.losses.hinge import HingeConfig
 from tests.distillkit.world import (
@@ -142,6 +144,36 @@ def test_a_warmup_that_trains_says_nothing_of_the_losses_after_it(tmp_path: Path
 
 def silent(batch: Any) -> Tensor:
     return 0 * batch.fake_BCHW.mean()
+
+
+def test_a_run_that_is_too_short_to_be_refused_says_that_nothing_was_learned(
+    tmp_path: Path,
+) -> None:
+    said: list[str] = []
+
+    class Listener(Callback):
+        def on_message(self, text: str) -> None:
+            said.append(text)
+
+    recipe = world_recipe(
+        losses=[made_up_loss(HINGE.critic, silent)],
+        refinement={"type": "fixed", "steps": 1, "iterations": 3},
+    )
+    trainer(recipe, tmp_path, Listener()).train()
+    [told_of] = [text for text in said if "No gradient" in text]
+    assert told_of.startswith("No gradient has reached the student in its 3 updates: what is")
+
+
+def test_a_gradient_that_is_not_finite_names_the_loss_that_it_is_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of sqrt at 0: its value is 0, and its slope is not finite."""
+    loss = made_up_loss(student=lambda batch: (0 * batch.fake_BCHW).square().sum().sqrt())
+    brought_by_theirs(monkeypatch, loss)
+    run = trainer(world_recipe(losses=[HingeConfig(), loss]), tmp_path)
+    sentence = told(run, Diverged)
+    assert sentence.startswith("The student's gradient is nan.")
+    assert sentence.endswith(f" Look at loss 'made-up' {THEIRS}.")
 
 
 def silent_critic(batch: Any) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,6 +25,13 @@ from distillkit.values import Condition
 from distillkit_nitrofusion.losses.hinge import HingeConfig
 from tests.distillkit.training.guard.spoilt import TORN, spoilt, torn
 from tests.distillkit.world import THEIRS, brought_by_theirs, trainer, world_recipe
+
+ROCKS: dict[str, Any] = {
+    "heads": torch.nn.ModuleList([torch.nn.Flatten()]),
+    "draw": torn,
+    "reset": torn,
+}
+"""What a pool has, with a head that can't learn."""
 
 
 class Words:
@@ -178,6 +186,22 @@ def rows(count: int) -> Condition:
         (
             spoilt(ExampleRefinementConfig, "stage", lambda _: "a/b"),
             "stage() returned 'a/b': a stage's name is a snapshot's file name",
+        ),
+        (
+            spoilt(ExampleRefinementConfig, "stage", lambda _: "a\0b"),
+            r"stage() returned 'a\x00b': a stage's name is a snapshot's file name",
+        ),
+        (
+            spoilt(ExampleRefinementConfig, "stage", lambda _: "x" * 300),
+            "stage() returned 'xxxxxxxx",
+        ),
+        (
+            spoilt(ExampleMetricsConfig, "compute", lambda v: dict.fromkeys(v, "1.5")),
+            "compute() returned '1.5' for '",
+        ),
+        (
+            made(ExamplePoolConfig, lambda: SimpleNamespace(**ROCKS)),
+            "build() returned a pool whose heads have no parameter that trains",
         ),
         (
             spoilt(ExampleRefinementConfig, "stage", lambda _: "start"),

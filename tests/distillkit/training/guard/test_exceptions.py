@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,11 @@ from tests.distillkit.world import (
     trainer,
     world_recipe,
 )
+
+
+def leaves(*_: Any, **__: Any) -> Any:
+    sys.exit(0)
+
 
 HINGE: Any = HingeConfig().build(None, None)  # type: ignore[arg-type]
 
@@ -118,6 +124,19 @@ def test_a_part_that_has_another_shape_when_its_run_is_resumed_is_named(
     said, name = str(caught.value), f"{now().socket} '{now().name()}'"
     assert said.startswith(f"{name} {THEIRS} failed in {call}: RuntimeError: ")
     assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("part", "call"),
+    [
+        (spoilt(ExamplePoolConfig, "draw", leaves), "draw()"),
+        (made_up_loss(leaves, HINGE.student), "critic()"),
+    ],
+)
+def test_a_part_that_exits_does_not_end_the_run_as_if_it_were_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: ComponentConfig, call: str
+) -> None:
+    assert f"failed in {call}: SystemExit: 0 (" in told(monkeypatch, tmp_path, part)
 
 
 def test_what_the_user_can_mend_keeps_its_own_sentence() -> None:

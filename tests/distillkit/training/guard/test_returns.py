@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from distillkit.configs import RefreshConfig
 from distillkit.examples.backbone import ExampleBackboneConfig
+from distillkit.examples.loss import ExampleLossConfig
 from distillkit.examples.pool import ExamplePoolConfig
 from distillkit.examples.student import ExampleStudentConfig
 from distillkit.examples.teacher import ExampleTeacherConfig
@@ -105,10 +106,17 @@ class Shaped(nn.Module):
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        (lambda logits_BK: logits_BK[:, :, None], "a tensor (4, 64, 1)"),
-        (lambda logits_BK: logits_BK.mean(1), "a tensor (4,)"),
-        (lambda logits_BK: logits_BK[:1], "a tensor (1, 64)"),
-        (lambda logits_BK: None, "None"),
+        (lambda logits_BK: logits_BK[:, :, None], "a tensor (4, 64, 1), not (4, K) patch logits"),
+        (lambda logits_BK: logits_BK.mean(1), "a tensor (4,), not (4, K) patch logits"),
+        (lambda logits_BK: logits_BK[:1], "a tensor (1, 64), not (4, K) patch logits"),
+        (lambda logits_BK: None, "None, not (4, K) patch logits"),
+        (
+            lambda logits_BK: logits_BK[:, :0],
+            "no logits: a head gives at least one for each",
+        ),
+        (lambda logits_BK: logits_BK.long(), "values of int64, not of float32 or 16 bits"),
+        (lambda logits_BK: logits_BK * 1j, "values of complex64, not of float32 or 16 bits"),
+        (lambda logits_BK: logits_BK * torch.nan, "values that are not finite"),
     ],
 )
 def test_logits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Change, what: str) -> None:
@@ -119,8 +127,7 @@ def test_logits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Change,
             return pool
 
     assert told(monkeypatch, tmp_path, Heads()) == (
-        f"pool 'example' {THEIRS} breaks its contract: heads returned {what}, not (4, K) patch "
-        "logits"
+        f"pool 'example' {THEIRS} breaks its contract: heads returned {what}"
     )
 
 
@@ -151,6 +158,14 @@ def test_a_head_on_a_level_that_is_not_its_own(
             "returned a tensor (8, 8, 4) for level 1, not (8, 8, h, w)",
         ),
         (lambda maps: [maps[0], None], "returned None for level 1, not (8, 8, h, w)"),
+        (
+            lambda maps: [maps[0].double(), maps[1]],
+            "returned values of float64, not of float32 or 16 bits for level 0",
+        ),
+        (
+            lambda maps: [maps[0], maps[1] * torch.nan],
+            "returned values that are not finite for level 1",
+        ),
     ],
 )
 def test_maps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Change, flaw: str) -> None:
@@ -171,6 +186,7 @@ def test_maps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Change, f
         (lambda x: x[:, :3], "returned a tensor (4, 3, 8, 8), not latents (4, 4, 8, 8)"),
         (lambda x: x[:1], "returned a tensor (1, 4, 8, 8), not latents (4, 4, 8, 8)"),
         (lambda x: x * torch.nan, "returned latents that are not finite"),
+        (lambda x: x.long(), "returned latents of int64, not of float32 or 16 bits"),
         (lambda x: None, "returned None, not latents (4, 4, 8, 8)"),
     ],
 )
@@ -179,6 +195,19 @@ def test_latents(
 ) -> None:
     part = spoilt(ExampleTeacherConfig, "sample", change)
     expected = f"teacher 'example' {THEIRS} breaks its contract: sample() {flaw}"
+    assert told(monkeypatch, tmp_path, part) == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "flaw"),
+    [
+        (lambda term: term * 1j, "a scalar of complex64, not of float32 or 16 bits"),
+        (lambda term: term * torch.nan, "a scalar that is not finite"),
+    ],
+)
+def test_a_term(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Change, flaw: str) -> None:
+    part = spoilt(ExampleLossConfig, "student", change)
+    expected = f"loss 'example' {THEIRS} breaks its contract: student() returned {flaw}"
     assert told(monkeypatch, tmp_path, part) == expected
 
 
