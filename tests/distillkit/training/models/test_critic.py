@@ -193,7 +193,7 @@ def test_a_critic_judges_the_roll_outs_that_it_is_for(tmp_path: Path) -> None:
     assert judged == {1: {"one"}, 2: {"two"}}
     del critics["two"]
     alone = trainer(two_critics(critics=critics, refinement=stages), tmp_path / "b")
-    with pytest.raises(UserError, match="critics: none judges roll-outs of 2 steps"):
+    with pytest.raises(UserError, match="critics: none judges roll-outs of length 2"):
         alone.train()
 
 
