@@ -8,6 +8,7 @@ from typing import Any
 from distillkit.configs import ComponentConfig
 from distillkit.testing.building import built
 from distillkit.testing.findings import Findings, seeded
+from distillkit.training.guard.returns import check_stage
 
 MOST = 2000
 """Iterations that are looked at from the start; later ones at as many places in all."""
@@ -57,8 +58,6 @@ def _flaw(part: Any, i: int, name: Any, steps: Any) -> str | None:
         return f"steps(): {steps!r} in iteration {i}; a roll-out has 1 to 4 steps"
     if steps != part.steps(i, seeded(i)):
         return f"steps(): iteration {i} differs between two calls with the same generator"
-    if not isinstance(name, str) or not name or name.startswith(".") or {*name} & {*"/\\"}:
-        return f"stage(): {name!r} in iteration {i}; a stage's name is a snapshot's file name"
-    if name == "start":
-        return "stage(): 'start' is the snapshot that is written before the first stage"
+    if flaw := check_stage(name):
+        return f"stage() in iteration {i} {flaw}"
     return None

@@ -57,9 +57,20 @@ REFINEMENTS: Flaws = {
         flawed(ExampleRefinementConfig, stage=lambda s, i: f"{i:04d}"),
         "stage(): 500 stages, such as '0000' and '0001': each ends with a snapshot",
     ),
-    "a path": (stages(lambda s, i: "a/b"), "'a/b' in iteration 0; a stage's name is a snapshot's"),
-    "a hidden file": (stages(lambda s, i: ".."), "'..' in iteration 0; a stage's name is"),
-    "the start": (stages(lambda s, i: "start"), "'start' is the snapshot that is written before"),
+    "a path": (
+        stages(lambda s, i: "a/b"),
+        "stage() in iteration 0 returned 'a/b': a stage's name is",
+    ),
+    "a hidden file": (
+        stages(lambda s, i: ".."),
+        "stage() in iteration 0 returned '..': a stage's name is",
+    ),
+    "a control character": (stages(lambda s, i: "a\0b"), r"returned 'a\x00b': a stage's name is"),
+    "a long name": (stages(lambda s, i: "x" * 300), "returned 'xxxx"),
+    "the start": (
+        stages(lambda s, i: "start"),
+        "returned 'start', which is the snapshot before the f",
+    ),
     "an exception": (stages(lambda s, i: "ab"[i]), "stage() raised IndexError: string index out"),
 }
 
