@@ -40,3 +40,9 @@ def _charts_where_they_matter(
     recipes, and in processes of their own."""
     if not {"report", "recipes"} & {*request.path.parts}:
         monkeypatch.setattr("distillkit.report.charts.chart", lambda *args, **kwargs: "<svg></svg>")
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small run flushes two hundred files, milliseconds each; no test cuts the power."""
+    monkeypatch.setattr("os.fsync", lambda handle: None)

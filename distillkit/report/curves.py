@@ -6,13 +6,14 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from matplotlib import style
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Values = NDArray[np.float64]
 
@@ -63,6 +64,8 @@ def chart(
     band: tuple[float, float] | None = None,
 ) -> str:
     """An SVG element for a page. `limits` of the y axis, or fitted; `band`: a shaded range."""
+    from matplotlib import style
+
     file = io.StringIO()
     with style.context(["default", STYLE]):  # and not what the user set in a matplotlibrc
         figure = draw(curves, phases, limits, band)
@@ -86,6 +89,8 @@ def draw(
 
     Each phase is smoothed and drawn by itself: losses of two phases are different quantities.
     """
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=SIZE, layout="constrained")
     axes = figure.add_subplot()
     lines = [

@@ -119,6 +119,8 @@ def test_the_python_page_runs(
     def small(name: str, overrides: list[str]) -> Any:
         sizes = ["warmup.critic=0", "refinement.stages={1: 2}", "metrics=null"]
         sizes += ["run.batch=2", "run.threads=1", "run.held_out=0", "run.previews=1"]
+        sizes += ["critics={}", "backbone={type: unet-encoder}"]
+        sizes += ["pool={type: dynamic, levels: [2, 9], width: 16, depth: 1}"]
         return load_recipe(name, [*overrides, *sizes])
 
     monkeypatch.chdir(tmp_path)
