@@ -6,20 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from tests.distillkit_diffusers.tiny import build_pipeline
+from tests.distillkit_diffusers.tiny import build_pipeline, save
 
 
 @pytest.fixture(scope="session")
 def tiny_sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a tiny random StableDiffusionXLPipeline."""
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("models") / "tiny-sdxl"
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        build_pipeline().save_pretrained(folder)
-    return folder
+    return save(build_pipeline, tmp_path_factory.mktemp("models") / "tiny-sdxl")
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +38,10 @@ def clip_tokenizer(pad: str) -> Any:
     )
 
 
-def _text_encoder(tokenizer: Any, projected: bool) -> Any:
+def text_encoder(tokenizer: Any, width: int, projection: int, projected: bool = True) -> Any:
+    """CLIP's, of two layers; with a projection, or without."""
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-    width = HIDDEN_2 if projected else HIDDEN
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=width,
@@ -48,7 +49,7 @@ def _text_encoder(tokenizer: Any, projected: bool) -> Any:
         num_hidden_layers=2,
         num_attention_heads=2,
         max_position_embeddings=TOKENS,
-        projection_dim=HIDDEN_2,
+        projection_dim=projection,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
@@ -99,8 +100,8 @@ def build_pipeline() -> Any:
     )
     return StableDiffusionXLPipeline(
         vae=vae,
-        text_encoder=_text_encoder(tokenizer, False),
-        text_encoder_2=_text_encoder(tokenizer_2, True),
+        text_encoder=text_encoder(tokenizer, HIDDEN, HIDDEN_2, projected=False),
+        text_encoder_2=text_encoder(tokenizer_2, HIDDEN_2, HIDDEN_2),
         tokenizer=tokenizer,
         tokenizer_2=tokenizer_2,
         unet=_unet(),
@@ -108,6 +109,15 @@ def build_pipeline() -> Any:
         force_zeros_for_empty_prompt=True,
         add_watermarker=False,
     )
+
+
+def save(pipeline: Callable[[], Any], folder: Path) -> Path:
+    """A pipeline of weights that are random and always the same."""
+    torch.set_num_threads(1)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        pipeline().save_pretrained(folder)
+    return folder
 
 
 def noise(count: int, seed: int = 0) -> torch.Tensor:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from distillkit_diffusers.flow.configs import FlowTeacherConfig
 from tests.distillkit_diffusers.flow.tiny import KINDS, PIXELS, TOKENS, Tiny, build_pipeline
+from tests.distillkit_diffusers.tiny import save
 
 
 @pytest.fixture(scope="session", params=KINDS)
@@ -26,12 +26,7 @@ def tiny(kind: str) -> Tiny:
 @pytest.fixture(scope="session")
 def folder(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of the family's tiny random pipeline."""
-    torch.set_num_threads(1)
-    path = tmp_path_factory.mktemp("models") / f"tiny-{kind}"
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        build_pipeline(kind).save_pretrained(path)
-    return path
+    return save(lambda: build_pipeline(kind), tmp_path_factory.mktemp("models") / f"tiny-{kind}")
 
 
 @pytest.fixture(scope="session")

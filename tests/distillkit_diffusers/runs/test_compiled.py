@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from distillkit.recipe.load import load_recipe
 from distillkit.training.build import build_parts, make_schedule, make_train_state
 from distillkit.training.metrics import StepMetrics
 from distillkit.training.step import train_step
-from tests.distillkit_diffusers.tiny import build_pipeline
+from tests.distillkit_diffusers.tiny import build_pipeline, save
 
 pytestmark = pytest.mark.slow
 
@@ -43,19 +44,17 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny pipeline with a UNet of fewer layers: each is traced anew for every use."""
     from diffusers import UNet2DConditionModel
 
-    folder = tmp_path_factory.mktemp("small")
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
+    def fewer_layers() -> Any:
         pipeline = build_pipeline()
         layers = {"block_out_channels": (8, 16), "layers_per_block": 1}
         layers |= {"down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D")}
         layers |= {"up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D")}
         layers |= {"transformer_layers_per_block": 1, "attention_head_dim": (1, 2)}
-        pipeline.register_modules(
-            unet=UNet2DConditionModel.from_config({**pipeline.unet.config, **layers})
-        )
-    pipeline.save_pretrained(folder)
-    return folder
+        unet = UNet2DConditionModel.from_config({**pipeline.unet.config, **layers})
+        pipeline.register_modules(unet=unet)
+        return pipeline
+
+    return save(fewer_layers, tmp_path_factory.mktemp("small"))
 
 
 def two_iterations(file: Path, sets: Sequence[str]) -> tuple[list[StepMetrics], dict[str, Tensor]]:

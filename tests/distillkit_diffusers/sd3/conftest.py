@@ -6,21 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from distillkit_diffusers.sd3.configs import SD3TeacherConfig
 from tests.distillkit_diffusers.sd3.tiny import T5_TOKENS, build_pipeline
+from tests.distillkit_diffusers.tiny import save
 
 
 @pytest.fixture(scope="session")
 def tiny_sd3(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a tiny random StableDiffusion3Pipeline."""
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("models") / "tiny-sd3"
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        build_pipeline().save_pretrained(folder)
-    return folder
+    return save(build_pipeline, tmp_path_factory.mktemp("models") / "tiny-sd3")
 
 
 @pytest.fixture(scope="session")

@@ -7,29 +7,11 @@ from typing import Any
 
 import torch
 
-from tests.distillkit_diffusers.tiny import TOKENS, clip_tokenizer
+from tests.distillkit_diffusers.tiny import clip_tokenizer, text_encoder
 
 SIDE, CHANNELS, WIDTH, T5_TOKENS = 8, 16, 24, 12
 """Latent cells a side, latent channels, units of T5 and so of the context; tokens of T5."""
 CLIP_WIDTH = 8
-
-
-def _clip(tokenizer: Any) -> Any:
-    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
-
-    config = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=CLIP_WIDTH,
-        intermediate_size=2 * CLIP_WIDTH,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=TOKENS,
-        projection_dim=CLIP_WIDTH,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    return CLIPTextModelWithProjection(config)
 
 
 def _t5() -> tuple[Any, Any]:
@@ -88,9 +70,9 @@ def build_pipeline() -> Any:
         transformer=transformer,
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
         vae=vae,
-        text_encoder=_clip(tokenizer),
+        text_encoder=text_encoder(tokenizer, CLIP_WIDTH, CLIP_WIDTH),
         tokenizer=tokenizer,
-        text_encoder_2=_clip(tokenizer_2),
+        text_encoder_2=text_encoder(tokenizer_2, CLIP_WIDTH, CLIP_WIDTH),
         tokenizer_2=tokenizer_2,
         text_encoder_3=t5,
         tokenizer_3=t5_tokenizer,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 
-from distillkit import api
 from distillkit.configs import ComponentConfig
 from distillkit.examples.backbone import ExampleBackboneConfig
 from distillkit.examples.metrics import ExampleMetricsConfig
@@ -23,8 +21,9 @@ from distillkit.memory.plan import make_plan
 from distillkit.training.guard import PartError
 from distillkit.values import Condition
 from distillkit_nitrofusion.losses.hinge import HingeConfig
-from tests.distillkit.training.guard.spoilt import TORN, spoilt, torn
-from tests.distillkit.world import THEIRS, brought_by_theirs, trainer, world_recipe
+from tests.distillkit.testing.flaws import without
+from tests.distillkit.training.guard.spoilt import TORN, Words, made, sentence, spoilt, torn
+from tests.distillkit.world import THEIRS, brought_by_theirs, world_recipe
 
 ROCKS: dict[str, Any] = {
     "heads": torch.nn.ModuleList([torch.nn.Flatten()]),
@@ -32,55 +31,6 @@ ROCKS: dict[str, Any] = {
     "reset": torn,
 }
 """What a pool has, with a head that can't learn."""
-
-
-class Words:
-    """Prompts whose first one is what it is told."""
-
-    def __init__(self, read: Callable[[int], Any]) -> None:
-        self.read = read
-
-    def __len__(self) -> int:
-        return 5
-
-    def __getitem__(self, index: int) -> Any:
-        return self.read(index)
-
-
-class Pictures(Words):
-    """Captions with pictures."""
-
-    def __init__(self, change: Callable[[Any], Any]) -> None:
-        super().__init__(str)
-        self.change = change
-
-    def images(self, indices: Any, height: int, width: int) -> Any:
-        return self.change(torch.zeros(len(indices), 3, height, width))
-
-    def digest(self) -> str:
-        return "none"
-
-
-def made(base: type[ComponentConfig], build: Callable[..., Any]) -> ComponentConfig:
-    """The config of an example that builds something else."""
-
-    class Made(base):  # type: ignore[valid-type, misc]
-        def build(self, *args: Any) -> Any:
-            return build()
-
-    return Made()
-
-
-def without(base: type[ComponentConfig], *names: str) -> ComponentConfig:
-    """The config of an example whose part lacks methods."""
-
-    class Lacking(base):  # type: ignore[valid-type, misc]
-        def build(self, *args: Any) -> Any:
-            part = super().build(*args)
-            here = {n: getattr(part, n) for n in dir(part) if not n.startswith("_")}
-            return type("Lacking", (), {n: v for n, v in here.items() if n not in names})()
-
-    return Lacking()
 
 
 def with_attribute(base: type[ComponentConfig], name: str, value: Any) -> ComponentConfig:
@@ -95,23 +45,6 @@ def with_attribute(base: type[ComponentConfig], name: str, value: Any) -> Compon
             return other
 
     return Other()
-
-
-def sentence(
-    monkeypatch: pytest.MonkeyPatch, folder: Path, part: ComponentConfig, real: str = "teacher"
-) -> str:
-    """What a run of two iterations with this part, and its evaluation, is ended with."""
-    brought_by_theirs(monkeypatch, part)
-    fields: dict[str, Any] = {
-        "refinement": {"type": "fixed", "steps": 2, "iterations": 2},
-        "metrics": ExampleMetricsConfig(num_images=2),
-    }
-    place = {"losses": [part]} if part.socket == "loss" else {part.socket: part}
-    with pytest.raises(PartError) as caught:
-        api.train(world_recipe(samples={"real": real}, **fields | place), folder)
-    said = str(caught.value)
-    assert "\n" not in said
-    return said.removeprefix(f"{part.socket} 'example' {THEIRS} ")
 
 
 @pytest.mark.parametrize(
@@ -267,45 +200,6 @@ def test_a_wrong_value(
 ) -> None:
     said = sentence(monkeypatch, tmp_path / "run", part)
     assert said.startswith(f"breaks its contract: {flaw}")
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (torn, f"failed in images(): {TORN}"),
-        (
-            lambda images_B3HW: images_B3HW[:, :1],
-            "breaks its contract: images() returned a tensor (4, 1, 8, 8), not pictures (4, 3, 8, "
-            "8)",
-        ),
-    ],
-)
-def test_real_pictures(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Any, said: str
-) -> None:
-    part = made(ExamplePromptsConfig, lambda: Pictures(change))
-    assert sentence(monkeypatch, tmp_path / "run", part, real="pictures") == said
-
-
-def test_a_teacher_that_encodes_no_pictures(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pictures = made(ExamplePromptsConfig, lambda: Pictures(lambda x: x))
-    for change, end in (
-        (torn, f"failed in encode_images(): {TORN}"),
-        (
-            lambda x: x[:1],
-            "breaks its contract: encode_images() returned a tensor (1, 4, 8, 8), not latents (4, "
-            "4, 8, 8)",
-        ),
-    ):
-        part = spoilt(ExampleTeacherConfig, "encode_images", change)
-        brought_by_theirs(monkeypatch, part)
-        recipe = world_recipe(teacher=part, prompts=pictures, samples={"real": "pictures"})
-        run = trainer(recipe, tmp_path)
-        with pytest.raises(PartError) as caught:
-            run.step(0)
-        assert str(caught.value) == f"teacher 'example' {THEIRS} {end}"
 
 
 def test_a_plan_names_them_too(monkeypatch: pytest.MonkeyPatch) -> None:
