@@ -182,7 +182,7 @@ def rows(count: int) -> Condition:
         ),
         (
             without(ExampleTeacherConfig, "decode", "null"),
-            "build() returned Lacking, which has no `decode`, `null`",
+            "build() returned Cut, which has no `decode`, `null`",
         ),
         (
             with_attribute(ExamplePoolConfig, "heads", []),
