@@ -12,6 +12,8 @@ from distillkit.recipe.yaml12 import Document, Mark, Path, YamlError
 
 _LAST = 1_000_000_000
 """Past every line of a file."""
+DEEPEST = 32
+"""Levels of a `--set`; no recipe has a third of them, and some thousands take minutes."""
 
 
 class Draft:
@@ -34,6 +36,9 @@ class Draft:
         flag, message = f"--set {text}", ""
         if not equals or "" in path:
             message = "write --set a.b=c, like --set run.seed=1"
+        elif len(path) > DEEPEST:
+            flag = f"--set {text[:40]}..."
+            message = f"the field has {len(path)} levels, and at most {DEEPEST} are read"
         else:
             try:
                 document = yaml12.parse(given)

@@ -169,6 +169,13 @@ def test_aliases_within_aliases_are_bounded(tmp_path: Path) -> None:
     assert time.perf_counter() - began < 10
 
 
+def test_levels_of_a_flag_are_bounded(tmp_path: Path) -> None:
+    """Two thousand of them took over 15 seconds."""
+    [line] = problems(RECIPE, ".".join(["a"] * 2000) + "=1", folder=tmp_path)
+    assert line.endswith("...: the field has 2000 levels, and at most 32 are read")
+    assert len(line) < 200
+
+
 def test_a_file_that_is_no_recipe_is_not_read_to_its_end(tmp_path: Path) -> None:
     """Weights that are named by mistake."""
     weights = tmp_path / "model.safetensors"
