@@ -27,6 +27,27 @@ def test_others_may_read_what_is_written_as_any_new_file(tmp_path: Path) -> None
         assert (tmp_path / name).stat().st_mode == expected
 
 
+@pytest.mark.parametrize("there", [False, True], ids=["new", "replaced"])
+def test_all_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    """Else a power cut could leave the name with nothing, or with half, behind it."""
+    flushed: list[tuple[str, bool]] = []
+    target = tmp_path / "folder"
+    if there:
+        target.mkdir()
+
+    def fsync(handle: int) -> None:
+        named = Path(f"/proc/self/fd/{handle}").resolve()
+        flushed.append((named.name, (target / "inside").exists()))
+
+    monkeypatch.setattr("os.fsync", fsync)
+    with appearing(target) as temporary:
+        temporary.mkdir()
+        (temporary / "inside").write_text("new")
+    assert flushed == [("inside", False), (tmp_path.name, True)]
+
+
 def test_a_file_system_without_modes_takes_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

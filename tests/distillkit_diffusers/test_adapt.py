@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from distillkit import atomic
 from distillkit.atomic import save_tensors
 from distillkit.errors import UserError
 from distillkit.evaluation.grids import to_image
@@ -133,8 +134,11 @@ def test_files_of_both_layouts_mix(
     whole = original_tensors(teacher.pipe, teacher.pipe.unet, torch.float32)
     custom = {n: 1.5 * w if n.startswith(UNET) else w for n, w in whole.items()}
     save_file(custom, onto)
+    torn = out.with_name(f".{out.name}.{atomic._host()}.4194305.part")
+    torn.write_bytes(bytes(10))  # of a process that is gone
     words = ["adapt", "--student", nitro, "--base", base, "--onto", onto, "--out", out]
     assert command(*words, "--strength", 0.8, "--shift", 500) == 0
+    assert not torn.exists()
     found, student = load_file(out), load_file(nitro)
     assert found.keys() == whole.keys()
     assert shift_of_file(out) == 500

@@ -142,6 +142,27 @@ def test_a_start_from_a_lora(family: Any, tmp_path: Path, how: Any) -> None:
     assert torch.equal(family.pipe.unet.get_submodule(name).weight, weight)
 
 
+@pytest.mark.parametrize("how", ["full", "lora"])
+def test_a_start_from_the_difference_of_two_unets(
+    family: Any, tiny_sdxl: Path, tmp_path: Path, how: Any
+) -> None:
+    """A turbo less its base, of rank one in one weight, is added to the teacher's own weights."""
+    name = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q.weight"
+    base = {n: w + 1 for n, w in load_file(tiny_sdxl / UNET_FILE).items()}
+    turbo = {**base, name: base[name] + 2}
+    for file, tensors in (("base", base), ("turbo", turbo)):
+        save_file(tensors, tmp_path / f"{file}.safetensors", {"timestep_shift": "500"})
+    start = f"{tmp_path / 'turbo.safetensors'} - {tmp_path / 'base.safetensors'}"
+    fields: dict[str, Any] = {"start": start, "train": how, "rank": 2}
+    student: Any = UNetStudentConfig(**fields, timestep_shift=500).build(family)
+    found, own = student.unet(torch.float32).state_dict(), family.pipe.unet.state_dict()
+    torch.testing.assert_close(found[name], own[name] + 2.0)
+    moved = [n for n in own if float((found[n] - own[n]).abs().max()) > 1e-4]
+    assert moved == [name]
+    with pytest.raises(UserError, match="states timestep shift 500, but the recipe says 250; w"):
+        UNetStudentConfig(**fields, timestep_shift=250).build(family)
+
+
 def test_a_start_with_another_shift_is_refused(
     family: Any, tiny_sdxl: Path, tmp_path: Path
 ) -> None:

@@ -83,13 +83,11 @@ def eval(
     Pictures that are there already are not drawn again, so the same command goes on after a stop.
     With torchrun, several processes share the drawing. A run's own metrics stay as they are.
     """
-    from distillkit.evaluation.benchmarks import PER_PROMPT
-
     wanted = _steps(steps)
     _check_counts({"--count": count, "--per-prompt": per_prompt, "--batch": batch})
     read, own_seed = _read(source, prompts, benchmark, count)
     seed = own_seed if seed is None else seed
-    count = count or (per_prompt or (PER_PROMPT if benchmark else 1)) * len(read.prompts)
+    count = count or _each(per_prompt, benchmark) * len(read.prompts)
     known: dict[str, Any] = {"num_images": count, "seed": seed, "teacher": teacher}
     known |= {"reference": str(reference)} if reference is not None else {}
     configs = _configure(metrics, set_ or (), known)
@@ -136,6 +134,13 @@ def _read(
         raise UserError(f"--benchmark {benchmark}: give its prompts by --prompts")
     texts, seed = own_prompts(source, count)
     return PromptFile(texts), seed
+
+
+def _each(per_prompt: int | None, benchmark: str | None) -> int:
+    """Pictures of a prompt: what is asked for, or as many as the benchmark's judge reads."""
+    from distillkit.evaluation.benchmarks import PER_PROMPT
+
+    return per_prompt or (PER_PROMPT if benchmark else 1)
 
 
 def _finish(
