@@ -62,7 +62,10 @@ def run(stage: str, given: argparse.Namespace) -> None:
     elif stage == "mmdit":
         from distillkit_shapes.train.mmdit import train_mmdit
 
-        train_mmdit(TEACHER, given.out, given.work, given.samples, given.resume)
+        train_mmdit(
+            *(TEACHER, given.out, given.work, given.samples, given.batch, given.device),
+            resume=given.resume,
+        )
     elif stage == "one-step":
         from distillkit_shapes.train.one_step import train_one_step
 
@@ -84,6 +87,8 @@ def main() -> None:
     options.add_argument("--work", type=Path, default=Path("work"), help="caches and checkpoints")
     options.add_argument("--minutes", type=float, help="the stage's budget instead of its own")
     options.add_argument("--samples", type=int, default=600_000, help="mmdit: samples in all")
+    options.add_argument("--batch", type=int, default=32, help="mmdit: samples a step")
+    options.add_argument("--device", default="cpu", help="mmdit: cpu or cuda")
     options.add_argument(
         "--resume", action="store_true", help="unet, mmdit: resume from the checkpoint"
     )

@@ -32,19 +32,21 @@ TEXT = ("tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2")
 
 
 @torch.no_grad()
-def cached_latents(out: Path, work: Path) -> tuple[Tensor, Tensor]:
+def cached_latents(
+    out: Path, work: Path, device: torch.device | str = "cpu"
+) -> tuple[Tensor, Tensor]:
     """ids_2NL and scaled latents z_NZhw float16 of SCENES scenes, made once and cached."""
     path = work / "latents.pt"
     if not path.exists():
         parts = load_parts(out, ("vae", *TEXT))
         ids, latents, encoders = [], [], Encoders(parts)
-        scale = parts["vae"].config.scaling_factor
+        scale = parts["vae"].to(device).config.scaling_factor
         for part in range(SCENES // 2000):
             codes_NA, x_NCHW = render_scenes(2000, seed=3000 + part, shares=SHARES)
             ids.append(encoders.ids(captions(codes_NA)))
             for x in x_NCHW.split(200):
-                posterior = parts["vae"].encode(to_float(x) * 2 - 1).latent_dist
-                latents.append((posterior.mean * scale).half())
+                posterior = parts["vae"].encode(to_float(x.to(device)) * 2 - 1).latent_dist
+                latents.append((posterior.mean * scale).half().cpu())
         save_atomic((torch.cat(ids, dim=1), torch.cat(latents)), path)
     ids_2NL, z_NZhw = torch.load(path)
     log(f"latents: {tuple(z_NZhw.shape)} std {z_NZhw[:5000].float().std():.3f}")

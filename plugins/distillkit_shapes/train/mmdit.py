@@ -2,7 +2,8 @@
 
 VAE and text encoders are the SDXL-class teacher's, so that the two teachers share pictures, words
 and latents. The budget counts samples, not minutes: a busy machine takes longer and learns as much.
-Legend: N samples, Z = 4 latent channels, h = w = 16 (8 for crops), L = 20 tokens.
+Legend: N samples, Z = 4 latent channels, h = w = 16 (8 for crops), L = 20 tokens, D = 128 context
+units, P = 128 pooled units, K patches of E units.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from distillkit_shapes.train.data import (
     save_atomic,
 )
 from distillkit_shapes.train.evaluate import remove_local_paths
+from distillkit_shapes.train.graph import Step
 from distillkit_shapes.train.latents import TEXT, cached_latents, row_weights
 from distillkit_shapes.train.text import Encoders
 
@@ -42,14 +44,20 @@ SAVE_EVERY, EXPORT_EVERY = 500, 4000
 
 @dataclass
 class FlowSet:
-    """What every step reads and none changes."""
+    """What every step reads and none changes; conditions are encoded once, since texts are few."""
 
-    encoders: Encoders
-    ids_2NL: Tensor
     z_NZhw: Tensor
+    context_NLD: Tensor
+    pooled_NP: Tensor
     weight_N: Tensor
-    empty_2L: Tensor
-    """Both tokenizers' ids of the empty text, which is the family's null condition."""
+    null_LD: Tensor
+    """The context of the empty text, which is the family's null condition."""
+    null_P: Tensor
+
+    def to(self, device: torch.device) -> FlowSet:
+        """All but the weights by which rows are drawn, which stay where their generator is."""
+        moved = {name: value.to(device) for name, value in vars(self).items()}
+        return FlowSet(**(moved | {"weight_N": self.weight_N}))
 
 
 @dataclass
@@ -61,6 +69,10 @@ class MMDiTState:
     optim: torch.optim.Optimizer
     step: int = 0
 
+    @property
+    def device(self) -> torch.device:
+        return next(iter(self.network.parameters())).device
+
     def save(self, path: Path) -> None:
         """Writes the whole state at once."""
         owners = {"network": self.network, "ema": self.ema, "optim": self.optim}
@@ -69,13 +81,13 @@ class MMDiTState:
 
     def load(self, path: Path) -> None:
         """Restores the saved state."""
-        state = torch.load(path)
+        state = torch.load(path, map_location=self.device)
         for name in ("network", "ema", "optim"):
             getattr(self, name).load_state_dict(state[name])
         self.step = state["step"]
 
 
-def new_state() -> MMDiTState:
+def new_state(device: str = "cpu") -> MMDiTState:
     """A seeded transformer, its EMA and its optimizer."""
     with torch.random.fork_rng():
         torch.manual_seed(400)
@@ -84,21 +96,36 @@ def new_state() -> MMDiTState:
     for name, weight in network.named_parameters():
         if "norm1.linear" in name or "norm1_context.linear" in name or "out" in name.split(".")[0]:
             torch.nn.init.zeros_(weight)
+    network.to(device)
+    # A rate in a tensor, and moments' counts on the device: what a graph needs.
     optim = torch.optim.AdamW(
-        network.parameters(), lr=PEAK, betas=(0.9, 0.99), weight_decay=0.01, fused=True
+        network.parameters(),
+        lr=torch.tensor(PEAK, device=device),
+        betas=(0.9, 0.99),
+        weight_decay=0.01,
+        fused=True,
+        capturable=device != "cpu",
     )
     return MMDiTState(network, copy.deepcopy(network).requires_grad_(False), optim)
 
 
-def load_flow_set(source: Path, work: Path) -> FlowSet:
-    """Cached latents and captions of the teacher in `source`."""
-    ids_2NL, z_NZhw = cached_latents(source, work)
+@torch.no_grad()
+def load_flow_set(source: Path, work: Path, device: torch.device) -> FlowSet:
+    """Cached latents of the teacher in `source`, and their captions' conditions in float16."""
+    ids_2NL, z_NZhw = cached_latents(source, work, device)
     encoders = Encoders(load_parts(source, TEXT))
-    return FlowSet(encoders, ids_2NL, z_NZhw, row_weights(), encoders.ids([""])[:, 0])
+    null = conditions(encoders, encoders.ids([""]))
+    for name in ("text_encoder", "text_encoder_2"):
+        encoders.parts[name].to(device)
+    found = [conditions(encoders, ids.to(device)) for ids in ids_2NL.split(1000, dim=1)]
+    context_NLD, pooled_NP = (torch.cat([each[i].half() for each in found]) for i in (0, 1))
+    flows = FlowSet(z_NZhw, context_NLD, pooled_NP, row_weights(), null[0][0], null[1][0])
+    return flows.to(device)
 
 
+@torch.no_grad()
 def conditions(encoders: Encoders, ids_2NL: Tensor) -> tuple[Tensor, Tensor]:
-    """The context (N, L + 1, 128) and pooled (N, 128) that the stock pipeline makes of the ids.
+    """The context (N, L + 1, D) and pooled (N, P) that the stock pipeline makes of the ids.
 
     Without a T5 its tokens are zeros, of which there is one; the first encoder's pooled output is
     that of its last token, through no projection.
@@ -109,79 +136,100 @@ def conditions(encoders: Encoders, ids_2NL: Tensor) -> tuple[Tensor, Tensor]:
     return pad(context, (0, 0, 0, 1)), torch.cat([one.pooler_output, two.text_embeds], dim=-1)
 
 
-@contextmanager
-def positions_from(network: Any, top: int, left: int) -> Iterator[None]:
-    """Inside, a crop's patches have the places that they have in the picture.
+def positions(network: Any, top: int, left: int, side: int) -> Tensor:
+    """table_1KE: patches of a crop have the places that they have in the picture.
 
-    `top`, `left`: its corner in latent cells, which are even.
+    `top`, `left`: its corner in latent cells, which are even, as its `side` is.
     """
     embed = network.pos_embed
-    side, cell = embed.pos_embed_max_size, embed.patch_size
-    first = (side - architecture.LATENT_SIDE // cell) // 2
+    whole, cell = embed.pos_embed_max_size, embed.patch_size
+    first = (whole - architecture.LATENT_SIDE // cell) // 2
+    rows, columns = (slice(first + x // cell, first + (x + side) // cell) for x in (top, left))
+    table_YXE: Tensor = embed.pos_embed.view(whole, whole, -1)
+    return table_YXE[rows, columns].flatten(0, 1)[None]
 
-    def shifted(height: int, width: int) -> Tensor:
-        rows = slice(first + top // cell, first + (top + height) // cell)
-        columns = slice(first + left // cell, first + (left + width) // cell)
-        table_YXD: Tensor = embed.pos_embed.view(side, side, -1)
-        return table_YXD[rows, columns].flatten(0, 1)[None]
 
-    embed.cropped_pos_embed = shifted
+@contextmanager
+def placed(network: Any, table_1KE: Tensor) -> Iterator[None]:
+    """Inside, the network's patches have these positions."""
+    network.pos_embed.cropped_pos_embed = lambda *_: table_1KE
     try:
         yield
     finally:
-        del embed.cropped_pos_embed
+        del network.pos_embed.cropped_pos_embed
 
 
-def flow_loss(network: Any, flows: FlowSet, rows: Tensor, rng: Generator) -> Tensor:
-    """E|v - (eps - z)|^2 at x = (1 - sigma) z + sigma eps, logit(sigma) ~ N(0, 1).
+def draw(state: MMDiTState, flows: FlowSet, batch: int, rng: Generator) -> dict[str, Tensor]:
+    """What `flow_loss` reads: x = (1 - sigma) z + sigma eps, with logit(sigma) ~ N(0, 1).
 
-    (Esser et al. 2024, section 3.1; weights of 1.)
+    Draws are made on the CPU, so that they are the same on every device.
     """
-    z_NZhw, ids_2NL = flows.z_NZhw[rows].float(), flows.ids_2NL[:, rows]
-    count = len(rows)
-    # Some batches are crops: the local views of a discriminator are such inputs.
-    top = left = 0
-    if torch.rand(1, generator=rng).item() < CROPPED:
-        side = architecture.LATENT_SIDE // 2
-        top, left = (2 * torch.randint(side // 2 + 1, (2,), generator=rng)).tolist()
-        z_NZhw = z_NZhw[:, :, top : top + side, left : left + side]
-    # Some samples have the empty text, for classifier-free guidance.
-    empty_N = torch.rand(count, generator=rng) < UNCONDITIONAL
-    ids_2NL = torch.where(empty_N[:, None], flows.empty_2L[:, None], ids_2NL)
-    with torch.no_grad():
-        context_NLD, pooled_NP = conditions(flows.encoders, ids_2NL)
-    sigma_N = torch.sigmoid(torch.randn(count, generator=rng))
-    # Pure noise, where every roll-out starts, has no density there: one sample in ten is at it.
-    sigma_N = torch.where(torch.rand(count, generator=rng) < 0.1, 1.0, sigma_N)
-    eps_NZhw = torch.randn(z_NZhw.shape, generator=rng)
-    sigma_N111 = sigma_N[:, None, None, None]
-    with positions_from(network, top, left):
-        guess = network(
-            (1 - sigma_N111) * z_NZhw + sigma_N111 * eps_NZhw,
-            encoder_hidden_states=context_NLD,
-            pooled_projections=pooled_NP,
-            timestep=1000 * sigma_N,
-        ).sample
-    return (guess - (eps_NZhw - z_NZhw)).square().mean()
-
-
-def train_step(state: MMDiTState, flows: FlowSet, lr: float, batch: int = BATCH) -> float:
-    """One optimizer step; its randomness depends on the step alone, so resumed runs repeat it."""
-    rng = generator(20_000_000 + state.step)
-    for group in state.optim.param_groups:
-        group["lr"] = lr
     rows = torch.multinomial(flows.weight_N, batch, replacement=True, generator=rng)
-    loss = flow_loss(state.network, flows, rows, rng)
-    state.optim.zero_grad()
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
-    state.optim.step()
+    # Some batches are crops: the local views of a discriminator are such inputs.
+    top, left, side = 0, 0, architecture.LATENT_SIDE
+    if torch.rand(1, generator=rng).item() < CROPPED:
+        side //= 2
+        top, left = (2 * torch.randint(side // 2 + 1, (2,), generator=rng)).tolist()
+    # Some samples have the empty text, for classifier-free guidance.
+    empty_N = torch.rand(batch, generator=rng) < UNCONDITIONAL
+    sigma_N = torch.sigmoid(torch.randn(batch, generator=rng))
+    # Pure noise, where every roll-out starts, has no density there: one sample in ten is at it.
+    sigma_N = torch.where(torch.rand(batch, generator=rng) < 0.1, 1.0, sigma_N)
+    eps_NZhw = torch.randn(batch, 4, side, side, generator=rng)
+    drawn = (rows, empty_N, sigma_N, eps_NZhw)
+    rows, empty_N, sigma_N, eps_NZhw = (x.to(state.device) for x in drawn)
+    z_NZhw = flows.z_NZhw[rows, :, top : top + side, left : left + side].float()
+    sigma_N111 = sigma_N[:, None, None, None]
+    return {
+        "x_NZhw": (1 - sigma_N111) * z_NZhw + sigma_N111 * eps_NZhw,
+        "velocity_NZhw": eps_NZhw - z_NZhw,
+        "t_N": 1000 * sigma_N,
+        "context_NLD": torch.where(
+            empty_N[:, None, None], flows.null_LD, flows.context_NLD[rows].float()
+        ),
+        "pooled_NP": torch.where(empty_N[:, None], flows.null_P, flows.pooled_NP[rows].float()),
+        "table_1KE": positions(state.network, top, left, side),
+    }
+
+
+def flow_loss(network: Any, drawn: dict[str, Tensor]) -> Tensor:
+    """E|v - (eps - z)|^2 (Esser et al. 2024, section 3.1; weights of 1)."""
+    with placed(network, drawn["table_1KE"]):
+        guess = network(
+            drawn["x_NZhw"],
+            encoder_hidden_states=drawn["context_NLD"],
+            pooled_projections=drawn["pooled_NP"],
+            timestep=drawn["t_N"],
+        ).sample
+    return (guess - drawn["velocity_NZhw"]).square().mean()
+
+
+def new_step(state: MMDiTState) -> Step:
+    """Loss, gradients and optimizer step of what was drawn."""
+
+    def update(drawn: dict[str, Tensor]) -> Tensor:
+        loss = flow_loss(state.network, drawn)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
+        state.optim.step()
+        return loss.detach()
+
+    return Step(update, state.optim)
+
+
+def train_step(
+    state: MMDiTState, flows: FlowSet, step: Step, lr: float, batch: int = BATCH
+) -> Tensor:
+    """One optimizer step; its randomness depends on the step alone, so resumed runs repeat it."""
+    for group in state.optim.param_groups:
+        group["lr"].fill_(lr)
+    loss = step(draw(state, flows, batch, generator(20_000_000 + state.step)))
     state.step += 1
     decay = min(0.9995, (1 + state.step) / (10 + state.step))
     with torch.no_grad():
         own = list(state.network.parameters())
         torch._foreach_lerp_(list(state.ema.parameters()), own, 1 - decay)
-    return loss.item()
+    return loss
 
 
 def export(state: MMDiTState, source: Path, out: Path) -> None:
@@ -194,26 +242,31 @@ def export(state: MMDiTState, source: Path, out: Path) -> None:
         for name in ("tokenizer", "tokenizer_2", "scheduler"):
             getattr(pipe, name).save_pretrained(out / name)
         pipe.save_config(out)
-    replace_folder(copy.deepcopy(state.ema).half(), out / "transformer")
+    replace_folder(copy.deepcopy(state.ema).cpu().half(), out / "transformer")
     remove_local_paths(out)
     log(f"mmdit exported at step {state.step}")
 
 
-def train_mmdit(source: Path, out: Path, work: Path, samples: int, resume: bool) -> None:
+def train_mmdit(
+    source: Path, out: Path, work: Path, samples: int, batch: int, device: str, resume: bool
+) -> None:
     """Trains on `samples` in all, resumed runs included; saves and exports as it goes."""
-    state, path, steps = new_state(), work / "mmdit.pt", samples // BATCH
+    state, path, steps = new_state(device), work / "mmdit.pt", samples // batch
+    if device != "cpu":
+        torch.set_float32_matmul_precision("high")
     if resume and path.exists():
         state.load(path)
-    flows = load_flow_set(source, work)
-    mean_loss, mark = 0.0, time.monotonic()
+    flows, step = load_flow_set(source, work, state.device), new_step(state)
+    mean_loss, mark = torch.zeros((), device=device), time.monotonic()
     while state.step < steps:
         lr = lr_at(state.step / steps, PEAK, warmup=0.01, hold=0.4)
-        mean_loss += train_step(state, flows, lr) / 100
+        mean_loss += train_step(state, flows, step, lr, batch) / 100
         if state.step % 100 == 0:
+            found = mean_loss.item()
             seconds, mark = time.monotonic() - mark, time.monotonic()
-            per = 1000 * seconds / (100 * BATCH)
-            log(f"mmdit step {state.step} of {steps} loss {mean_loss:.4f} {per:.1f} s per 1000")
-            mean_loss = 0.0
+            per = 1000 * seconds / (100 * batch)
+            log(f"mmdit step {state.step} of {steps} loss {found:.4f} {per:.2f} s per 1000")
+            mean_loss.zero_()
         if state.step % SAVE_EVERY == 0 or state.step == steps:
             state.save(path)
         if state.step % EXPORT_EVERY == 0 or state.step == steps:

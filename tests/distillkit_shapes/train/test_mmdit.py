@@ -24,29 +24,30 @@ def flows() -> mmdit.FlowSet:
     """Two captions, with noise for their latents."""
     encoders = Encoders(load_parts(TEACHER, TEXT))
     z_NZhw = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
-    return mmdit.FlowSet(
-        encoders, encoders.ids(CAPTIONS), z_NZhw, torch.ones(2), encoders.ids([""])[:, 0]
-    )
+    null = mmdit.conditions(encoders, encoders.ids([""]))
+    found = mmdit.conditions(encoders, encoders.ids(CAPTIONS))
+    return mmdit.FlowSet(z_NZhw, *found, torch.ones(2), null[0][0], null[1][0])
 
 
 @pytest.fixture(scope="module")
 def trained(flows: mmdit.FlowSet) -> mmdit.MMDiTState:
-    state = mmdit.new_state()
-    for _ in range(3):
-        mmdit.train_step(state, flows, lr=1e-2, batch=2)
+    return steps(mmdit.new_state(), flows, 3)
+
+
+def steps(state: mmdit.MMDiTState, flows: mmdit.FlowSet, count: int) -> mmdit.MMDiTState:
+    step = mmdit.new_step(state)
+    for _ in range(count):
+        mmdit.train_step(state, flows, step, lr=1e-2, batch=2)
     return state
 
 
 def test_a_resumed_run_repeats_an_unbroken_one(
     flows: mmdit.FlowSet, trained: mmdit.MMDiTState, tmp_path: Path
 ) -> None:
-    state = mmdit.new_state()
-    mmdit.train_step(state, flows, lr=1e-2, batch=2)
-    state.save(tmp_path / "mmdit.pt")
+    steps(mmdit.new_state(), flows, 1).save(tmp_path / "mmdit.pt")
     resumed = mmdit.new_state()
     resumed.load(tmp_path / "mmdit.pt")
-    for _ in range(2):
-        mmdit.train_step(resumed, flows, lr=1e-2, batch=2)
+    steps(resumed, flows, 2)
     for one, other in ((trained.network, resumed.network), (trained.ema, resumed.ema)):
         pairs = zip(one.parameters(), other.parameters(), strict=True)
         assert all(torch.equal(a, b) for a, b in pairs)
@@ -63,10 +64,9 @@ def test_the_folder_is_one_that_stock_diffusers_draws_from(
     assert size < 20e6
     options: dict[str, Any] = {"max_tokens": 1, "steps": 2, "guidance": 2.0}
     teacher: Any = SD3TeacherConfig(model=str(tmp_path), dtype="float32", **options).build()
-    context, pooled = mmdit.conditions(flows.encoders, flows.ids_2NL)
     cond = teacher.encode(CAPTIONS).tensors
-    torch.testing.assert_close(cond["prompt"], context)
-    torch.testing.assert_close(cond["pooled"], pooled)
+    torch.testing.assert_close(cond["prompt"], flows.context_NLD)
+    torch.testing.assert_close(cond["pooled"], flows.pooled_NP)
 
     pipe, more = load_pipeline(tmp_path)
     assert type(pipe).__name__ == "StableDiffusion3Pipeline"
@@ -82,8 +82,9 @@ def test_a_crop_keeps_the_places_of_its_patches() -> None:
     """Patches of 2 cells: the crop at (4, 6) of 8 cells has rows 2 to 5 and columns 3 to 6."""
     network = mmdit.new_state().network
     table = network.pos_embed.pos_embed.view(8, 8, -1)
-    with mmdit.positions_from(network, 4, 6):
-        found = network.pos_embed.cropped_pos_embed(8, 8)
-    assert torch.equal(found, table[2:6, 3:7].flatten(0, 1)[None])
+    crop = mmdit.positions(network, 4, 6, 8)
+    assert torch.equal(crop, table[2:6, 3:7].flatten(0, 1)[None])
+    with mmdit.placed(network, crop):
+        assert network.pos_embed.cropped_pos_embed(8, 8) is crop
     whole = network.pos_embed.cropped_pos_embed(16, 16)
-    assert torch.equal(whole, table.flatten(0, 1)[None])
+    assert torch.equal(whole, mmdit.positions(network, 0, 0, 16))
