@@ -81,7 +81,7 @@ def random_parts(recipe: Recipe, device: str) -> Parts:
         backbone = build_part(config.backbone, teacher, outline=True)
         pool = build_part(config.pool, backbone.channels, 0)
         refresh = build_part(config.refresh) if config.refresh else None
-        parts.critics.append(CriticParts(name, backbone, pool, refresh, {}))
+        parts.critics.append(CriticParts(name, backbone, pool, refresh, {}, config.steps))
     parts.losses = [
         WeightedLoss(c.name(), build_part(c, teacher, network), c.weight, c.weight)
         for c in recipe.losses
