@@ -10,18 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from distillkit.configs import BackboneConfig, TeacherConfig
-from distillkit.errors import did_you_mean
 from distillkit.remarks import LevelInputs, Remark, falling
 from distillkit_diffusers import presets
 from distillkit_diffusers.choices import (
     LORA_TARGETS,
     DType,
-    OffloadName,
     PredictionType,
     SolverName,
     Spacing,
 )
 from distillkit_diffusers.common.student_config import NetworkStudentConfig
+from distillkit_diffusers.common.teacher_config import PipelineTeacherConfig
 from distillkit_diffusers.io.hub import Asset, teacher_assets
 from distillkit_diffusers.io.model_configs import (
     assumed_sizes,
@@ -40,15 +39,14 @@ if TYPE_CHECKING:
 
 
 Timestep = Annotated[int, Field(ge=0, le=999)]
-Timesteps = Annotated[tuple[Timestep, ...], AfterValidator(falling)]
+Timesteps = Annotated[tuple[Timestep, ...], Field(min_length=1), AfterValidator(falling)]
 
 
-class SDXLTeacherConfig(TeacherConfig):
+class SDXLTeacherConfig(PipelineTeacherConfig):
     """A Stable Diffusion XL pipeline, optionally with a LoRA, another UNet or another VAE."""
 
+    presets = presets.PRESETS
     type: Literal["sdxl"] = "sdxl"
-    preset: str | None = None
-    """A published model by name. Fields given beside it override the preset's."""
     model: str = "stabilityai/stable-diffusion-xl-base-1.0"
     """Diffusers folder, hub id, or single-file checkpoint (a path, or owner/repo/file)."""
     config: str | None = None
@@ -56,14 +54,8 @@ class SDXLTeacherConfig(TeacherConfig):
     are part of this package."""
     variant: str | None = None
     """Variant of the weight files: `fp16` for the small files of SDXL base."""
-    dtype: DType = "bfloat16"
-    """Number format of the teacher's networks."""
     unet: str | None = None
     """UNet weights (.safetensors, .bin) that replace the model's: a path, or owner/repo/file."""
-    lora: str | None = None
-    """LoRA that is fused into the weights: a path, or owner/repo/file."""
-    lora_strength: float = 1.0
-    """Factor of the LoRA."""
     vae: str | None = None
     """AutoencoderKL folder or hub id that replaces the model's."""
     prediction: PredictionType | None = None
@@ -74,36 +66,15 @@ class SDXLTeacherConfig(TeacherConfig):
     """Steps from x_T to x_0; `timesteps` overrides it."""
     spacing: Spacing = "trailing"
     """Timestep spacing of ddim, dpm++, euler and euler-ancestral."""
-    timesteps: Timesteps | None = Field(None, min_length=1)
+    timesteps: Timesteps | None = None
     """Explicit timesteps in descending order; lcm and euler only."""
     timestep_shift: int = Field(1000, ge=1, le=1000)
     """For lcm-shift, which runs a student of NitroFusion: 250 Realism, 500 Vibrant."""
     eta: float = Field(1.0, ge=0, le=1)
     """For tcd: share of fresh noise between its steps."""
-    guidance: float = Field(0.0, ge=0)
-    """Classifier-free guidance scale; up to 1 the null condition is never run."""
-    offload: tuple[OffloadName, ...] = ()
-    """Networks that are kept in main memory, and on the device only while they run. With
-    `samples.cache_prompt_embeds` the text encoders do not run again once the cache is filled."""
-    vae_tiling: bool = False
-    """Decode one picture at a time, in overlapping tiles with blended seams: less memory for
-    previews and evaluation."""
-    saves_memory: ClassVar[dict[str, Any]] = {
-        "dtype": "bfloat16",
-        "vae_tiling": True,
-        "offload": ("text_encoders", "vae"),
-    }
-    same_result: ClassVar[tuple[str, ...]] = ("offload", "vae_tiling")
 
-    @model_validator(mode="before")
     @classmethod
-    def _apply_preset(cls, given: Any) -> Any:
-        name = given.get("preset") if isinstance(given, dict) else None
-        if name is None:
-            return given
-        if not isinstance(name, str) or name not in presets.PRESETS:
-            guess = did_you_mean(str(name), presets.PRESETS)
-            raise ValueError(f"no preset '{name}';{guess} presets: {', '.join(presets.PRESETS)}")
+    def with_preset(cls, name: str, given: dict[str, Any]) -> dict[str, Any]:
         return presets.with_preset(name, given)
 
     @model_validator(mode="after")

@@ -16,7 +16,6 @@ from distillkit.errors import UserError
 from distillkit.noising import NoiseSchedule
 from distillkit.values import Condition
 from distillkit_diffusers.choices import LORA_TARGETS
-from distillkit_diffusers.common import autoencoder
 from distillkit_diffusers.common.offload import PipelineNetworks
 from distillkit_diffusers.denoiser import UNetDenoiser
 from distillkit_diffusers.io.loading import load_pipeline, load_unet
@@ -118,17 +117,6 @@ class SDXLTeacher(PipelineNetworks):
             return uncond_BCHW + guidance * (cond_BCHW - uncond_BCHW)
 
         return self.solver.run(x_T_BCHW, guided, generators)
-
-    @torch.no_grad()
-    def encode_images(self, images_B3HW: Tensor) -> Tensor:
-        """Latents (B, C, H, W) of pictures in [0, 1], float32: the mode of the VAE's posterior."""
-        with self.on_device("vae"):
-            return autoencoder.encode_images(self.pipe.vae, images_B3HW)
-
-    def decode(self, x_0_BCHW: Tensor) -> Tensor:
-        """Pictures (B, 3, height, width) in [0, 1], float32; differentiable."""
-        with self.on_device("vae"):
-            return autoencoder.decode(self.pipe.vae, x_0_BCHW)
 
     def adapted(self, rank: int) -> Denoiser:
         """A denoiser that trains a LoRA beside the UNet's own frozen weights."""

@@ -6,7 +6,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+
+from distillkit_diffusers.common import autoencoder
 
 if TYPE_CHECKING:
     from distillkit_diffusers.choices import OffloadName
@@ -49,6 +52,17 @@ class PipelineNetworks:
             return [self.pipe.vae]
         found = (getattr(self.pipe, encoder, None) for encoder in TEXT_ENCODERS)
         return [encoder for encoder in found if encoder is not None]
+
+    @torch.no_grad()
+    def encode_images(self, images_B3HW: Tensor) -> Tensor:
+        """Latents (B, C, H, W) of pictures in [0, 1], float32: the mode of the VAE's posterior."""
+        with self.on_device("vae"):
+            return autoencoder.encode_images(self.pipe.vae, images_B3HW)
+
+    def decode(self, x_0_BCHW: Tensor) -> Tensor:
+        """Pictures (B, 3, height, width) in [0, 1], float32; differentiable."""
+        with self.on_device("vae"):
+            return autoencoder.decode(self.pipe.vae, x_0_BCHW)
 
     @contextmanager
     def on_device(self, name: OffloadName) -> Iterator[None]:

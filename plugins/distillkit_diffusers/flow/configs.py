@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field
 
-from distillkit.configs import Sampler, TeacherConfig
-from distillkit.errors import did_you_mean
-from distillkit.remarks import Remark, without_effect
-from distillkit_diffusers.choices import DType, OffloadName
+from distillkit.configs import Sampler
+from distillkit.remarks import Remark, falling, without_effect
+from distillkit_diffusers.choices import DType
 from distillkit_diffusers.common.low_rank import start_terms
 from distillkit_diffusers.common.student_config import NetworkStudentConfig
+from distillkit_diffusers.common.teacher_config import PipelineTeacherConfig
 from distillkit_diffusers.flow.starts import misfit_grid, model_of, start_asset
 from distillkit_diffusers.io.hub import Asset
 from distillkit_diffusers.io.model_configs import missing_files, missing_peft
@@ -25,63 +25,23 @@ if TYPE_CHECKING:
     from distillkit_diffusers.flow.teacher import FlowTeacher
 
 
-class FlowTeacherConfig(TeacherConfig):
+Sigma = Annotated[float, Field(gt=0, le=1)]
+Sigmas = Annotated[tuple[Sigma, ...], Field(min_length=1), AfterValidator(falling)]
+
+
+class FlowTeacherConfig(PipelineTeacherConfig):
     """A diffusers pipeline with a transformer, optionally with a LoRA or another transformer."""
 
     family: ClassVar[Family]
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]]
-    preset: str | None = None
-    """A published model by name. Fields given beside it override the preset's."""
-    model: str
-    """Diffusers folder or hub id."""
-    variant: str | None = None
-    """Variant of the weight files."""
-    dtype: DType = "bfloat16"
-    """Number format of the teacher's networks."""
     transformer: str | None = None
     """Transformer weights (.safetensors, with diffusers' names or the original ones) that replace
     the model's: a path, or owner/repo/file."""
-    lora: str | None = None
-    """LoRA that is fused into the weights: a path, or owner/repo/file."""
-    lora_strength: float = 1.0
-    """Factor of the LoRA."""
     max_tokens: int = Field(512, ge=1, le=512)
     """Tokens of the text encoder."""
     steps: int = Field(28, ge=1, le=1000)
     """Euler steps along the flow, spaced as the stock pipeline does; `sigmas` overrides it."""
-    sigmas: tuple[Annotated[float, Field(gt=0, le=1)], ...] | None = Field(None, min_length=1)
+    sigmas: Sigmas | None = None
     """Explicit noise levels before the family's shift, falling from 1."""
-    guidance: float = Field(0.0, ge=0)
-    """Classifier-free guidance scale; up to 1 the null condition is never run."""
-    offload: tuple[OffloadName, ...] = ()
-    """Networks that are kept in main memory, and on the device only while they run. With
-    `samples.cache_prompt_embeds` the text encoders do not run again once the cache is filled."""
-    vae_tiling: bool = False
-    """Decode one picture at a time, in overlapping tiles with blended seams."""
-    saves_memory: ClassVar[dict[str, Any]] = {
-        "dtype": "bfloat16",
-        "vae_tiling": True,
-        "offload": ("text_encoders", "vae"),
-    }
-    same_result: ClassVar[tuple[str, ...]] = ("offload", "vae_tiling")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _apply_preset(cls, given: Any) -> Any:
-        name = given.get("preset") if isinstance(given, dict) else None
-        if name is None:
-            return given
-        if not isinstance(name, str) or name not in cls.presets:
-            guess = did_you_mean(str(name), cls.presets)
-            raise ValueError(f"no preset '{name}';{guess} presets: {', '.join(cls.presets)}")
-        return {**cls.presets[name], **given}
-
-    @model_validator(mode="after")
-    def _sigmas_fall(self) -> FlowTeacherConfig:
-        falling = sorted(set(self.sigmas or ()), reverse=True)
-        if self.sigmas is not None and list(self.sigmas) != falling:
-            raise ValueError(f"`sigmas` should fall, like {falling}")
-        return self
 
     def derived_from(self) -> Iterable[str]:
         return filter(None, (self.model, self.transformer, self.lora))

@@ -16,7 +16,6 @@ from torch import Generator, Tensor, nn
 from distillkit.errors import UserError
 from distillkit.noising import NoiseSchedule
 from distillkit.values import Condition, sent
-from distillkit_diffusers.common import autoencoder
 from distillkit_diffusers.common.offload import PipelineNetworks
 from distillkit_diffusers.lora_twin import LoRATwin
 
@@ -151,17 +150,6 @@ class FlowTeacher(PipelineNetworks):
                 v_BCHW = self.denoiser(x_BCHW, t_B, cond)
             x_BCHW = x_BCHW + (after - sigma) * v_BCHW
         return x_BCHW
-
-    @torch.no_grad()
-    def encode_images(self, images_B3HW: Tensor) -> Tensor:
-        """Latents (B, C, H, W) of pictures in [0, 1], float32: the mode of the VAE's posterior."""
-        with self.on_device("vae"):
-            return autoencoder.encode_images(self.pipe.vae, images_B3HW)
-
-    def decode(self, x_0_BCHW: Tensor) -> Tensor:
-        """Pictures (B, 3, height, width) in [0, 1], float32; differentiable."""
-        with self.on_device("vae"):
-            return autoencoder.decode(self.pipe.vae, x_0_BCHW)
 
     def adapted(self, rank: int) -> Denoiser:
         """A denoiser that trains a LoRA beside the transformer's own frozen weights."""
