@@ -1,17 +1,17 @@
 """NitroFusion's iteration on SDXL at its true size, with random weights: memory and speed.
 
-    python benchmarks/sdxl_gpu.py [--out sdxl_gpu.json]
+    python benchmarks/sdxl_gpu.py [--out sdxl_gpu.json] [--within SECONDS]
 
-On one GPU: for the recipe as it is, without its memory switches, with torch.compile, with moments
-of 8 bits, and with a LoRA student: peak memory by part beside what `distillkit plan` says, seconds
-an iteration, and the share of the bf16 peak that this card reaches in a large matrix product.
-`--tiny` takes a small model of the same classes, on a CPU too.
+On one GPU: for the recipe as it is and with each switch on or off: peak memory by part beside what
+`distillkit plan` says, seconds an iteration by part, and the share of the bf16 peak that this card
+reaches in a large matrix product. `--tiny` takes a small model of the same classes, on a CPU too.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import itertools
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -21,11 +21,11 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from rich.table import Table
+from gpu_parts import Seconds, labelled_step, measured_peak, planned_peak
+from gpu_tables import show, show_parts
 
 from distillkit.cli.terminal.console import console
-from distillkit.memory.plan import GIB, Plan, make_plan
-from distillkit.memory.tracker import MemoryTracker
+from distillkit.memory.plan import Plan, make_plan
 from distillkit.recipe.load import load_recipe
 from distillkit.recipe.schema import Recipe
 from distillkit.training.build import (
@@ -54,13 +54,16 @@ LORA = ["student.train=lora", "teacher.offload=[text_encoders,vae]"]
 COMPILED = ["run.compile=inductor"]
 VARIANTS: dict[str, list[str]] = {
     "the recipe": [],
-    "compiled": COMPILED,
-    "without its switches": OFF,
-    "moments of 8 bits": ["optim.student.bits=8"],
     "LoRA": LORA,
+    "moments of 8 bits": ["optim.student.bits=8"],
+    "average in main memory": ["run.offload_ema=true"],
+    "samples used 4 times": ["samples.uses=4", "samples.buffer=2"],
+    "backbone not checkpointed": ["backbone.gradient_checkpointing=false"],
+    "without its switches": OFF,
     "LoRA, compiled": [*LORA, *COMPILED],
+    "compiled": COMPILED,
 }
-"""What is set on top."""
+"""What is set on top; those first that say most."""
 
 
 def tiny() -> list[str]:
@@ -94,7 +97,6 @@ class Memory:
 
     def __init__(self, device: str) -> None:
         self.cuda = device == "cuda"
-        self.tracker = MemoryTracker(device)
 
     def now(self, state: TrainState) -> int:
         """Bytes of what is there between two iterations."""
@@ -103,18 +105,14 @@ class Memory:
             return torch.cuda.memory_allocated()
         return sum({t.untyped_storage()._cdata: t.nbytes for t in _held(state)}.values())
 
-    def peak(self, state: TrainState, call: Callable[[], Any]) -> int:
-        """Most bytes at a moment of the call."""
-        if self.cuda:
-            torch.cuda.reset_peak_memory_stats()
-            call()
-            torch.cuda.synchronize()
-            return torch.cuda.max_memory_allocated()
-        self.tracker.own("there before", _held(state))
-        self.tracker.restart()
-        with self.tracker:
-            call()
-        return sum(self.tracker.peak.values())
+    def peak(self, call: Callable[[], Any], metered: int) -> int:
+        """Most bytes at a moment of the call; elsewhere than on CUDA, the metered ones."""
+        if not self.cuda:
+            return metered
+        torch.cuda.reset_peak_memory_stats()
+        call()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated()
 
 
 def _held(state: TrainState) -> list[torch.Tensor]:
@@ -144,32 +142,47 @@ def settle(state: TrainState) -> None:
 
 
 def measure(recipe: Recipe, device: str, repeats: int) -> dict[str, Any]:
-    """Build, run two iterations for warming up, then one for its peak and some for their time."""
-    plan = make_plan(recipe)
+    """Build, run two iterations for warming up, then some for their time, one each for their peaks.
+
+    Where samples are used several times, as many iterations are timed as make it a whole mean.
+    """
+    plan, began = make_plan(recipe), time.perf_counter()
     accelerator = Accelerator(mixed_precision=recipe.run.precision, cpu=device == "cpu")
     parts = random_parts(recipe, device)
     state = make_train_state(recipe, parts, accelerator)
-    schedule = make_schedule(recipe, parts)
-    number = schedule.first_joint_iteration()
-    spec = schedule.spec(number)
-    memory = Memory(device)
+    schedule, memory = make_schedule(recipe, parts), Memory(device)
+    numbers = itertools.count(schedule.first_joint_iteration())
+
+    def iteration() -> None:
+        i = next(numbers)
+        train_step(i, schedule.spec(i), state)
+
     weights = memory.now(state)
-    settle(state)
-    for i in range(2):
-        train_step(number + i, spec, state)
-    moments = memory.now(state) - weights
-    peak = memory.peak(state, lambda: train_step(number + 2, spec, state))
-    began = time.perf_counter()
-    for i in range(repeats):
-        train_step(number + 3 + i, spec, state)
-    if device == "cuda":
-        torch.cuda.synchronize()
-    seconds = (time.perf_counter() - began) / repeats
+    with labelled_step(parts, state) as switch:
+        iteration()
+        settle(state)  # after the first joint iteration, in which moments begin anew
+        iteration()
+        moments = memory.now(state) - weights
+        built = time.perf_counter() - began
+        block = recipe.samples.uses * recipe.samples.buffer if recipe.samples.uses > 1 else 1
+        times = -(-repeats // block) * block
+        switch.reader = Seconds(device)
+        seconds = switch.reader.of(lambda: [iteration() for _ in range(times)])
+        switch.reader = None
+        by_part = (
+            {} if recipe.run.compile else measured_peak(recipe, parts, state, switch, iteration)
+        )
+        peak = memory.peak(iteration, sum(by_part.values()))
+    whole = sum(seconds.values()) / times
     return beside(plan, {"weights": weights, "moments": moments, "peak": peak}) | {
-        "seconds": seconds,
-        "pictures_per_second": recipe.run.batch * recipe.run.accumulate / seconds,
+        "built": built,
+        "seconds": whole,
+        "seconds_by_part": {name: each / times for name, each in seconds.items()},
+        "peak_by_part": {"planned": planned_peak(plan), "measured": by_part},
+        "pictures_per_second": recipe.run.batch * recipe.run.accumulate / whole,
         "flops": sum(plan.flops.values()),
-        "flops_per_second": sum(plan.flops.values()) / seconds,
+        "flops_by_part": dict(plan.flops),
+        "flops_per_second": sum(plan.flops.values()) / whole,
     }
 
 
@@ -202,31 +215,9 @@ def matmul_flops(device: str, side: int) -> float:
     return best
 
 
-def show(result: dict[str, Any]) -> Table:
-    """A row a variant."""
-    table = Table(title=f"{result['device']}: bf16 peak {result['matmul'] / 1e12:.1f} TFLOP/s")
-    table.add_column("variant")
-    columns = ("weights", "moments", "gradients, activations", "peak", "plan/measured")
-    for column in (*columns, "s/iteration", "pictures/s", "of bf16 peak"):
-        table.add_column(column, justify="right")
-    for name, row in result["variants"].items():
-        if "error" in row:
-            table.add_row(name, row["error"])
-            continue
-        planned, measured = row["planned"], row["measured"]
-        sizes = [
-            f"{planned[k] / GIB:.2f} / {measured[k] / GIB:.2f}"
-            for k in ("weights", "moments", "gradients and activations", "peak")
-        ]
-        share = f"{row['flops_per_second'] / result['matmul']:.0%}"
-        speed = (f"{row['seconds']:.2f}", f"{row['pictures_per_second']:.2f}", share)
-        table.add_row(name, *sizes, f"{row['ratio']:.3f}", *speed)
-    table.caption = "GiB: planned / measured"
-    return table
-
-
-def run(sets: Sequence[str], device: str, only: Sequence[str], repeats: int) -> dict[str, Any]:
+def run(given: argparse.Namespace, sets: Sequence[str], device: str) -> dict[str, Any]:
     """All variants, one after the other; one that does not fit is a row that says so."""
+    began, only = time.monotonic(), given.only
     name = torch.cuda.get_device_name() if device == "cuda" else "CPU"
     result: dict[str, Any] = {
         "device": name,
@@ -235,14 +226,14 @@ def run(sets: Sequence[str], device: str, only: Sequence[str], repeats: int) -> 
         "variants": {},
     }
     for variant, more in VARIANTS.items():
-        if only and variant not in only:
+        if (only and variant not in only) or time.monotonic() - began > given.within:
             continue
         if any("bits=8" in text for text in more) and find_spec("bitsandbytes") is None:
             result["variants"][variant] = {"error": "needs bitsandbytes"}
             continue
         try:
             recipe = load_recipe(RECIPE, [*ITERATION, *sets, *more]).recipe
-            result["variants"][variant] = measure(recipe, device, repeats)
+            result["variants"][variant] = measure(recipe, device, given.repeats)
         except (torch.OutOfMemoryError, PartError) as error:
             # Within a part's own method it is told as that part's.
             if not isinstance(error.__cause__ or error, torch.OutOfMemoryError):
@@ -251,6 +242,7 @@ def run(sets: Sequence[str], device: str, only: Sequence[str], repeats: int) -> 
         gc.collect()
         if device == "cuda":
             torch.cuda.empty_cache()
+        given.out.write_text(json.dumps(result, indent=1) + "\n")
     return result
 
 
@@ -261,15 +253,18 @@ def main(words: Sequence[str] | None = None) -> None:
     options.add_argument("--set", action="append", default=[], metavar="A.B=C")
     options.add_argument("--only", action="append", default=[], choices=list(VARIANTS))
     options.add_argument("--repeats", type=int, default=3)
+    options.add_argument(
+        "--within", type=float, default=float("inf"), help="seconds after which no variant begins"
+    )
     options.add_argument("--out", type=Path, default=Path("sdxl_gpu.json"))
     given = options.parse_args(words)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu" and not given.tiny:
         raise SystemExit("SDXL at its true size needs a GPU; --tiny runs a small model on a CPU")
     sets = [*(tiny() if given.tiny else []), *given.set]
-    result = run(sets, device, given.only, given.repeats)
-    console().print(show(result))
-    given.out.write_text(json.dumps(result, indent=1) + "\n")
+    result = run(given, sets, device)
+    for table in (show(result), *show_parts(result)):
+        console().print(table)
 
 
 if __name__ == "__main__":

@@ -127,7 +127,7 @@ def describe_lives(made: Plan) -> Sequence[str]:
 
 def describe_samples(made: Plan) -> Sequence[str]:
     """What it saves that the teacher's samples are used several times."""
-    from distillkit.memory.dry_run import SAMPLING
+    from distillkit.memory.labels import SAMPLING
 
     if not made.buffer:
         return []

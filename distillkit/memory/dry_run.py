@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from distillkit.memory.fakes import META, CountOnce, FakeAccelerator, FakeCache, FakePictures
+from distillkit.memory.labels import CRITICS, SAMPLING, label_calls
 from distillkit.memory.simulated_cuda import SimulatedCUDA
 from distillkit.memory.tracker import MemoryTracker
 from distillkit.recipe.schema import Recipe
@@ -33,10 +34,6 @@ NO_VALUES = (
     "`float()` or `if tensor` in what runs on the device"
 )
 """The rule that a part breaks whose values can't be read here."""
-
-
-SAMPLING = "teacher: sampling"
-"""Label of what the teacher's samples cost."""
 
 
 @dataclass
@@ -180,7 +177,9 @@ def _tensors(module: nn.Module) -> list[Tensor]:
 
 def _micro_batch(dry: DryRun, tracker: MemoryTracker, spec: IterationSpec) -> None:
     state, metrics = dry.state, StepMetrics(spec)
-    _label_calls(dry, tracker)
+    denoiser = dry.parts.teacher.denoiser
+    dry.parts.teacher.denoiser = CountOnce(denoiser, tracker, SAMPLING)
+    label_calls(dry.parts, state, tracker)
     with state.micro_batch(last=True):
         before = tracker.total
         batch = make_batch(state, spec, 0, 0, dry.panels)
@@ -188,43 +187,9 @@ def _micro_batch(dry: DryRun, tracker: MemoryTracker, spec: IterationSpec) -> No
         batch.real_BCHW  # noqa: B018
         batch.rollout_BCHW  # noqa: B018
         dry.student_graph = tracker.total - before
-        with tracker.label("critics"):
+        with tracker.label(CRITICS):
             if spec.trains_critic:
                 critic_gradients(state, spec, batch, metrics)
             if spec.trains_student:
                 batch.heads_updated = spec.alternates
                 student_gradients(state, spec, batch, metrics)
-
-
-def _label_calls(dry: DryRun, tracker: MemoryTracker) -> None:
-    """Count what calls of the parts cost under a label of their own."""
-    parts, state = dry.parts, dry.state
-    parts.teacher.denoiser = CountOnce(parts.teacher.denoiser, tracker, SAMPLING)
-    _label(tracker, parts.teacher, "sample", SAMPLING)
-    _label(tracker, parts.teacher, "encode", "text encoders")
-    if state.pictures is not None:
-        _label(tracker, parts.teacher, "encode_images", "encoding of pictures")
-    _label(tracker, state.student.network.module, "forward", "student: forward")
-    for each in parts.critics:
-        _label(tracker, each.backbone, "features", "backbone: forward")
-    whole = state.accelerator.backward
-
-    def backward(output: Tensor, gradient: Tensor | None = None) -> None:
-        player = "critic" if gradient is None else "student"
-        with tracker.label(f"{player}: backward"):
-            whole(output, gradient)
-
-    state.accelerator.backward = backward
-    state.grad = _labelled(tracker, "critics: backward to x_0-hat", state.grad)
-
-
-def _label(tracker: MemoryTracker, owner: Any, method: str, name: str) -> None:
-    setattr(owner, method, _labelled(tracker, name, getattr(owner, method)))
-
-
-def _labelled(tracker: MemoryTracker, name: str, call: Any) -> Any:
-    def labelled(*args: Any, **kwargs: Any) -> Any:
-        with tracker.label(name):
-            return call(*args, **kwargs)
-
-    return labelled

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from distillkit.memory.dry_run import SAMPLING, DryRun, dry_run, offloaded, resident, trainable
+from distillkit.memory.dry_run import DryRun, dry_run, offloaded, resident, trainable
+from distillkit.memory.labels import SAMPLING
 from distillkit.recipe.schema import Recipe
 from distillkit.training.models.optimizers import moments_bytes
 

@@ -12,8 +12,11 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "sdxl_gpu.py"
 
 
 @pytest.mark.slow
-def test_a_tiny_model_on_a_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_tiny_model_on_a_cpu(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Weights are counted exactly; the peak of a real iteration is within a tenth of the plan's."""
+    monkeypatch.syspath_prepend(SCRIPT.parent)
     out = tmp_path / "result.json"
     words = ["--tiny", "--repeats", "1", "--out", str(out)]
     words += ["--set", "teacher.steps=1"]
@@ -26,6 +29,11 @@ def test_a_tiny_model_on_a_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str
     for name, row in result["variants"].items():
         assert row["flops_per_second"] > 0
         assert row["ratio"] == pytest.approx(1, abs=0.1), name
+        assert sum(row["seconds_by_part"].values()) == pytest.approx(row["seconds"])
+        assert row["seconds_by_part"]["student: backward"] > 0
+        peaks = row["peak_by_part"]
+        for part in ("teacher", "student", "moments"):
+            assert peaks["measured"][part] == pytest.approx(peaks["planned"][part], rel=0.1), part
     bare = result["variants"]["without its switches"]
     assert bare["planned"]["weights"] == bare["measured"]["weights"]
     assert "the recipe" in capsys.readouterr().out

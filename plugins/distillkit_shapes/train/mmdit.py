@@ -20,6 +20,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import pad
 
+from distillkit.values import sent
 from distillkit_shapes import architecture
 from distillkit_shapes.train.data import (
     generator,
@@ -177,7 +178,7 @@ def draw(state: MMDiTState, flows: FlowSet, batch: int, rng: Generator) -> dict[
     sigma_N = torch.where(torch.rand(batch, generator=rng) < 0.1, 1.0, sigma_N)
     eps_NZhw = torch.randn(batch, 4, side, side, generator=rng)
     drawn = (rows, empty_N, sigma_N, eps_NZhw)
-    rows, empty_N, sigma_N, eps_NZhw = (x.to(state.device) for x in drawn)
+    rows, empty_N, sigma_N, eps_NZhw = (sent(x, state.device) for x in drawn)
     z_NZhw = flows.z_NZhw[rows, :, top : top + side, left : left + side].float()
     sigma_N111 = sigma_N[:, None, None, None]
     return {
