@@ -25,14 +25,14 @@ def test_a_tiny_model_on_a_cpu(
         words += ["--only", variant]
     runpy.run_path(str(SCRIPT))["main"](words)
     result = json.loads(out.read_text())
-    assert list(result["variants"]) == list(variants)
+    assert set(result["variants"]) == set(variants)
     for name, row in result["variants"].items():
         assert row["flops_per_second"] > 0
         assert row["ratio"] == pytest.approx(1, abs=0.1), name
         assert sum(row["seconds_by_part"].values()) == pytest.approx(row["seconds"])
         assert row["seconds_by_part"]["student: backward"] > 0
         peaks = row["peak_by_part"]
-        for part in ("teacher", "student", "moments"):
+        for part in ("teacher", "student"):
             assert peaks["measured"][part] == pytest.approx(peaks["planned"][part], rel=0.1), part
     bare = result["variants"]["without its switches"]
     assert bare["planned"]["weights"] == bare["measured"]["weights"]

@@ -18,7 +18,7 @@ the same minutes give on free ones), by these runs:
     --stage one-step (the recipe shapes_one_step, whole; a stop resumes)
 
 Stage mmdit is apart: it trains a transformer of the Stable Diffusion 3 family on the shipped
-teacher's latents and words, by number of samples (--samples, and --resume after a stop), and makes
+teacher's latents and words, for --samples or --minutes (and --resume after a stop), and makes
 --out that pipeline's folder.
 """
 
@@ -60,11 +60,11 @@ def run(stage: str, given: argparse.Namespace) -> None:
 
         train_decoder(given.out, minutes)
     elif stage == "mmdit":
-        from distillkit_shapes.train.mmdit import train_mmdit
+        from distillkit_shapes.train.mmdit import Budget, train_mmdit
 
+        budget = Budget(given.samples, given.minutes)
         train_mmdit(
-            *(TEACHER, given.out, given.work, given.samples, given.batch, given.device),
-            resume=given.resume,
+            *(TEACHER, given.out, given.work, budget, given.batch, given.device, given.resume)
         )
     elif stage == "one-step":
         from distillkit_shapes.train.one_step import train_one_step

@@ -1,7 +1,7 @@
 """Stage mmdit: a transformer that learns the flow of the same latents, as Stable Diffusion 3 does.
 
 VAE and text encoders are the SDXL-class teacher's, so that the two teachers share pictures, words
-and latents. The budget counts samples, not minutes: a busy machine takes longer and learns as much.
+and latents. The budget counts samples (a busy machine takes longer and learns as much) or minutes.
 Legend: N samples, Z = 4 latent channels, h = w = 16 (8 for crops), L = 20 tokens, D = 128 context
 units, P = 128 pooled units, K patches of E units.
 """
@@ -69,6 +69,8 @@ class MMDiTState:
     ema: Any
     optim: torch.optim.Optimizer
     step: int = 0
+    spent: float = 0.0
+    """Seconds of training."""
 
     @property
     def device(self) -> torch.device:
@@ -78,14 +80,14 @@ class MMDiTState:
         """Writes the whole state at once."""
         owners = {"network": self.network, "ema": self.ema, "optim": self.optim}
         state = {name: owner.state_dict() for name, owner in owners.items()}
-        save_atomic(state | {"step": self.step}, path)
+        save_atomic(state | {"step": self.step, "spent": self.spent}, path)
 
     def load(self, path: Path) -> None:
         """Restores the saved state."""
         state = torch.load(path, map_location=self.device)
         for name in ("network", "ema", "optim"):
             getattr(self, name).load_state_dict(state[name])
-        self.step = state["step"]
+        self.step, self.spent = state["step"], state["spent"]
 
 
 def new_state(device: str = "cpu") -> MMDiTState:
@@ -248,27 +250,44 @@ def export(state: MMDiTState, source: Path, out: Path) -> None:
     log(f"mmdit exported at step {state.step}")
 
 
+@dataclass
+class Budget:
+    """How far training is, by samples or, where `minutes` are given, by time."""
+
+    samples: int
+    minutes: float | None = None
+
+    def progress(self, state: MMDiTState, batch: int) -> float:
+        """The share of the budget that is used."""
+        if self.minutes is not None:
+            return state.spent / (60 * self.minutes)
+        return state.step * batch / self.samples
+
+
 def train_mmdit(
-    source: Path, out: Path, work: Path, samples: int, batch: int, device: str, resume: bool
+    source: Path, out: Path, work: Path, budget: Budget, batch: int, device: str, resume: bool
 ) -> None:
-    """Trains on `samples` in all, resumed runs included; saves and exports as it goes."""
-    state, path, steps = new_state(device), work / "mmdit.pt", samples // batch
+    """Trains for the budget, resumed runs included; saves and exports as it goes."""
+    state, path = new_state(device), work / "mmdit.pt"
     if device != "cpu":
         torch.set_float32_matmul_precision("high")
     if resume and path.exists():
         state.load(path)
     flows, step = load_flow_set(source, work, state.device), new_step(state)
     mean_loss, mark = torch.zeros((), device=device), time.monotonic()
-    while state.step < steps:
-        lr = lr_at(state.step / steps, PEAK, warmup=0.01, hold=0.4)
+    while (progress := budget.progress(state, batch)) < 1:
+        lr = lr_at(progress, PEAK, warmup=0.01, hold=0.4)
         mean_loss += train_step(state, flows, step, lr, batch) / 100
         if state.step % 100 == 0:
-            found = mean_loss.item()
+            found = mean_loss.item()  # waits for the device, so that seconds are those of its work
             seconds, mark = time.monotonic() - mark, time.monotonic()
+            state.spent += seconds
             per = 1000 * seconds / (100 * batch)
-            log(f"mmdit step {state.step} of {steps} loss {found:.4f} {per:.2f} s per 1000")
+            log(f"mmdit step {state.step} {progress:.1%} loss {found:.4f} {per:.2f} s per 1000")
             mean_loss.zero_()
-        if state.step % SAVE_EVERY == 0 or state.step == steps:
+        if state.step % SAVE_EVERY == 0:
             state.save(path)
-        if state.step % EXPORT_EVERY == 0 or state.step == steps:
+        if state.step % EXPORT_EVERY == 0:
             export(state, source, out)
+    state.save(path)
+    export(state, source, out)
