@@ -55,6 +55,8 @@ COMPILED = ["run.compile=inductor"]
 VARIANTS: dict[str, list[str]] = {
     "the recipe": [],
     "LoRA": LORA,
+    "LoRA, 4 bits": [*LORA, "teacher.bits=4"],
+    "LoRA, 8 bits": [*LORA, "teacher.bits=8"],
     "moments of 8 bits": ["optim.student.bits=8"],
     "average in main memory": ["run.offload_ema=true"],
     "samples used 4 times": ["samples.uses=4", "samples.buffer=2"],

@@ -114,11 +114,16 @@ def _parts(recipe: Recipe, dry: DryRun) -> Iterator[Part]:
         owner = optims.get(name, optim.aux or critic)
         yield Part(
             name,
-            sum(p.numel() for p in parameters),
+            sum(_numel(p) for p in parameters),
             _bytes(tensors),
             _bytes([p for p in learn if id(p) in learning]),
             moments_bytes(learn, owner) if learn else 0,
         )
+
+
+def _numel(parameter: nn.Parameter) -> int:
+    """Values of a parameter; one whose values are packed into fewer says how many they are."""
+    return int(getattr(parameter, "unpacked_numel", parameter.numel()))
 
 
 def _buffer(recipe: Recipe, dry: DryRun) -> int:

@@ -36,6 +36,7 @@ from distillkit_diffusers.io.model_configs import (
 if TYPE_CHECKING:
     from distillkit import contracts
     from distillkit_diffusers.common.low_rank import Change
+    from distillkit_diffusers.teacher import SDXLTeacher
 
 
 Timestep = Annotated[int, Field(ge=0, le=999)]
@@ -103,8 +104,9 @@ class SDXLTeacherConfig(PipelineTeacherConfig):
         yield from assumed_sizes(self.model, self.config)
         yield from missing_peft("lora") if self.lora else ()
         yield from presets.unused_options(self)
+        yield from super().preflight(recipe)
 
-    def build(self) -> contracts.Teacher:
+    def load(self) -> SDXLTeacher:
         from distillkit_diffusers.teacher import load_teacher
         from distillkit_diffusers.teacher_options import TeacherOptions
 
@@ -120,8 +122,7 @@ class SDXLTeacherConfig(PipelineTeacherConfig):
             vae=self.vae,
         )
 
-    def outline(self, device: str = "meta") -> contracts.Teacher:
-        """`device`: where the networks are made; other than on meta they have random weights."""
+    def without_weights(self, device: str) -> SDXLTeacher:
         from distillkit_diffusers.meta_teacher import meta_teacher
         from distillkit_diffusers.teacher_options import TeacherOptions
 
@@ -175,11 +176,15 @@ class UNetEncoderConfig(BackboneConfig):
             yield Remark(f"{self.levels}, but the UNet has {there}", "levels")
 
     def build(self, teacher: contracts.Teacher) -> contracts.Backbone:
+        from distillkit_diffusers.common.quantized import quantize_like
         from distillkit_diffusers.io.loading import load_unet
 
-        return self._encoder(
-            teacher, lambda unet: load_unet(str(self.model), unet, "backbone.model", unet.dtype)
-        )
+        def base_unet(unet: Any) -> Any:
+            base = load_unet(str(self.model), unet, "backbone.model", unet.dtype)
+            quantize_like(base, unet)
+            return base
+
+        return self._encoder(teacher, base_unet)
 
     def outline(self, teacher: contracts.Teacher) -> contracts.Backbone:
         return self._encoder(teacher, copy.deepcopy)
@@ -222,14 +227,12 @@ class UNetStudentConfig(NetworkStudentConfig):
         yield from presets.moved_start(self) if not recipe.warmup.student else ()
 
     def base_of(self, teacher: contracts.Teacher) -> Any:
-        from distillkit_diffusers.teacher import require_sdxl
-
-        return require_sdxl(teacher, "student unet").denoiser.module
+        return self._teacher(teacher).denoiser.module
 
     def load_start(self, teacher: contracts.Teacher) -> Any:
         from distillkit_diffusers.io.loading import load_start
 
-        return load_start(self.start, self.base_of(teacher), self.timestep_shift)
+        return load_start(self.start, self._teacher(teacher), self.timestep_shift)
 
     def load_change(self, terms: Sequence[str], teacher: contracts.Teacher) -> Change:
         from distillkit_diffusers.io.loading import load_change
@@ -238,6 +241,10 @@ class UNetStudentConfig(NetworkStudentConfig):
 
     def student_of(self, teacher: contracts.Teacher, module: Any) -> contracts.StudentNetwork:
         from distillkit_diffusers.student import UNetStudent
+
+        return UNetStudent(self._teacher(teacher), module, self.publish_dtype)
+
+    def _teacher(self, teacher: contracts.Teacher) -> SDXLTeacher:
         from distillkit_diffusers.teacher import require_sdxl
 
-        return UNetStudent(require_sdxl(teacher, "student unet"), module, self.publish_dtype)
+        return require_sdxl(teacher, "student unet")

@@ -7,7 +7,7 @@ enabled or disabled, and the frozen weights are in memory once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from distillkit.errors import UserError
 from distillkit.randomness import generator
 from distillkit_diffusers.common.low_rank import low_rank
+from distillkit_diffusers.common.quantized import quantize_like
 from distillkit_diffusers.io.hub import first_line
 
 if TYPE_CHECKING:
@@ -33,9 +34,15 @@ class LoRATwin(nn.Module):
     """
 
     def __init__(
-        self, network: Any, rank: int, targets: Sequence[str], gradient_checkpointing: bool = False
+        self,
+        network: Any,
+        rank: int,
+        targets: Sequence[str],
+        gradient_checkpointing: bool = False,
+        full_precision: Callable[[], Any] | None = None,
     ) -> None:
-        """`targets`: ends of the names of the layers that get a LoRA; up matrices start at zero."""
+        """`targets`: ends of the names of the layers that get a LoRA; up matrices start at zero.
+        `full_precision`: of a network whose weights are packed, gives one with whole weights."""
         super().__init__()
         self.config = network.config
         self._number_format = network.dtype
@@ -45,6 +52,7 @@ class LoRATwin(nn.Module):
         layers = _add_lora(twin, rank, targets)
         # Bypasses nn.Module's registration: frozen weights are no parameters of the student.
         object.__setattr__(self, "_twin", twin)
+        object.__setattr__(self, "_full_precision", full_precision)
         object.__setattr__(self, "_layers", layers)
         self.lora = nn.ParameterDict()
         for name, layer in layers.items():
@@ -81,18 +89,21 @@ class LoRATwin(nn.Module):
 
     @torch.no_grad()
     def merged(self) -> dict[str, Tensor]:
-        """The network's weights under their own names with the LoRA merged: W + B A."""
-        changes = {f"{name}.weight": layer for name, layer in self._layers.items()}
-        weights: dict[str, Tensor] = {}
-        for name, weight in self._twin.state_dict().items():
-            plain = name.replace(".base_layer.", ".")
-            if ".lora_A." in name or ".lora_B." in name:
-                continue
-            if plain in changes:
-                change = changes[plain].get_delta_weight(ADAPTER)
-                weight = weight.float() + change.float().to(weight.device)
-            weights[plain] = weight
+        """The network's whole weights under their own names with the LoRA merged: W + B A."""
+        weights = self._frozen()
+        for layer_name, layer in self._layers.items():
+            name, change = f"{layer_name}.weight", layer.get_delta_weight(ADAPTER)
+            weights[name] = weights[name].float() + change.float().to(weights[name].device)
         return weights
+
+    def _frozen(self) -> dict[str, Tensor]:
+        if self._full_precision is not None:
+            return dict(self._full_precision().state_dict())
+        return {
+            name.replace(".base_layer.", "."): weight
+            for name, weight in self._twin.state_dict().items()
+            if ".lora_A." not in name and ".lora_B." not in name
+        }
 
 
 def _cast(value: Any, dtype: Any) -> Any:
@@ -108,6 +119,7 @@ def _share(network: Any) -> Any:
     """Another network over the same parameter objects: moving one moves the other."""
     with torch.device("meta"):
         twin = type(network).from_config(network.config)
+    quantize_like(twin, network)
     twin.load_state_dict(network.state_dict(keep_vars=True), assign=True)
     return twin.eval().requires_grad_(False)
 

@@ -170,10 +170,11 @@ def require_sdxl(teacher: object, who: str) -> SDXLTeacher:
 
 def load_base_unet(teacher: SDXLTeacher) -> Any:
     """The UNet of the model that the teacher was loaded from, before LoRA or other UNet."""
-    unet = teacher.pipe.unet
     if teacher.source is None:
-        return unet
-    return load_unet(teacher.source, unet, "teacher.model", torch.float32, teacher.variant)
+        return teacher.full_precision()
+    return load_unet(
+        teacher.source, teacher.pipe.unet, "teacher.model", torch.float32, teacher.variant
+    )
 
 
 def _enable_tiling(vae: Any, latent_side: int, vae_factor: int) -> None:

@@ -8,13 +8,14 @@ Legend: B batch, C channels, H, W latent cells.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
 from distillkit.configs import LossConfig
 from distillkit.errors import UserError
+from distillkit.remarks import Remark
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -127,6 +128,11 @@ class DistributionMatchingConfig(LossConfig):
 
     def needs_null(self) -> bool:
         return self.guidance > 1
+
+    def preflight(self, recipe: Any) -> Iterable[Remark]:
+        if self.rank is None and getattr(recipe.teacher, "bits", None) is not None:
+            said = "a copy of a teacher with `bits` can't train: set a rank, or leave `bits` out"
+            yield Remark(said, "rank")
 
     @model_validator(mode="after")
     def _low_is_below_high(self) -> DistributionMatchingConfig:

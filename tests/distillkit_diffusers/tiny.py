@@ -111,6 +111,20 @@ def build_pipeline() -> Any:
     )
 
 
+def build_shallow_pipeline() -> Any:
+    """The pipeline with a UNet of fewer layers."""
+    from diffusers import UNet2DConditionModel
+
+    pipeline = build_pipeline()
+    layers = {"block_out_channels": (8, 16), "layers_per_block": 1}
+    layers |= {"down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D")}
+    layers |= {"up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D")}
+    layers |= {"transformer_layers_per_block": 1, "attention_head_dim": (1, 2)}
+    unet = UNet2DConditionModel.from_config({**pipeline.unet.config, **layers})
+    pipeline.register_modules(unet=unet)
+    return pipeline
+
+
 def save(pipeline: Callable[[], Any], folder: Path) -> Path:
     """A pipeline of weights that are random and always the same."""
     torch.set_num_threads(1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from distillkit_diffusers.common import autoencoder
+from distillkit_diffusers.common.quantized import bits_of, plain_copy, quantize
 
 if TYPE_CHECKING:
     from distillkit_diffusers.choices import OffloadName
+    from distillkit_diffusers.common.quantized import Bits
 
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
 """Components of a pipeline, of which a family has some."""
@@ -25,10 +27,28 @@ class PipelineNetworks:
     device: Any = "cpu"
     offload: tuple[OffloadName, ...] = ()
     """Networks that are in main memory, and on the device only during their calls."""
+    reload: Callable[[], Any] | None = None
+    """Loads the denoiser's network again, unpacked."""
 
     def denoisers(self) -> list[nn.Module]:
         """The network that is distilled."""
         raise NotImplementedError
+
+    def quantize(self, bits: Bits, reload: Callable[[], Any] | None = None) -> None:
+        """Pack the denoiser's linear layers in so many bits a weight. `reload`: loads it again."""
+        self.reload = reload
+        for network in self.denoisers():
+            quantize(network, bits)
+
+    def full_precision(self) -> Any:
+        """The denoiser's network with the weights that were loaded: itself, unless it is packed.
+
+        Where it can't be loaded again, as without weights, they are the unpacked ones.
+        """
+        [network] = self.denoisers()
+        if bits_of(network) is None:
+            return network
+        return self.reload() if self.reload is not None else plain_copy(network)
 
     def modules(self) -> Sequence[nn.Module]:
         """The denoiser's network, the text encoders, the VAE."""

@@ -72,7 +72,7 @@ class NetworkStudentConfig(StudentConfig):
         return self._student(teacher, start=lambda: self.load_start(teacher))
 
     def outline(self, teacher: contracts.Teacher) -> contracts.StudentNetwork:
-        return self._student(teacher, start=lambda: copy.deepcopy(self.base_of(teacher)))
+        return self._student(teacher, start=lambda: copy.deepcopy(_whole(teacher)))
 
     def base_of(self, teacher: contracts.Teacher) -> Any:
         """The teacher's network. Raises `UserError` for a teacher of another family."""
@@ -99,19 +99,29 @@ class NetworkStudentConfig(StudentConfig):
     ) -> contracts.StudentNetwork:
         """`start`: makes the network of a `start` with weights of its own. `change`: of a start
         that is a difference."""
+        from distillkit_diffusers.common.quantized import bits_of, quantize
         from distillkit_diffusers.common.trainable import make_trainable, start_at
         from distillkit_diffusers.io.weights import convert
         from distillkit_diffusers.lora_twin import LoRATwin
 
         base = self.base_of(teacher)
-        own = start is not None and len(start_terms(self.start)) == 1
-        network = start() if start is not None and own else base
+        own = start if len(start_terms(self.start)) == 1 else None
+        whole = own or (lambda: _whole(teacher))
         if self.train == "lora":
-            network = convert(network, base.dtype)
-            module = LoRATwin(network, self.rank, self.targets, self.gradient_checkpointing)
+            network, bits = base if own is None else convert(own(), base.dtype), bits_of(base)
+            if bits is not None:
+                quantize(network, bits)
+            again = whole if bits is not None else None
+            module = LoRATwin(network, self.rank, self.targets, self.gradient_checkpointing, again)
         else:
-            network = network if own else copy.deepcopy(base)
+            network = whole()
+            network = copy.deepcopy(network) if network is base else network
             module = make_trainable(network, self.gradient_checkpointing)
         if change is not None:
             start_at(module, change())
         return self.student_of(teacher, module)
+
+
+def _whole(teacher: Any) -> Any:
+    """The teacher's network with the weights that were loaded; `base_of` knows its family."""
+    return teacher.full_precision()

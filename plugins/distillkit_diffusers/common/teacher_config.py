@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from distillkit.configs import TeacherConfig
 from distillkit.errors import did_you_mean
+from distillkit.remarks import Remark
 from distillkit_diffusers.choices import DType, OffloadName
+
+if TYPE_CHECKING:
+    from distillkit import contracts
 
 
 class PipelineTeacherConfig(TeacherConfig):
@@ -25,6 +30,11 @@ class PipelineTeacherConfig(TeacherConfig):
     """Variant of the weight files."""
     dtype: DType = "bfloat16"
     """Number format of the teacher's networks."""
+    bits: Literal[8, 4] | None = None
+    """Bits of a weight in the linear layers of the denoiser's blocks, by bitsandbytes (pip install
+    'distillkit[8bit]'): less memory, for a less exact teacher. Products are computed in `dtype`, by
+    weights that are unpacked layer by layer. Backbones and LoRA students share them; a published
+    student has whole weights."""
     lora: str | None = None
     """LoRA that is fused into the weights: a path, or owner/repo/file."""
     lora_strength: float = 1.0
@@ -59,3 +69,29 @@ class PipelineTeacherConfig(TeacherConfig):
             guess = did_you_mean(str(name), cls.presets)
             raise ValueError(f"no preset '{name}';{guess} presets: {', '.join(cls.presets)}")
         return cls.with_preset(name, given)
+
+    def preflight(self, recipe: Any) -> Iterable[Remark]:
+        if self.bits is not None and find_spec("bitsandbytes") is None:
+            said = "8 and 4 bits need bitsandbytes: pip install 'distillkit[8bit]'"
+            yield Remark(said, "bits")
+
+    def build(self) -> contracts.Teacher:
+        teacher = self.load()
+        if self.bits is not None:
+            teacher.quantize(self.bits, lambda: self.load().denoisers()[0])
+        return teacher
+
+    def outline(self, device: str = "meta") -> contracts.Teacher:
+        """`device`: where the networks are made; other than on meta they have random weights."""
+        teacher = self.without_weights(device)
+        if self.bits is not None:
+            teacher.quantize(self.bits)
+        return teacher
+
+    def load(self) -> Any:
+        """The family's teacher from its files, in `dtype` throughout."""
+        raise NotImplementedError
+
+    def without_weights(self, device: str) -> Any:
+        """The same of its true sizes, made on `device`."""
+        raise NotImplementedError

@@ -135,11 +135,12 @@ class LoRAExporter:
         """The student's network, its base, and which names the LoRA's layers get."""
         if isinstance(network, FlowStudent):
             flow = network.teacher
-            source, base = self.base or flow.source, flow.pipe.transformer
+            source, base = self.base or flow.source, None
             if source:
                 asset = Asset("base", source, "pipeline", None, flow.family.pipeline)
                 base = load_transformer(flow.family, asset)
-            return network.transformer(torch.float32), base, "transformer"
+            own = network.transformer(torch.float32)
+            return own, base or flow.full_precision(), "transformer"
         student = require_unet_student(network, "lora")
         if self.base is None:
             base = load_base_unet(student.teacher)

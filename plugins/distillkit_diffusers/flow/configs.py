@@ -74,8 +74,9 @@ class FlowTeacherConfig(PipelineTeacherConfig):
             yield from without_effect(self, "beside `sigmas`", "steps")
         if not self.lora:
             yield from without_effect(self, "without `lora`", "lora_strength")
+        yield from super().preflight(recipe)
 
-    def build(self) -> contracts.Teacher:
+    def load(self) -> FlowTeacher:
         import torch
 
         from distillkit_diffusers.flow.loading import load_pipeline
@@ -92,8 +93,7 @@ class FlowTeacherConfig(PipelineTeacherConfig):
         )
         return self.teacher(pipe, self.model if self.transformer or self.lora else None)
 
-    def outline(self, device: str = "meta") -> contracts.Teacher:
-        """`device`: where the networks are made; other than on meta they have random weights."""
+    def without_weights(self, device: str) -> FlowTeacher:
         import torch
 
         from distillkit_diffusers.flow.loading import meta_pipeline

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from distillkit.errors import UserError
 from distillkit_diffusers.common.lora import fuse_into_network, fuse_into_pipeline
+from distillkit_diffusers.common.quantized import plain_sizes
 from distillkit_diffusers.io.hub import Asset, first_line, locate
 from distillkit_diffusers.io.loading import no_progress_bars
 from distillkit_diffusers.io.model_configs import read_json
@@ -96,12 +97,12 @@ def load_start(asset: Asset, teacher: FlowTeacher, dtype: torch.dtype = torch.fl
     """A transformer of the teacher's sizes on the CPU: the folder's or file's, or the teacher's own
     with a file's LoRA fused. Raises `UserError`."""
     [path] = locate([asset])
-    own, field = teacher.denoiser.module, asset.field
+    field = asset.field
     if path.is_dir():
         network = load_transformer(teacher.family, asset, dtype)
-        check_shapes(network.state_dict(), own, path, field)
+        check_shapes(network.state_dict(), teacher.denoiser.module, path, field)
         return network
-    network = copy.deepcopy(own).to("cpu", dtype)
+    network = copy.deepcopy(teacher.full_precision()).to("cpu", dtype)
     if path.suffix == ".safetensors" and what_is(keys_of(path, field)) == "a LoRA":
         pipeline = type(teacher.pipe)
         fuse_into_network(network, path, field, lambda *of: _load_adapter(pipeline, *of))
@@ -138,7 +139,7 @@ def replace_weights(network: Any, path: Path, field: str) -> None:
 
 def check_shapes(weights: Mapping[str, Tensor], network: Any, path: Path, field: str) -> None:
     """Raises `UserError` where the weights are those of another network."""
-    own = {name: tuple(w.shape) for name, w in network.state_dict().items()}
+    own = plain_sizes(network)
     found = {name: tuple(w.shape) for name, w in weights.items()}
     if own.keys() != found.keys():
         raise UserError(

@@ -14,6 +14,7 @@ import torch
 from distillkit.errors import UserError
 from distillkit.exchange import shift_of_file
 from distillkit_diffusers.common.lora import fuse_into_network, fuse_into_pipeline
+from distillkit_diffusers.common.quantized import plain_copy
 from distillkit_diffusers.io.hub import Asset, first_line, locate, teacher_assets
 from distillkit_diffusers.io.model_configs import missing_variant
 from distillkit_diffusers.io.single_file import load_single_file
@@ -22,6 +23,7 @@ from distillkit_diffusers.io.weights import keys_of, replace_weights
 
 if TYPE_CHECKING:
     from distillkit_diffusers.common.low_rank import Change
+    from distillkit_diffusers.teacher import SDXLTeacher
 
 
 def load_pipeline(
@@ -64,7 +66,7 @@ def load_unet(spec: str, like: Any, field: str, dtype: Any, variant: str | None 
     """
     [path] = locate([Asset(field, spec, "file")])
     if path.is_file():
-        unet = copy.deepcopy(like).to("cpu", dtype)
+        unet = plain_copy(like).to("cpu", dtype)
         replace_weights(unet, path, field)
         return unet
     from diffusers import UNet2DConditionModel
@@ -81,19 +83,19 @@ def load_unet(spec: str, like: Any, field: str, dtype: Any, variant: str | None 
         ) from error
 
 
-def load_start(spec: str, like: Any, shift: int) -> Any:
-    """The UNet that a student starts from, in float32: its own weights, or a LoRA fused into
-    `like`'s.
+def load_start(spec: str, teacher: SDXLTeacher, shift: int) -> Any:
+    """The UNet that a student starts from, in float32: its own weights, or a LoRA fused into the
+    teacher's.
 
     Raises `UserError` where the file states another timestep shift.
     """
     [path] = locate([Asset("student.start", spec, "file")])
     _check_shift(path, shift)
     if path.suffix == ".safetensors" and what_is(keys_of(path, "student.start")) == "a LoRA":
-        unet = copy.deepcopy(like).to("cpu", torch.float32)
+        unet = copy.deepcopy(teacher.full_precision()).to("cpu", torch.float32)
         fuse_into_network(unet, path, "student.start", _load_adapter)
         return unet
-    return load_unet(str(path), like, "student.start", torch.float32)
+    return load_unet(str(path), teacher.pipe.unet, "student.start", torch.float32)
 
 
 def _check_shift(path: Path, shift: int) -> None:

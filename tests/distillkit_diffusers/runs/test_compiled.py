@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -15,7 +14,7 @@ from distillkit.recipe.load import load_recipe
 from distillkit.training.build import build_parts, make_schedule, make_train_state
 from distillkit.training.metrics import StepMetrics
 from distillkit.training.step import train_step
-from tests.distillkit_diffusers.tiny import build_pipeline, save
+from tests.distillkit_diffusers.tiny import build_shallow_pipeline, save
 
 pytestmark = pytest.mark.slow
 
@@ -41,20 +40,8 @@ def compiler() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny pipeline with a UNet of fewer layers: each is traced anew for every use."""
-    from diffusers import UNet2DConditionModel
-
-    def fewer_layers() -> Any:
-        pipeline = build_pipeline()
-        layers = {"block_out_channels": (8, 16), "layers_per_block": 1}
-        layers |= {"down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D")}
-        layers |= {"up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D")}
-        layers |= {"transformer_layers_per_block": 1, "attention_head_dim": (1, 2)}
-        unet = UNet2DConditionModel.from_config({**pipeline.unet.config, **layers})
-        pipeline.register_modules(unet=unet)
-        return pipeline
-
-    return save(fewer_layers, tmp_path_factory.mktemp("small"))
+    """Each layer is traced anew for every use."""
+    return save(build_shallow_pipeline, tmp_path_factory.mktemp("small"))
 
 
 def two_iterations(file: Path, sets: Sequence[str]) -> tuple[list[StepMetrics], dict[str, Tensor]]:
@@ -75,8 +62,9 @@ def two_iterations(file: Path, sets: Sequence[str]) -> tuple[list[StepMetrics], 
             "student.gradient_checkpointing=true",
             "backbone.gradient_checkpointing=true",
         ),
+        ("student.train=lora", "teacher.bits=4"),
     ],
-    ids=["full", "lora with checkpoints"],
+    ids=["full", "lora with checkpoints", "lora on 4 bits"],
 )
 def test_a_compiled_iteration_has_the_losses_of_one_that_is_not(
     small: Path, tmp_path: Path, sets: Sequence[str]

@@ -44,6 +44,8 @@ SWITCHES = [
     ("student.ema=0.9", "run.offload_ema=true"),
     ("run.offload_heads=true", "student.gradient_checkpointing=true"),
     ("teacher.dtype=bfloat16", "teacher.offload=[text_encoders, vae]"),
+    ("student.train=lora", "teacher.bits=4"),
+    ("student.train=full", "teacher.bits=8"),
 ]
 
 
@@ -120,7 +122,9 @@ def test_bytes_of_the_plan_are_those_of_the_real_train_state(
         assert ("EMA" not in parts) if away else (parts["EMA"].weights == size(kept))
 
 
-@pytest.mark.parametrize("sets", [(), ("student.train=lora",)])
+@pytest.mark.parametrize(
+    "sets", [(), ("student.train=lora",), ("student.train=lora", "teacher.bits=4")]
+)
 def test_the_students_activations_are_what_autograd_saves(file: Path, sets: Sequence[str]) -> None:
     """Against torch's own hooks on real tensors, without the parameters; within a tenth."""
     _, state, spec = built(file, *sets)
@@ -139,7 +143,15 @@ def test_the_students_activations_are_what_autograd_saves(file: Path, sets: Sequ
     assert plan_of(file, *sets).student_graph == pytest.approx(counted, rel=0.1)
 
 
-@pytest.mark.parametrize("sets", [(), ("student.gradient_checkpointing=true",)])
+@pytest.mark.parametrize(
+    "sets",
+    [
+        (),
+        ("student.gradient_checkpointing=true",),
+        ("student.train=lora", "teacher.bits=8"),
+        ("student.train=lora", "teacher.bits=4", "backbone.gradient_checkpointing=true"),
+    ],
+)
 def test_the_peak_is_that_of_a_real_iteration(
     file: Path, sets: Sequence[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
