@@ -230,5 +230,6 @@ def sent(tensor: Tensor, device: Any) -> Tensor:
     import torch
 
     if torch.device(device).type == "cuda" and tensor.device.type == "cpu":
-        return tensor.pin_memory().to(device, non_blocking=True)
+        # Contiguous: views that repeat an element, as `expand` makes, can't be pinned.
+        return tensor.contiguous().pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
