@@ -49,6 +49,9 @@ class LoRATwin(nn.Module):
         twin = _share(network)
         if gradient_checkpointing:
             twin.enable_gradient_checkpointing()
+        own = zip(twin.modules(), network.modules(), strict=True)
+        object.__setattr__(self, "_with_buffers", [(t, n) for t, n in own if n._buffers])
+        object.__setattr__(self, "_network", network)
         layers = _add_lora(twin, rank, targets)
         # Bypasses nn.Module's registration: frozen weights are no parameters of the student.
         object.__setattr__(self, "_twin", twin)
@@ -72,9 +75,18 @@ class LoRATwin(nn.Module):
         """
         dtype = self._number_format
         rounded = {n: value if n in TIMES else _cast(value, dtype) for n, value in given.items()}
+        for twin, network in self._with_buffers:
+            # Unlike parameters, buffers are other objects once the network has moved.
+            twin._buffers.update(network._buffers)
         output = self._twin(_cast(x_t, dtype), return_dict=False, **rounded)
         first = x_t[0] if isinstance(x_t, list) else x_t
         return (_cast(output[0], first.dtype),)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> LoRATwin:
+        """Moves the frozen network too, which may be nobody else's."""
+        super()._apply(fn, recurse)
+        self._network._apply(fn)
+        return self
 
     @torch.no_grad()
     def start_at(self, change: Change) -> None:

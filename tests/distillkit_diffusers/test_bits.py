@@ -182,7 +182,10 @@ def test_a_lora_over_weights_of_its_own_has_them_packed_and_leaves_with_whole_on
     save_file(start, tmp_path / "start.safetensors")
     student: Any = parts_of(sdxl, f"student.start={tmp_path}/start.safetensors").network
     packed = [m for m in student.module._twin.modules() if isinstance(m, QuantizedLinear)]
+    moved: set[int] = set()
+    student.module._apply(lambda t: (moved.add(t.data_ptr()), t)[1])
     assert packed
+    assert {m.weight.data_ptr() for m in packed} <= moved
     assert all(
         torch.equal(w, start[n]) for n, w in student.unet(torch.float32).state_dict().items()
     )

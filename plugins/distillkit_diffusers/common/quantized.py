@@ -2,7 +2,7 @@
 
 bitsandbytes packs and unpacks the weights. Its own layers are not used: they keep scales where
 `to`, a LoRA's twin and a memory plan do not find them, and with 8 bits they round activations too.
-Here all is in the layer's parameters, and products are computed in the number format of the input.
+Here all is in the layer's parameters, and products are those of the unpacked weights.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class QuantizedLinear(nn.Linear):
         """Takes the layer's bias as it is. Raises `UserError` without bitsandbytes."""
         nn.Module.__init__(self)  # nn.Linear's would make a whole weight
         self.in_features, self.out_features = linear.in_features, linear.out_features
-        self.bits = bits
+        self.bits, self.dtype = bits, linear.weight.dtype
         packed, scale = _pack(linear.weight.detach(), bits)
         self.weight = nn.Parameter(packed, requires_grad=False)
         # Its bits, so that a network that is put into another number format does not round it.
@@ -45,15 +45,17 @@ class QuantizedLinear(nn.Linear):
         self.bias = linear.bias
 
     def forward(self, input: Tensor) -> Tensor:
-        """The product, in the number format of the input."""
+        """The product with weights in the number format that they came in, or autocast's."""
         shape = (self.out_features, self.in_features)
-        result: Tensor = _Product.apply(input, self.weight, self.scale, self.bias, self.bits, shape)
+        result: Tensor = _Product.apply(
+            input, self.weight, self.scale, self.bias, self.bits, shape, self.dtype
+        )
         return result
 
-    def plain(self, dtype: torch.dtype) -> nn.Linear:
-        """A layer with the unpacked weights in `dtype`."""
+    def plain(self) -> nn.Linear:
+        """A layer with the unpacked weights."""
         shape = (self.out_features, self.in_features)
-        weight = _unpack(self.weight, self.scale, self.bits, shape, dtype)
+        weight = _unpack(self.weight, self.scale, self.bits, shape, self.dtype)
         with torch.device("meta"):
             linear = nn.Linear(self.in_features, self.out_features, self.bias is not None)
         linear.weight = nn.Parameter(weight, requires_grad=False)
@@ -74,17 +76,18 @@ class _Product(torch.autograd.Function):
         bias: Tensor | None,
         bits: Bits,
         shape: tuple[int, int],
+        dtype: torch.dtype,
     ) -> Tensor:
         ctx.save_for_backward(packed, scale)
         ctx.bits, ctx.shape, ctx.dtype = bits, shape, x.dtype
-        return F.linear(x, _unpack(packed, scale, bits, shape, x.dtype), bias)
+        return F.linear(x, _unpack(packed, scale, bits, shape, dtype), bias)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         packed, scale = ctx.saved_tensors
         [grad] = grads
         weight = _unpack(packed, scale, ctx.bits, ctx.shape, grad.dtype)
-        return (grad @ weight).to(ctx.dtype), None, None, None, None, None
+        return (grad @ weight).to(ctx.dtype), None, None, None, None, None, None
 
 
 def quantize(network: nn.Module, bits: Bits) -> None:
@@ -111,11 +114,11 @@ def bits_of(network: nn.Module) -> Bits | None:
 
 
 def plain_copy(network: Any) -> Any:
-    """A copy with unpacked weights, in the network's number format."""
+    """A copy with unpacked weights."""
     new = copy.deepcopy(network)
     for parent, name, layer in list(_layers(new)):
         if isinstance(layer, QuantizedLinear):
-            setattr(parent, name, layer.plain(network.dtype))
+            setattr(parent, name, layer.plain())
     return new
 
 

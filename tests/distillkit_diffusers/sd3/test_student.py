@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from distillkit.errors import UserError
 from distillkit.training.models.student import Student
 from distillkit_diffusers.export.exporters import FolderExporter, LoRAExporter
-from distillkit_diffusers.sd3.configs import SD3StudentConfig
+from distillkit_diffusers.sd3.configs import SD3StudentConfig, SD3TeacherConfig
 from tests.distillkit_diffusers.sd3.tiny import T5_TOKENS, noise, stock_pipeline
 from tests.distillkit_diffusers.tiny import PROMPTS, perturbed
 
@@ -143,3 +143,14 @@ def test_exports_load_into_stock_diffusers(
     FolderExporter("fp16").export(student.network, 1000, tmp_path / "half")
     half = load_file(tmp_path / "half" / WEIGHTS)
     assert all(torch.equal(w, own[n].half()) for n, w in half.items())
+
+
+def test_a_lora_follows_its_network_to_another_device(teacher_config: SD3TeacherConfig) -> None:
+    """Buffers too, which are new tensors there: the table of positions is one."""
+    teacher: Any = teacher_config.build()
+    student = SD3StudentConfig(train="lora", rank=2).build(teacher)
+    teacher.pipe.transformer._apply(torch.clone)
+    next(teacher.pipe.transformer.buffers()).add_(1)
+    x_t, t_B, cond = noise(1), torch.tensor([900]), teacher.encode(PROMPTS[:1])
+    with torch.no_grad():
+        assert torch.equal(student(x_t, t_B, cond), teacher.denoiser(x_t, t_B, cond))
