@@ -142,26 +142,29 @@ def test_teacher_student_and_critics_share_what_is_packed(file: Path) -> None:
     assert not any(p.dtype == torch.int8 for p in student.parameters())
 
 
-@pytest.mark.parametrize(("bits", "most"), [(8, 0.02), (4, 0.2)])
-def test_a_prediction_and_its_gradient_are_near_those_of_whole_weights(
-    file: Path, bits: int, most: float
+@pytest.mark.parametrize(("bits", "most", "pictures"), [(8, 0.02, 0.001), (4, 0.2, 0.01)])
+def test_predictions_gradients_and_pictures_are_near_those_of_whole_weights(
+    file: Path, bits: int, most: float, pictures: float
 ) -> None:
-    """By relative norm; the gradient is that of the unpacked network, to rounding."""
+    """`most`: a prediction's relative error, by norm; `pictures`: mean difference of values in
+    [0, 1]. The gradient is that of the unpacked network, to rounding."""
     teacher: Any = parts_of(file, f"teacher.bits={bits}").teacher
     [network], whole = teacher.denoisers(), teacher.full_precision()
     generator = torch.Generator().manual_seed(0)
     x_t = torch.randn(2, *teacher.latent_shape, generator=generator, requires_grad=True)
     cond, t_B = teacher.encode(["a ring", "two bars"]), torch.tensor([900, 300])
 
-    def run(module: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    def run(module: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         teacher.denoiser.module = module
         out = teacher.denoiser(x_t, t_B, cond)
-        return out.detach(), torch.autograd.grad(out.square().sum(), x_t)[0]
+        gradient = torch.autograd.grad(out.square().sum(), x_t)[0]
+        return out.detach(), gradient, teacher.decode(teacher.sample(x_t.detach(), cond, []))
 
-    (out, grad), unpacked, exact = run(network), run(plain_copy(network)), run(whole)
-    torch.testing.assert_close((out, grad), unpacked, rtol=1e-4, atol=1e-5)
+    (out, grad, drawn), unpacked, exact = run(network), run(plain_copy(network)), run(whole)
+    torch.testing.assert_close((out, grad), unpacked[:2], rtol=1e-4, atol=1e-5)
     assert 0 < float((out - exact[0]).norm() / exact[0].norm()) < most
     assert float((grad - exact[1]).norm() / exact[1].norm()) < 2 * most
+    assert 0 < float((drawn - exact[2]).abs().mean()) < pictures
 
 
 def test_a_student_that_trains_whole_starts_at_whole_weights(sdxl: Path, tmp_path: Path) -> None:
