@@ -45,6 +45,8 @@ def show_parts(result: dict[str, Any]) -> Iterator[Table]:
         took = [row["seconds_by_part"].get(part, 0) for row in done.values()]
         seconds.add_row(part, *(f"{each:.3f}" for each in took))
     peaks = [row["peak_by_part"] for row in done.values()]
+    if not any(each["measured"] for each in peaks):
+        return iter((seconds,))
     for part in merged([each[kind] for each in peaks for kind in ("planned", "measured")]):
         found = [(p["planned"].get(part, 0), p["measured"].get(part, 0)) for p in peaks]
         sizes.add_row(part, *(f"{a / GIB:.2f} / {b / GIB:.2f}" for a, b in found))

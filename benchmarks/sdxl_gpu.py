@@ -13,6 +13,7 @@ import argparse
 import gc
 import itertools
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
@@ -80,6 +81,8 @@ def random_parts(recipe: Recipe, device: str) -> Parts:
     """The parts of the recipe at their true sizes, with random weights."""
     teacher: Any = recipe.teacher.outline(device)
     freeze(teacher.modules())
+    for module in teacher.offloaded():  # as when it is loaded: it goes back to where it came from
+        module.to("cpu")
     network = build_part(recipe.student, teacher, outline=True)
     parts = Parts(teacher, network, ["a lighthouse at dawn", "a red fox in the snow"])
     for name, config in recipe.all_critics().items():
@@ -143,9 +146,10 @@ def settle(state: TrainState) -> None:
     state.critic_optimizer.zero_grad(set_to_none=True)
 
 
-def measure(recipe: Recipe, device: str, repeats: int) -> dict[str, Any]:
+def measure(recipe: Recipe, device: str, repeats: int, peaks: bool) -> dict[str, Any]:
     """Build, run two iterations for warming up, then some for their time, one each for their peaks.
 
+    `peaks`: by part too, for which every operation is looked at, so that takes longest.
     Where samples are used several times, as many iterations are timed as make it a whole mean.
     """
     plan, began = make_plan(recipe), time.perf_counter()
@@ -171,9 +175,9 @@ def measure(recipe: Recipe, device: str, repeats: int) -> dict[str, Any]:
         switch.reader = Seconds(device)
         seconds = switch.reader.of(lambda: [iteration() for _ in range(times)])
         switch.reader = None
-        by_part = (
-            {} if recipe.run.compile else measured_peak(recipe, parts, state, switch, iteration)
-        )
+        by_part = {}
+        if peaks and not recipe.run.compile:
+            by_part = measured_peak(recipe, parts, state, switch, iteration)
         peak = memory.peak(iteration, sum(by_part.values()))
     whole = sum(seconds.values()) / times
     return beside(plan, {"weights": weights, "moments": moments, "peak": peak}) | {
@@ -197,7 +201,8 @@ def beside(plan: Plan, measured: dict[str, int]) -> dict[str, Any]:
     }
     for sizes in (planned, measured):
         sizes["gradients and activations"] = sizes["peak"] - sizes["weights"] - sizes["moments"]
-    return {"planned": planned, "measured": measured, "ratio": planned["peak"] / measured["peak"]}
+    ratio = planned["peak"] / (measured["peak"] or math.nan)
+    return {"planned": planned, "measured": measured, "ratio": ratio}
 
 
 BESIDE = "weights beside"
@@ -230,12 +235,12 @@ def run(given: argparse.Namespace, sets: Sequence[str], device: str) -> dict[str
     for variant, more in VARIANTS.items():
         if (only and variant not in only) or time.monotonic() - began > given.within:
             continue
-        if any("bits=8" in text for text in more) and find_spec("bitsandbytes") is None:
+        if any("bits=" in text for text in more) and find_spec("bitsandbytes") is None:
             result["variants"][variant] = {"error": "needs bitsandbytes"}
             continue
         try:
             recipe = load_recipe(RECIPE, [*ITERATION, *sets, *more]).recipe
-            result["variants"][variant] = measure(recipe, device, given.repeats)
+            result["variants"][variant] = measure(recipe, device, given.repeats, given.peaks)
         except (torch.OutOfMemoryError, PartError) as error:
             # Within a part's own method it is told as that part's.
             if not isinstance(error.__cause__ or error, torch.OutOfMemoryError):
@@ -258,6 +263,7 @@ def main(words: Sequence[str] | None = None) -> None:
     options.add_argument(
         "--within", type=float, default=float("inf"), help="seconds after which no variant begins"
     )
+    options.add_argument("--no-peaks", dest="peaks", action="store_false", help="no peak by part")
     options.add_argument("--out", type=Path, default=Path("sdxl_gpu.json"))
     given = options.parse_args(words)
     device = "cuda" if torch.cuda.is_available() else "cpu"

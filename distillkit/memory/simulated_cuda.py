@@ -48,10 +48,17 @@ class SimulatedCUDA(TorchFunctionMode):
         """Mixed precision, as recipes name it: no, bf16, fp16."""
         self._dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
         try:
-            yield
+            # What turns autocast off for a network turns this flag off: see `_casts`.
+            with torch.autocast("cpu", enabled=self._dtype is not None):
+                yield
         finally:
             self._dtype = None
             self._copies.clear()
+
+    def _casts(self) -> bool:
+        """Whether operations are cast. The meta device has no autocast; the CPU's flag stands for
+        a GPU's, and does nothing to meta tensors."""
+        return self._dtype is not None and torch.is_autocast_enabled("cpu")
 
     def backward(self, output: Tensor, gradient: Tensor | None = None) -> None:
         """As `output.backward(gradient)`.
@@ -77,7 +84,7 @@ class SimulatedCUDA(TorchFunctionMode):
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if self._dtype is not None and (func in LOW or func in HIGH):
+        if (func in LOW or func in HIGH) and self._casts():
             cast = self._low if func in LOW else _high
             args = tuple(cast(value) for value in args)
             kwargs = {name: cast(value) for name, value in kwargs.items()}

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from distillkit.errors import UserError
 from distillkit.values import sent
+from distillkit_diffusers.common.precision import own_format
 from distillkit_diffusers.denoiser import window_ids
 from distillkit_diffusers.io.model_configs import level_channels
 
@@ -100,9 +101,10 @@ class UNetEncoder:
         dtype = self.encoder.conv_in.weight.dtype
         embeds = cond.to(x_t_BCHW.device, dtype).tensors
         ids_B6 = sent(window_ids(window, self.vae_factor, self.crop_ids), x_t_BCHW.device)
-        maps: Sequence[Tensor] = self.encoder(
-            x_t_BCHW.to(dtype), t_B, embeds["prompt"], embeds["pooled"], ids_B6
-        )
+        with own_format(dtype, x_t_BCHW.device):
+            maps: Sequence[Tensor] = self.encoder(
+                x_t_BCHW.to(dtype), t_B, embeds["prompt"], embeds["pooled"], ids_B6
+            )
         return maps
 
     def pooled(self, cond: Condition) -> Tensor:

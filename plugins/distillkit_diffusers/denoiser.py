@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from distillkit_diffusers.common.precision import own_format
+
 if TYPE_CHECKING:
     from distillkit.noising import Prediction
     from distillkit.values import Condition, Window
@@ -33,16 +35,17 @@ class UNetDenoiser:
         height, width = (side * self.vae_factor for side in x_t_BCHW.shape[-2:])
         ids_6 = whole_ids(height, width, x_t_BCHW.device)
         embeds = cond.to(x_t_BCHW.device, dtype).tensors
-        output = self.module(
-            x_t_BCHW.to(dtype),
-            timestep=t_B,
-            encoder_hidden_states=embeds["prompt"],
-            added_cond_kwargs={
-                "text_embeds": embeds["pooled"],
-                "time_ids": ids_6.expand(len(x_t_BCHW), 6),
-            },
-            return_dict=False,
-        )
+        with own_format(dtype, x_t_BCHW.device):
+            output = self.module(
+                x_t_BCHW.to(dtype),
+                timestep=t_B,
+                encoder_hidden_states=embeds["prompt"],
+                added_cond_kwargs={
+                    "text_embeds": embeds["pooled"],
+                    "time_ids": ids_6.expand(len(x_t_BCHW), 6),
+                },
+                return_dict=False,
+            )
         return output[0].to(x_t_BCHW.dtype)
 
 

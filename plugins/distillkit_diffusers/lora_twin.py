@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from distillkit.errors import UserError
 from distillkit.randomness import generator
 from distillkit_diffusers.common.low_rank import low_rank
+from distillkit_diffusers.common.precision import own_format
 from distillkit_diffusers.common.quantized import quantize_like
 from distillkit_diffusers.io.hub import first_line
 
@@ -74,12 +76,13 @@ class LoRATwin(nn.Module):
         rounded to the number format.
         """
         dtype = self._number_format
+        first = x_t[0] if isinstance(x_t, list) else x_t
         rounded = {n: value if n in TIMES else _cast(value, dtype) for n, value in given.items()}
         for twin, network in self._with_buffers:
             # Unlike parameters, buffers are other objects once the network has moved.
             twin._buffers.update(network._buffers)
-        output = self._twin(_cast(x_t, dtype), return_dict=False, **rounded)
-        first = x_t[0] if isinstance(x_t, list) else x_t
+        with own_format(dtype, first.device):
+            output = self._twin(_cast(x_t, dtype), return_dict=False, **rounded)
         return (_cast(output[0], first.dtype),)
 
     def _apply(self, fn: Any, recurse: bool = True) -> LoRATwin:
@@ -159,6 +162,25 @@ def _add_lora(network: Any, rank: int, targets: Sequence[str]) -> dict[str, Any]
         name: layer for name, layer in network.named_modules() if isinstance(layer, LoraLayer)
     }
     for layer in layers.values():
-        for matrix in (layer.lora_A[ADAPTER], layer.lora_B[ADAPTER]):
-            matrix.float().requires_grad_(True)
+        # peft would widen what comes in to the matrices' float32, and compute in that.
+        layer.cast_input_dtype_enabled = False
+        for matrices in (layer.lora_A, layer.lora_B):
+            matrices[ADAPTER] = _narrowed(matrices[ADAPTER].float().requires_grad_(True))
     return layers
+
+
+def _narrowed(matrix: Any) -> Any:
+    """The layer, computing in the number format of its input, whatever its weight's is."""
+    kind = _Convolution if isinstance(matrix, nn.Conv2d) else _Linear
+    matrix.__class__ = kind
+    return matrix
+
+
+class _Linear(nn.Linear):
+    def forward(self, input: Tensor) -> Tensor:
+        return F.linear(input, self.weight.to(input.dtype))
+
+
+class _Convolution(nn.Conv2d):
+    def forward(self, input: Tensor) -> Tensor:
+        return self._conv_forward(input, self.weight.to(input.dtype), None)

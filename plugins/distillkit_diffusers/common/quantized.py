@@ -103,8 +103,12 @@ def quantize(network: nn.Module, bits: Bits) -> None:
 
 def quantize_like(network: nn.Module, other: nn.Module) -> None:
     """Pack the network's layers as those of another of its class are, if they are."""
-    if (bits := bits_of(other)) is not None:
-        quantize(network, bits)
+    if (bits := bits_of(other)) is None:
+        return
+    quantize(network, bits)
+    for layer, model in zip(network.modules(), other.modules(), strict=True):
+        if isinstance(layer, QuantizedLinear) and isinstance(model, QuantizedLinear):
+            layer.dtype = model.dtype
 
 
 def bits_of(network: nn.Module) -> Bits | None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from distillkit.errors import UserError
+from distillkit_diffusers.common.precision import own_format
 from distillkit_diffusers.flow.family import spread
 from distillkit_diffusers.flow.teacher import network_sigma
 
@@ -86,12 +87,13 @@ class DiTBackbone:
     ) -> Sequence[Tensor]:
         """One map (B, D, h, w) a tap, in the backbone's number format."""
         device = x_t_BCHW.device
-        maps: Sequence[Tensor] = self.network(
-            x_t_BCHW.to(self.dtype),
-            network_sigma(self.schedule, t_B.to(device)),
-            cond.to(device, self.dtype).tensors,
-            self._places(window),
-        )
+        with own_format(self.dtype, device):
+            maps: Sequence[Tensor] = self.network(
+                x_t_BCHW.to(self.dtype),
+                network_sigma(self.schedule, t_B.to(device)),
+                cond.to(device, self.dtype).tensors,
+                self._places(window),
+            )
         return maps
 
     def modules(self) -> Sequence[nn.Module]:

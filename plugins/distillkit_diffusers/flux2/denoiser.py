@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from distillkit.values import sent
+from distillkit_diffusers.common.precision import own_format
 from distillkit_diffusers.flow.teacher import network_sigma
 
 if TYPE_CHECKING:
@@ -34,14 +35,15 @@ class Flux2Denoiser:
         prompt_BLD = cond.to(device, dtype).tensors["prompt"]
         corner_1 = torch.zeros(1, dtype=torch.long)
         rows, columns = x_t_BCHW.shape[2:]
-        output = self.module(
-            to_tokens(x_t_BCHW.to(dtype)),
-            timestep=network_sigma(self.schedule, t_B.to(device)),
-            encoder_hidden_states=prompt_BLD,
-            img_ids=picture_ids(corner_1, corner_1, rows, columns, device)[0],
-            txt_ids=text_ids(prompt_BLD.shape[1], device),
-            return_dict=False,
-        )
+        with own_format(dtype, device):
+            output = self.module(
+                to_tokens(x_t_BCHW.to(dtype)),
+                timestep=network_sigma(self.schedule, t_B.to(device)),
+                encoder_hidden_states=prompt_BLD,
+                img_ids=picture_ids(corner_1, corner_1, rows, columns, device)[0],
+                txt_ids=text_ids(prompt_BLD.shape[1], device),
+                return_dict=False,
+            )
         v_BCN = output[0].transpose(1, 2)
         return v_BCN.unflatten(2, (rows, columns)).to(x_t_BCHW.dtype)
 

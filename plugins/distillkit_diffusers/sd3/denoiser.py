@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from distillkit_diffusers.common.precision import own_format
 from distillkit_diffusers.flow.teacher import TIMES, network_sigma
 
 if TYPE_CHECKING:
@@ -30,11 +31,12 @@ class MMDiTDenoiser:
         """The network's output (B, C, H, W), in the number format of `x_t_BCHW`."""
         dtype = next(self.module.parameters()).dtype
         embeds = cond.to(x_t_BCHW.device, dtype).tensors
-        output = self.module(
-            x_t_BCHW.to(dtype),
-            timestep=TIMES * network_sigma(self.schedule, t_B.to(x_t_BCHW.device)),
-            encoder_hidden_states=embeds["prompt"],
-            pooled_projections=embeds["pooled"],
-            return_dict=False,
-        )
+        with own_format(dtype, x_t_BCHW.device):
+            output = self.module(
+                x_t_BCHW.to(dtype),
+                timestep=TIMES * network_sigma(self.schedule, t_B.to(x_t_BCHW.device)),
+                encoder_hidden_states=embeds["prompt"],
+                pooled_projections=embeds["pooled"],
+                return_dict=False,
+            )
         return output[0].to(x_t_BCHW.dtype)

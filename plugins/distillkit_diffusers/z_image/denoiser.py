@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from distillkit_diffusers.common.precision import own_format
 from distillkit_diffusers.flow.teacher import network_sigma
 
 if TYPE_CHECKING:
@@ -31,12 +32,13 @@ class ZImageDenoiser:
     def __call__(self, x_t_BCHW: Tensor, t_B: Tensor, cond: Condition) -> Tensor:
         """The flow (B, C, H, W), in the number format of `x_t_BCHW`."""
         device, dtype = x_t_BCHW.device, next(self.module.parameters()).dtype
-        output = self.module(
-            as_list(x_t_BCHW.to(dtype)),
-            t=network_time(network_sigma(self.schedule, t_B.to(device))),
-            cap_feats=texts(cond.to(device, dtype).tensors),
-            return_dict=False,
-        )
+        with own_format(dtype, device):
+            output = self.module(
+                as_list(x_t_BCHW.to(dtype)),
+                t=network_time(network_sigma(self.schedule, t_B.to(device))),
+                cap_feats=texts(cond.to(device, dtype).tensors),
+                return_dict=False,
+            )
         return -torch.stack(output[0]).squeeze(2).to(x_t_BCHW.dtype)
 
 
