@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -26,6 +25,7 @@ from distillkit_diffusers.io.model_configs import (
     assumed_sizes,
     level_channels,
     level_inputs,
+    local_path,
     missing_files,
     missing_peft,
     missing_variant,
@@ -49,7 +49,8 @@ class SDXLTeacherConfig(PipelineTeacherConfig):
     presets = presets.PRESETS
     type: Literal["sdxl"] = "sdxl"
     model: str = "stabilityai/stable-diffusion-xl-base-1.0"
-    """Diffusers folder, hub id, or single-file checkpoint (a path, or owner/repo/file)."""
+    """Diffusers folder, `package:NAME/inside/it`, hub id, or single-file checkpoint (a path, or
+    owner/repo/file)."""
     config: str | None = None
     """For a single-file checkpoint: folder of its configs and tokenizers. None takes SDXL's, which
     are part of this package."""
@@ -99,7 +100,7 @@ class SDXLTeacherConfig(PipelineTeacherConfig):
                 self.model, unet=self.unet, lora=self.lora, vae=self.vae, config=self.config
             )
         )
-        if flaw := missing_variant(Path(self.model).expanduser(), self.variant):
+        if flaw := missing_variant(local_path(self.model), self.variant):
             yield Remark(flaw, "variant")
         yield from assumed_sizes(self.model, self.config)
         yield from missing_peft("lora") if self.lora else ()

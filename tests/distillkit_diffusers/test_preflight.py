@@ -57,6 +57,7 @@ MISSING = [
     ("teacher.model=./gone", "set teacher.model to a path that exists, or to a hub id (owner/repo"),
     ("teacher.model=gone", "set teacher.model to a path that exists"),
     ("teacher.model=/models/gone.safetensors", "or to a file on the hub (owner/repo/file)"),
+    ("teacher.model=package:distillkit_shapes/gone", "set teacher.model to a path that exists"),
     ("teacher.unet=gone.safetensors", "set teacher.unet to a path that exists, or to a file on th"),
     ("teacher.vae=~/gone", "set teacher.vae to a path that exists"),
     ("teacher.config=gone", "set teacher.config to a path that exists"),

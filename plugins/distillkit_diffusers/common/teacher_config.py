@@ -25,7 +25,7 @@ class PipelineTeacherConfig(TeacherConfig):
     preset: str | None = None
     """A published model by name. Fields given beside it override the preset's."""
     model: str
-    """Diffusers folder or hub id."""
+    """Diffusers folder, `package:NAME/inside/it`, or hub id."""
     variant: str | None = None
     """Variant of the weight files."""
     dtype: DType = "bfloat16"

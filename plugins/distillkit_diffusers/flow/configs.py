@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, Field
@@ -16,7 +15,7 @@ from distillkit_diffusers.common.student_config import NetworkStudentConfig
 from distillkit_diffusers.common.teacher_config import PipelineTeacherConfig
 from distillkit_diffusers.flow.starts import misfit_grid, model_of, start_asset
 from distillkit_diffusers.io.hub import Asset
-from distillkit_diffusers.io.model_configs import missing_files, missing_peft
+from distillkit_diffusers.io.model_configs import local_path, missing_files, missing_peft
 
 if TYPE_CHECKING:
     from distillkit import contracts
@@ -59,7 +58,7 @@ class FlowTeacherConfig(PipelineTeacherConfig):
         return ()
 
     def preflight(self, recipe: Any) -> Iterable[Remark]:
-        family, folder = self.family, Path(self.model).expanduser()
+        family, folder = self.family, local_path(self.model)
         yield from missing_files(
             family.assets(self.model, self.variant, self.transformer, self.lora)
         )

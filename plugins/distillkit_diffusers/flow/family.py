@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from distillkit_diffusers.io.hub import Asset
-from distillkit_diffusers.io.model_configs import read_json
+from distillkit_diffusers.io.model_configs import local_path, read_json
 
 Configs = Mapping[str, Mapping[str, Any]]
 """Name of a pipeline's part -> its config."""
@@ -55,7 +55,7 @@ class Family:
     def configs_of(self, model: str | Path) -> Configs:
         """The config of each part: the folder's, or those that a published model is known to
         have."""
-        folder = Path(model).expanduser()
+        folder = local_path(model)
         default = next(iter(self.sizes.values()))
         if (folder / "transformer" / "config.json").is_file():
             found = {name: read_json(folder / name / "config.json") for name in default}
@@ -65,7 +65,7 @@ class Family:
 
     def classes_of(self, model: str | Path) -> Mapping[str, tuple[str, str]]:
         """Library and class of each network: the folder's, or the family's usual ones."""
-        index = read_json(Path(model).expanduser() / "model_index.json")
+        index = read_json(local_path(model) / "model_index.json")
         found = {n: tuple(index[n]) for n in self.parts if isinstance(index.get(n), list)}
         return {**self.parts, **{n: of for n, of in found.items() if of[0] is not None}}
 
@@ -78,7 +78,7 @@ class Family:
 
     def is_assumed(self, model: str) -> bool:
         """Whether nothing here tells the model's sizes."""
-        folder = Path(model).expanduser() / "transformer" / "config.json"
+        folder = local_path(model) / "transformer" / "config.json"
         return not folder.is_file() and model not in self.sizes
 
     def flaw_of(self, path: Path, left_out: Collection[str] = ()) -> str | None:

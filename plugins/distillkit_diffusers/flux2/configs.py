@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -12,7 +11,7 @@ from distillkit.remarks import Remark, without_effect
 from distillkit_diffusers.flow.configs import FlowStudentConfig, FlowTeacherConfig
 from distillkit_diffusers.flux2.family import DISTILLED, FLUX2
 from distillkit_diffusers.flux2.presets import PRESETS
-from distillkit_diffusers.io.model_configs import read_json
+from distillkit_diffusers.io.model_configs import local_path, read_json
 
 if TYPE_CHECKING:
     from distillkit_diffusers.flux2.teacher import Flux2Teacher
@@ -25,7 +24,7 @@ class Flux2TeacherConfig(FlowTeacherConfig):
     presets = PRESETS
     type: Literal["flux2"] = "flux2"
     model: str = "black-forest-labs/FLUX.2-klein-base-4B"
-    """Diffusers folder or hub id."""
+    """Diffusers folder, `package:NAME/inside/it`, or hub id."""
     resolution: int | None = Field(None, ge=32, multiple_of=16)
     """Height and width of the pictures, in pixels. None takes the VAE's `sample_size`, which is
     1024 for published models."""
@@ -37,7 +36,7 @@ class Flux2TeacherConfig(FlowTeacherConfig):
 
     def preflight(self, recipe: Any) -> Iterable[Remark]:
         yield from super().preflight(recipe)
-        index = read_json(Path(self.model).expanduser() / "model_index.json")
+        index = read_json(local_path(self.model) / "model_index.json")
         if index.get("is_distilled", self.model in DISTILLED) and self.guidance > 1:
             why = "with a model that was distilled with its guidance"
             yield from without_effect(self, why, "guidance")

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from distillkit.errors import UserError
 from distillkit.exchange import packaged_path
 from distillkit.remarks import LevelInputs, Remark
 from distillkit_diffusers.io.hub import Asset, not_there
@@ -20,10 +21,19 @@ BASE = "stabilityai/stable-diffusion-xl-base-1.0"
 """The model whose configs are in `SDXL_FILES`."""
 
 
+def local_path(model: str | Path) -> Path:
+    """Where a model that a recipe names would lie on this machine; one in a package that isn't
+    installed lies nowhere, and is named by whoever looks for its files."""
+    try:
+        return packaged_path(str(model), "teacher.model")
+    except UserError:
+        return Path(model)
+
+
 def folder_of_configs(model: str | Path, config: str | None = None) -> Path:
     """The pipeline folder whose configs have the sizes of `model`; without one, SDXL's."""
     for named in (model, config):
-        folder = Path(named).expanduser() if named else None
+        folder = local_path(named) if named else None
         if folder is not None and (folder / "unet" / "config.json").is_file():
             return folder
     return SDXL_FILES

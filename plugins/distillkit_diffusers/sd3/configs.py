@@ -21,7 +21,7 @@ class SD3TeacherConfig(FlowTeacherConfig):
     presets = PRESETS
     type: Literal["sd3"] = "sd3"
     model: str = "stabilityai/stable-diffusion-3.5-medium"
-    """Diffusers folder or hub id."""
+    """Diffusers folder, `package:NAME/inside/it`, or hub id."""
     t5: bool = True
     """Whether the third text encoder is loaded; without it its tokens are zeros, as the family
     allows, and long prompts are followed less well."""

@@ -21,7 +21,7 @@ class ZImageTeacherConfig(FlowTeacherConfig):
     presets = PRESETS
     type: Literal["z-image"] = "z-image"
     model: str = "Tongyi-MAI/Z-Image"
-    """Diffusers folder or hub id."""
+    """Diffusers folder, `package:NAME/inside/it`, or hub id."""
     resolution: int | None = Field(None, ge=32, multiple_of=16)
     """Height and width of the pictures, in pixels. None takes the VAE's `sample_size`, which is
     1024 for published models."""
