@@ -17,6 +17,7 @@ from distillkit.recipe.load import load_recipe
 from distillkit.training.build import Parts, build_parts
 from distillkit.training.callbacks import Stopped
 from distillkit_diffusers.common.quantized import QuantizedLinear, plain_copy
+from distillkit_diffusers.configs import SDXLTeacherConfig
 from distillkit_diffusers.export.exporters import LoRAExporter
 from tests.distillkit.launch import command, told
 from tests.distillkit.world import StopAfter, assert_same, everything, trainer
@@ -215,3 +216,12 @@ def test_what_is_missing_or_cant_train_is_told_before_anything_is_loaded(
     said = told(2, "check", sdxl, capsys=capsys)
     expected = "8 and 4 bits need bitsandbytes: pip install 'distillkit[8bit]'"
     assert f"teacher.bits: {expected}" in " ".join(said.split())
+
+
+def test_caches_from_before_the_field_stay_good() -> None:
+    """They hold the teacher's fields, and are refused where these are others."""
+    config = SDXLTeacherConfig()
+    assert "bits" not in config.model_dump(mode="json")
+    packed = SDXLTeacherConfig(bits=4)
+    assert packed.model_dump(mode="json")["bits"] == 4
+    assert SDXLTeacherConfig.model_validate(config.model_dump()) == config

@@ -30,7 +30,9 @@ class PipelineTeacherConfig(TeacherConfig):
     """Variant of the weight files."""
     dtype: DType = "bfloat16"
     """Number format of the teacher's networks."""
-    bits: Literal[8, 4] | None = None
+    # Left out where it is not set: caches of samples that were made before there was this field
+    # name the teacher's fields, and stay good.
+    bits: Literal[8, 4] | None = Field(None, exclude_if=lambda value: value is None)
     """Bits of a weight in the linear layers of the denoiser's blocks, by bitsandbytes (pip install
     'distillkit[8bit]'): less memory, for a less exact teacher. Products are computed in `dtype`, by
     weights that are unpacked layer by layer. Backbones and LoRA students share them; a published
