@@ -137,6 +137,18 @@ def spread(blocks: int, taps: int = 5) -> tuple[int, ...]:
     return tuple(sorted({(2 * i + 1) * blocks // (2 * taps) for i in range(taps)}))
 
 
+VAE_16: Mapping[str, Any] = {
+    "sample_size": 1024,
+    "latent_channels": 16,
+    "block_out_channels": (128, 256, 512, 512),
+    "layers_per_block": 2,
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "use_quant_conv": False,
+    "use_post_quant_conv": False,
+}
+"""The autoencoder of 16 channels that Stable Diffusion 3 and Z-Image have, without its scale and
+shift."""
 QWEN3_4B: Mapping[str, Any] = {
     "vocab_size": 151936,
     "hidden_size": 2560,

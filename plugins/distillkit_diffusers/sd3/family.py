@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from distillkit_diffusers.flow.family import Blocks, Configs, Family, changed
+from distillkit_diffusers.flow.family import VAE_16, Blocks, Configs, Family, changed
 
 _CLIP = {"vocab_size": 49408, "max_position_embeddings": 77, "eos_token_id": 2}
 _MEDIUM: Configs = {
@@ -27,18 +27,7 @@ _MEDIUM: Configs = {
         "dual_attention_layers": tuple(range(13)),
         "qk_norm": "rms_norm",
     },
-    "vae": {
-        "sample_size": 1024,
-        "latent_channels": 16,
-        "block_out_channels": (128, 256, 512, 512),
-        "layers_per_block": 2,
-        "down_block_types": ("DownEncoderBlock2D",) * 4,
-        "up_block_types": ("UpDecoderBlock2D",) * 4,
-        "scaling_factor": 1.5305,
-        "shift_factor": 0.0609,
-        "use_quant_conv": False,
-        "use_post_quant_conv": False,
-    },
+    "vae": {**VAE_16, "scaling_factor": 1.5305, "shift_factor": 0.0609},
     "text_encoder": {
         **_CLIP,
         "hidden_size": 768,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from distillkit_diffusers.flow.family import QWEN3_4B, Blocks, Configs, Family
+from distillkit_diffusers.flow.family import QWEN3_4B, VAE_16, Blocks, Configs, Family
 
 PATCH = 2
 """Latent cells a side of a token."""
@@ -28,18 +28,7 @@ _SIZES: Configs = {
         "axes_dims": (32, 48, 48),
         "axes_lens": (1536, 512, 512),
     },
-    "vae": {
-        "sample_size": 1024,
-        "latent_channels": 16,
-        "block_out_channels": (128, 256, 512, 512),
-        "layers_per_block": 2,
-        "down_block_types": ("DownEncoderBlock2D",) * 4,
-        "up_block_types": ("UpDecoderBlock2D",) * 4,
-        "scaling_factor": 0.3611,
-        "shift_factor": 0.1159,
-        "use_quant_conv": False,
-        "use_post_quant_conv": False,
-    },
+    "vae": {**VAE_16, "scaling_factor": 0.3611, "shift_factor": 0.1159},
     "text_encoder": QWEN3_4B,
     "scheduler": {"num_train_timesteps": 1000, "shift": 3.0},
 }
