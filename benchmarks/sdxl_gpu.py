@@ -53,6 +53,7 @@ OFF = [
 ]
 LORA = ["student.train=lora", "teacher.offload=[text_encoders,vae]"]
 COMPILED = ["run.compile=inductor"]
+GRAPHS = ["run.compile=cudagraphs"]
 VARIANTS: dict[str, list[str]] = {
     "the recipe": [],
     "LoRA": LORA,
@@ -63,6 +64,8 @@ VARIANTS: dict[str, list[str]] = {
     "samples used 4 times": ["samples.uses=4", "samples.buffer=2"],
     "backbone not checkpointed": ["backbone.gradient_checkpointing=false"],
     "without its switches": OFF,
+    "as graphs": GRAPHS,
+    "LoRA, as graphs": [*LORA, *GRAPHS],
     "LoRA, compiled": [*LORA, *COMPILED],
     "compiled": COMPILED,
 }

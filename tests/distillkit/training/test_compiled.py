@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from distillkit.recipe.schema import RunConfig
 from distillkit.recipe.sections import section_remarks
 from distillkit.runs.folder import read_log
 from distillkit.training.callbacks import Stopped
+from distillkit.training.models.compiled import FOR_GPUS
 from tests.distillkit.world import (
     PlainNetworkTeacherConfig,
     StopAfter,
@@ -63,11 +65,14 @@ def test_a_compiled_run_has_the_same_losses_and_files_and_resumes_bit_for_bit(
     assert_same(everything(whole), everything(resumed))
 
 
-def test_inductor_is_left_out_on_a_cpu_and_shards_are_refused(tmp_path: Path) -> None:
-    run = trainer(world_recipe(run=RunConfig(batch=4, compile="inductor")), tmp_path)
+@pytest.mark.parametrize("backend", FOR_GPUS)
+def test_those_for_gpus_are_left_out_on_a_cpu_and_shards_are_refused(
+    tmp_path: Path, backend: Any
+) -> None:
+    run = trainer(world_recipe(run=RunConfig(batch=4, compile=backend)), tmp_path)
     assert run.state.student.network.module._compiled_call_impl is None
     [(path, remark)] = section_remarks(
-        world_recipe(run=RunConfig(compile="inductor", parallel="fsdp2"))
+        world_recipe(run=RunConfig(compile=backend, parallel="fsdp2"))
     )
     assert path == ("run", "compile")
     assert remark.is_error
