@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from distillkit_diffusers.common import autoencoder
+from distillkit_diffusers.common.precision import own_format
 from distillkit_diffusers.common.quantized import bits_of, plain_copy, quantize
 
 if TYPE_CHECKING:
@@ -86,13 +87,18 @@ class PipelineNetworks:
 
     @contextmanager
     def on_device(self, name: OffloadName) -> Iterator[None]:
-        """Inside, the networks of that name are on the device even if they are offloaded."""
-        modules = self.named(name) if name in self.offload else []
-        homes = [(module, next(module.parameters()).device) for module in modules]
-        for module in modules:
+        """Inside, the networks of that name are on the device even if they are offloaded, and are
+        computed in their own number format."""
+        networks = self.named(name)
+        homes = [(m, next(m.parameters()).device) for m in networks if name in self.offload]
+        for module, _ in homes:
             module.to(self.device)
-        try:
-            yield
-        finally:
-            for module, home in homes:
-                module.to(home)
+        with ExitStack() as stack:
+            for module in networks[:1]:
+                weight = next(module.parameters())
+                stack.enter_context(own_format(weight.dtype, weight.device))
+            try:
+                yield
+            finally:
+                for module, home in homes:
+                    module.to(home)

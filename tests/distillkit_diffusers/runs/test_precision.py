@@ -32,12 +32,14 @@ def test_a_teacher_and_a_backbone(family: Any) -> None:
         return [family.denoiser(noise(2), t_B, cond), *maps]
 
     expected, casts = outputs(), []
-    for module in (family.pipe.unet.conv_in, backbone.encoder.mid_block):
+    networks = (family.pipe.unet.conv_in, backbone.encoder.mid_block, family.pipe.text_encoder)
+    for module in networks:
         module.register_forward_hook(lambda *_: casts.append(torch.is_autocast_enabled("cpu")))
     with AUTOCAST:
         found = outputs()
+        family.encode(PROMPTS)
         assert torch.is_autocast_enabled("cpu")
-    assert len(casts) >= 3
+    assert len(casts) >= 4
     assert not any(casts)
     assert [f.dtype for f in found] == [e.dtype for e in expected]
     assert all(torch.equal(f, e) for f, e in zip(found, expected, strict=True))
