@@ -221,3 +221,16 @@ def test_every_arm_of_the_trees_study_is_a_valid_recipe(study: Any, tmp_path: Pa
     assert ablation < arms
     assert {job.arm for job in jobs if job.seed == 4} == ablation | {"regression"}
     assert len(jobs) == 3 * len(arms) + 2 * 5
+
+
+def test_the_starts_of_a_fine_tune_differ_in_nothing_else(study: Any, tmp_path: Path) -> None:
+    """At one rate and number of updates."""
+    file = ROOT / "recipes" / "study" / "style.yml"
+    jobs = {
+        job.arm: set(job.changes) for job in study.jobs_of(study.read_study(file), file, tmp_path)
+    }
+    for arm in [arm for arm in jobs if "delta" in arm]:
+        for start in ("teacher", "one-step"):
+            [field] = jobs[arm.replace("delta", start)] - jobs[arm]
+            assert field.startswith("student.start=")
+    assert jobs["lora-80"] - jobs["delta-80"] == {"student.train=lora"}
