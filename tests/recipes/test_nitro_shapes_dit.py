@@ -27,7 +27,7 @@ SHORT = {
     "run.batch": 2,
     "run.held_out": 2,
     "run.previews": 2,
-    "metrics": "null",
+    "metrics.num_images": 4,
 }
 
 
