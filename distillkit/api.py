@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from distillkit.atomic import appearing, remove_unfinished
-from distillkit.errors import UserError
+from distillkit.errors import UserError, notices
 from distillkit.evaluation.evaluate import evaluate
 from distillkit.evaluation.grids import make_held_out, make_previews, save_image
 from distillkit.evaluation.sampling import sample
@@ -83,7 +83,8 @@ def prepare(
         accelerator = make_accelerator(plain, folder.path)
         threads = set_threads(plain.run.threads or folder.about().get("threads"), accelerator)
         callback.on_message(f"Device  {accelerator.device}{threads}")
-    parts = build_parts(plain)
+    with notices(lambda text: callback.on_message(f"Note    {text}")):
+        parts = build_parts(plain)
     previews = make_previews(plain, parts, accelerator.device)
 
     def preview(state: TrainState, iteration: int) -> None:

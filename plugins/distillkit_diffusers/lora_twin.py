@@ -7,6 +7,7 @@ enabled or disabled, and the frozen weights are in memory once.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distillkit.errors import UserError
+from distillkit.errors import Notice, UserError
 from distillkit.randomness import generator
 from distillkit_diffusers.common.low_rank import low_rank
 from distillkit_diffusers.common.precision import own_format
-from distillkit_diffusers.common.quantized import quantize_like
+from distillkit_diffusers.common.quantized import plain_sizes, quantize_like
 from distillkit_diffusers.io.hub import first_line
 
 if TYPE_CHECKING:
@@ -93,14 +94,26 @@ class LoRATwin(nn.Module):
 
     @torch.no_grad()
     def start_at(self, change: Change) -> None:
-        """Set each layer's matrices to the best part of their rank of what is added to it."""
+        """Set each layer's matrices to the best part of their rank of what is added to it.
+
+        Tells how much of the whole change that is, as a `Notice`.
+        """
+        kept = inside = 0.0
         for name, layer in self._layers.items():
             down, up = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
             if down.is_meta:
-                continue
-            best_down, best_up, _ = low_rank(change(f"{name}.weight"), len(down))
+                return
+            delta = change(f"{name}.weight")
+            best_down, best_up, best = low_rank(delta, len(down))
             down.copy_(best_down.view_as(down))
             up.copy_(best_up.view_as(up))
+            kept, inside = kept + best, inside + _square(delta)
+        own = {f"{name}.weight" for name in self._layers}
+        whole = inside + sum(_square(change(n)) for n in plain_sizes(self._network) if n not in own)
+        if whole:
+            said = f"the LoRA holds {kept / whole:.0%} of the difference (of its squared norm): "
+            said += f"{inside / whole:.0%} lies in the layers that `targets` names"
+            warnings.warn(f"student.start: {said}", Notice, stacklevel=2)
 
     @torch.no_grad()
     def merged(self) -> dict[str, Tensor]:
@@ -119,6 +132,10 @@ class LoRATwin(nn.Module):
             for name, weight in self._twin.state_dict().items()
             if ".lora_A." not in name and ".lora_B." not in name
         }
+
+
+def _square(tensor: Tensor) -> float:
+    return float(tensor.double().square().sum())
 
 
 def _cast(value: Any, dtype: Any) -> Any:

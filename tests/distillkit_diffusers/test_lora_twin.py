@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from distillkit.errors import UserError
+from distillkit.errors import Notice, UserError
 from distillkit.training.models.student import EMA
 from distillkit.values import Window
 from distillkit_diffusers.configs import UNetEncoderConfig, UNetStudentConfig
 from distillkit_diffusers.export.exporters import LoRAExporter, UNetExporter
 from distillkit_diffusers.teacher import load_teacher
-from tests.distillkit_diffusers.tiny import PROMPTS, UNET_FILE, noise
+from tests.distillkit.launch import command
+from tests.distillkit_diffusers.tiny import PROMPTS, RECIPE, UNET_FILE, noise
 
 
 @pytest.fixture
@@ -154,7 +156,9 @@ def test_a_start_from_the_difference_of_two_unets(
         save_file(tensors, tmp_path / f"{file}.safetensors", {"timestep_shift": "500"})
     start = f"{tmp_path / 'turbo.safetensors'} - {tmp_path / 'base.safetensors'}"
     fields: dict[str, Any] = {"start": start, "train": how, "rank": 2}
-    student: Any = UNetStudentConfig(**fields, timestep_shift=500).build(family)
+    told = pytest.warns(Notice, match="the LoRA holds 100% of") if how == "lora" else nullcontext()
+    with told:
+        student: Any = UNetStudentConfig(**fields, timestep_shift=500).build(family)
     found, own = student.unet(torch.float32).state_dict(), family.pipe.unet.state_dict()
     torch.testing.assert_close(found[name], own[name] + 2.0)
     moved = [n for n in own if float((found[n] - own[n]).abs().max()) > 1e-4]
@@ -171,3 +175,24 @@ def test_a_start_with_another_shift_is_refused(
     with pytest.raises(UserError, match="states timestep shift 500, but the recipe says 250; w"):
         UNetStudentConfig(start=str(path), timestep_shift=250).build(family)
     UNetStudentConfig(start=str(path), timestep_shift=500).build(family)
+
+
+def test_a_run_says_how_much_of_a_difference_a_lora_holds(
+    tiny_sdxl: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All of it is of rank 1, and three quarters lie in a layer that `targets` does not name."""
+    named = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q.weight"
+    base = load_file(tiny_sdxl / UNET_FILE)
+    turbo = {**base, named: base[named] + 1}
+    size = base[named].numel()
+    turbo["conv_in.weight"] = base["conv_in.weight"].clone()
+    turbo["conv_in.weight"].view(-1)[0] += (3 * size) ** 0.5
+    for file, tensors in (("base", base), ("turbo", turbo)):
+        save_file(tensors, tmp_path / f"{file}.safetensors")
+    start = f"{tmp_path / 'turbo.safetensors'} - {tmp_path / 'base.safetensors'}"
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(RECIPE.format(model=tiny_sdxl))
+    words = ["--set", f"student.start={start}", "--set", "student.train=lora"]
+    assert command("run", recipe, "--out", tmp_path / "run", *words) == 0
+    said = "Note    student.start: the LoRA holds 25% of the difference (of its squared norm): 25%"
+    assert said in capsys.readouterr().out

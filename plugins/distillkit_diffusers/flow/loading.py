@@ -131,8 +131,12 @@ def replace_weights(network: Any, path: Path, field: str) -> None:
     `field`: of the recipe, for errors. Raises `UserError` where the file holds another network.
     """
     weights = read_weights(path, field)
-    if network.state_dict().keys() - weights.keys():
+    own = network.state_dict()
+    if own.keys() - weights.keys():
         weights = _converted(network, weights)
+    # What does not train, as a table of positions: a run's snapshots leave it out.
+    fixed = own.keys() - {name for name, _ in network.named_parameters()} - weights.keys()
+    weights |= {name: own[name] for name in fixed}
     check_shapes(weights, network, path, field)
     network.load_state_dict(weights)
 

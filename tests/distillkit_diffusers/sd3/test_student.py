@@ -84,6 +84,19 @@ def test_starts_with_published_weights_or_a_lora(teacher: Any, tmp_path: Path) -
     torch.testing.assert_close(network.transformer(torch.float32).state_dict(), load_file(file))
 
 
+def test_starts_with_a_runs_snapshot(teacher: Any, tmp_path: Path) -> None:
+    """It has what trains alone, so without the table of positions."""
+    snapshot = tmp_path / "1-step.safetensors"
+    trained = {n: p.detach() + 1 for n, p in teacher.pipe.transformer.named_parameters()}
+    save_file(trained, snapshot)
+    network: Any = SD3StudentConfig(start=str(snapshot)).build(teacher)
+    found = network.module.state_dict()
+    table = "pos_embed.pos_embed"
+    assert table not in trained
+    assert torch.equal(found[table], teacher.pipe.transformer.state_dict()[table])
+    assert all(torch.equal(found[n], w) for n, w in trained.items())
+
+
 @pytest.mark.parametrize(
     ("tensors", "sentence"),
     [
