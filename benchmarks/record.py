@@ -27,7 +27,10 @@ import yaml
 from safetensors import safe_open
 
 RECIPES = ("nitro_shapes", "ladd_shapes", "dmd2_shapes")
-SHORT = ["warmup.student=6", "warmup.critic=6", "metrics=null", "run.threads=1"]
+SHORT = [
+    *("warmup.student=6", "warmup.losses=[{type: regression}]", "warmup.critic=6"),
+    *("metrics=null", "run.threads=1"),
+]
 REFINEMENT = {
     "bottom-up": "refinement.stages={1: 12, 2: 3, 4: 3}",
     "fixed": "refinement.iterations=18",
