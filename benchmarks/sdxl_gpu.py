@@ -22,8 +22,14 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from gpu_parts import Seconds, labelled_step, measured_peak, planned_peak
-from gpu_tables import show, show_parts
+from gpu_parts import (
+    Seconds,
+    labelled_step,
+    measured_peak,
+    planned_peak,
+    show,
+    show_parts,
+)
 
 from distillkit.cli.terminal.console import console
 from distillkit.memory.plan import Plan, make_plan

@@ -174,9 +174,8 @@ class RunConfig(Config):
     parallel: Literal["ddp", "fsdp2"] = "ddp"
     """With several processes: a copy of the student on each, or a shard of it (FSDP2)."""
     compile: Literal["inductor", "cudagraphs", "aot_eager", "eager"] | None = None
-    """Backend of torch.compile for student, backbone and teacher: for a long run on a GPU
-    `inductor`, or `cudagraphs`, which records kernels as they are; the others to look for errors.
-    None compiles nothing."""
+    """Backend of torch.compile for student, backbone and teacher: for a long GPU run `inductor`,
+    or `cudagraphs`, which records kernels as they are; the others to look for errors."""
     offload_heads: bool = False
     """Keep heads and their moments in main memory, and on the device only while they are drawn."""
     offload_ema: bool = False
