@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 LEVELS = (999, 749, 499, 249)
 """Noise levels of a roll-out of four steps, where a student has no others."""
-
-
 Level = Annotated[int | float, Field(ge=0, le=999)]
 Levels = Annotated[tuple[Level, ...], AfterValidator(falling)]
 Sampler = Literal["renoise", "euler"]
@@ -157,6 +155,11 @@ class BackboneConfig(ComponentConfig):
     def level_inputs(self, teacher: TeacherConfig) -> tuple[LevelInputs, ...] | None:
         """What each level's map hears of prompt and t*, where configs tell it: `check` says which
         critics are unconditional."""
+        return None
+
+    def pooled_channels(self, teacher: TeacherConfig) -> int | None:
+        """Channels of the pooled prompt that it tells heads for that teacher: 0 where there is
+        none, None where configs can't tell."""
         return None
 
     def build(self, teacher: contracts.Teacher) -> contracts.Backbone:

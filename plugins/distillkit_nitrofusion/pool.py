@@ -112,6 +112,9 @@ class CompartmentPoolConfig(PoolConfig):
         if channels is not None and self.prompt_projection and self._heads(channels) > MOST_HEADS:
             said = f"makes {self._heads(channels):,} heads, and at most {MOST_HEADS:,} can be held"
             yield Remark(said, "heads_per_slot" if self.slot_size > 1 else "timesteps")
+        if self.prompt_projection and backbone.pooled_channels(recipe.teacher) == 0:
+            named = f"a {recipe.teacher.type} teacher's prompts have no pooled embedding"
+            yield Remark(f"{named} that heads could see; leave it out", "prompt_projection")
         yield from self._deaf_views(backbone.level_inputs(recipe.teacher))
         if self.head == "cell":
             yield from without_effect(self, "with `head: cell`, which has none", "stride")

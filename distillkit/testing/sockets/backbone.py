@@ -64,6 +64,7 @@ def backbone_findings(config: ComponentConfig, taught_by: Teacher) -> Findings:
         _maps(part, taught_by, given),
         _again(part, given),
         _windows(part, given),
+        _pooled(part, given),
         (f"modules(): its {change}" for change in own.changes()),
         (f"it changed the teacher: its {change}" for change in teachers.changes()),
     )
@@ -149,3 +150,14 @@ def _windows(part: Any, given: _Input) -> Findings:
     for level, (map_BChw, channels) in enumerate(zip(maps, part.channels, strict=False)):
         if shape_of(map_BChw)[:2] != (COUNT, channels):
             yield f"features(): level {level} of crops is {shape_of(map_BChw)}, not (3, {channels}"
+
+
+def _pooled(part: Any, given: _Input) -> Findings:
+    """The prompt as one vector, of a backbone that says it has one."""
+    channels = getattr(part.part, "pooled_channels", None)
+    if channels is None:
+        return
+    with calling("pooled()"):
+        pooled_BP = part.part.pooled(given.cond)
+    if shape_of(pooled_BP) != (COUNT, channels):
+        yield f"pooled(): gave {shape_of(pooled_BP)}, not ({COUNT}, {channels})"

@@ -169,7 +169,8 @@ def _pictures(part: Any, x_0_BCHW: Tensor, cond: Condition) -> Findings:
         return
     if shape_of(images_B3HW) != wanted:
         yield f"image_size: {part.image_size} is not the size that decode() gives"
-    if not 0 <= float(images_B3HW.min()) <= float(images_B3HW.max()) <= 1:
+    shown_B3HW = images_B3HW.detach()
+    if not 0 <= float(shown_B3HW.min()) <= float(shown_B3HW.max()) <= 1:
         yield "decode(): pictures leave the range [0, 1]"
     if not images_B3HW.requires_grad:
         yield (

@@ -70,14 +70,15 @@ class DiTBackbone:
     ) -> None:
         """`taps`: numbers of blocks, ascending; None takes five, spread. `shifted`: a local view's
         patches have the positions that they have in the picture. Raises `UserError`."""
-        width, depth, self.cell = teacher.family.blocks(teacher.pipe.transformer.config)
-        taps = spread(depth) if taps is None else tuple(taps)
-        if max(taps) >= depth:
+        there = teacher.family.blocks(teacher.pipe.transformer.config)
+        taps = spread(there.depth) if taps is None else tuple(taps)
+        if max(taps) >= there.depth:
             raise UserError(
                 f"backbone.blocks: there is no block {max(taps)}; the network's blocks are 0 to "
-                f"{depth - 1}"
+                f"{there.depth - 1}"
             )
-        self.channels = (width,) * len(taps)
+        self.channels, self.cell = (there.width,) * len(taps), there.patch
+        self.pooled_channels = there.pooled or None  # None: the family has no pooled prompt
         self.schedule, self.shifted = teacher.schedule, shifted
         self.dtype = teacher.pipe.transformer.dtype
         self.network = teacher.tapped(taps, gradient_checkpointing).eval().requires_grad_(False)
@@ -95,6 +96,10 @@ class DiTBackbone:
                 self._places(window),
             )
         return maps
+
+    def pooled(self, cond: Condition) -> Tensor:
+        """The pooled prompt (B, P), of a family that has one."""
+        return cond.tensors["pooled"]
 
     def modules(self) -> Sequence[nn.Module]:
         """The tapped blocks, and what is before them."""

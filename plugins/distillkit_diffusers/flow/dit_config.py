@@ -48,6 +48,9 @@ class DiTConfig(BackboneConfig):
         channels = self.level_channels(teacher)
         return (LevelInputs("the prompt"),) * len(channels) if channels is not None else None
 
+    def pooled_channels(self, teacher: TeacherConfig) -> int | None:
+        return teacher.blocks().pooled if isinstance(teacher, FlowTeacherConfig) else None
+
     def preflight(self, recipe: Any) -> Iterable[Remark]:
         if isinstance(recipe.teacher, FlowTeacherConfig) and self.blocks:
             there = recipe.teacher.blocks().depth

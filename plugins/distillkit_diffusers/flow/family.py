@@ -27,6 +27,8 @@ class Blocks(NamedTuple):
     """Number of blocks."""
     patch: int
     """Latent cells a side of a token."""
+    pooled: int = 0
+    """Channels of the pooled prompt among its conditions; 0 where there is none."""
 
 
 @dataclass(frozen=True)

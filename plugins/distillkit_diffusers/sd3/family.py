@@ -69,7 +69,8 @@ _LARGE = changed(
 
 def _blocks(config: Mapping[str, Any]) -> Blocks:
     width = config["num_attention_heads"] * config["attention_head_dim"]
-    return Blocks(width, int(config["num_layers"]), int(config["patch_size"]))
+    depth, patch = int(config["num_layers"]), int(config["patch_size"])
+    return Blocks(width, depth, patch, pooled=int(config["pooled_projection_dim"]))
 
 
 SD3 = Family(

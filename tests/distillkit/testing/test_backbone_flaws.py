@@ -60,6 +60,12 @@ def meddling(part: Any, teacher: Any) -> Any:
     return part
 
 
+def short_prompt(part: Any, teacher: Any) -> Any:
+    """Fewer channels than it says."""
+    part.pooled_channels, part.pooled = 8, lambda cond: cond.tensors["told"][:, :0]
+    return part
+
+
 def unlisted_network(part: Any, teacher: Any) -> Any:
     """A frozen network that is in none of modules()."""
     part.mixes = [nn.Conv2d(8, 8, 1).requires_grad_(False)]
@@ -85,6 +91,7 @@ BACKBONES: Flaws = {
         flawed(ExampleBackboneConfig, modules=lambda s: ["levels"]),
         "modules(): gave ['levels'], not a list of networks",
     ),
+    "pooled": (rebuilt(ExampleBackboneConfig, short_prompt), "pooled(): gave (3, 0), not (3, 8)"),
     "levels": (flawed(ExampleBackboneConfig, channels=(8,)), "2 maps, but channels has 1 levels"),
     "no levels": (flawed(ExampleBackboneConfig, channels=()), "channels: () are not the channels"),
     "channels": (

@@ -92,3 +92,14 @@ def test_recipes(name: str) -> None:
     assert recipe.backbone.level_channels(recipe.teacher) == (width,) * 5
     parts = (recipe.teacher, recipe.student, recipe.backbone)
     assert not [r for part in parts for r in part.preflight(recipe)]
+
+
+@pytest.mark.parametrize("name", ["nitro_z_image", "nitro_klein"])
+def test_heads_that_would_see_a_pooled_prompt_are_refused(name: str) -> None:
+    """By `check`, before anything is loaded: these families have none."""
+    recipe = load_recipe(RECIPES / f"{name}.yaml", ["pool.prompt_projection=true"]).recipe
+    assert recipe.pool is not None
+    errors = [r for r in recipe.pool.preflight(recipe) if r.is_error]
+    said = "teacher's prompts have no pooled embedding that heads could see; leave it out"
+    assert [r.field for r in errors] == ["prompt_projection"]
+    assert errors[0].message == f"a {recipe.teacher.type} {said}"

@@ -11,6 +11,7 @@ from distillkit.errors import UserError
 from distillkit.values import Window
 from distillkit_diffusers.flow.dit_config import DiTConfig
 from distillkit_diffusers.flow.family import spread
+from distillkit_diffusers.sd3.configs import SD3TeacherConfig
 from tests.distillkit_diffusers.sd3.tiny import noise
 from tests.distillkit_diffusers.tiny import PROMPTS
 
@@ -101,3 +102,12 @@ def test_a_block_that_is_not_there_is_a_sentence(teacher: Any) -> None:
         DiTConfig(blocks=(0, 3)).build(teacher)
     with pytest.raises(ValueError, match=r"should rise, like \[0, 2\]"):
         DiTConfig(blocks=(2, 0))
+
+
+def test_the_pooled_prompt_for_heads_that_see_it(
+    teacher: Any, teacher_config: SD3TeacherConfig
+) -> None:
+    backbone, cond = DiTConfig().build(teacher), teacher.encode(PROMPTS)
+    assert backbone.pooled_channels == DiTConfig().pooled_channels(teacher_config)
+    assert backbone.pooled(cond).shape == (len(PROMPTS), backbone.pooled_channels)
+    assert torch.equal(backbone.pooled(cond), cond.tensors["pooled"])
