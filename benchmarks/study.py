@@ -8,6 +8,7 @@ An arm is a recipe with overrides and the question that it answers:
     results: ../../docs/study          # small JSON files, to be committed; beside this file
     page: ../../docs/study.md          # its tables; the text around them stays
     seeds: [0, 1, 2]
+    set: [refinement.iterations=200]   # overrides of every arm
     columns:                           # title: place in a result
       Fréchet, 1 step: student_1.frechet_teacher
       critics right, unseen pairs: log.held_out
@@ -20,7 +21,8 @@ An arm is a recipe with overrides and the question that it answers:
 
 A job (one arm, one seed) is done when its result is there, so a queue goes on wherever results are:
 after kill -9, on another machine that has the results alone, or on several that share the folder of
-runs, where a lock keeps two from one job. A job that was stopped resumes from its checkpoint. One
+runs, where a lock keeps two from one job. A job that was stopped resumes from its checkpoint, and
+figures of teacher and start that a run beside it has measured are not measured again. One
 that fails by itself (critics that won, say) is a result too, and reported; `--retry` tries again.
 Seeds come before arms: every arm has its first seed before any has its second.
 """
@@ -113,6 +115,21 @@ class Running:
     process: subprocess.Popen[bytes]
     lock: FileLock
     slot: int
+    shared: bool = False
+    """Whether it has been given what other runs have measured."""
+
+    def share(self) -> None:
+        """Give it the figures of teacher and start from the runs beside it.
+
+        Their names tell what they depend on, so those of others are left unread.
+        """
+        if self.shared or not (self.job.folder / "recipe.yaml").exists():
+            return
+        self.shared, own = True, self.job.folder / "figures"
+        for row in ("teacher", "start"):
+            for file in self.job.runs.glob(f"*/figures/{row}-*.json"):
+                if not (own / file.name).exists():
+                    write_text(own / file.name, file.read_text(encoding="utf-8"))
 
 
 @dataclass
@@ -135,6 +152,8 @@ class Queue:
             self._reap()
             while not self.stopping and len(self.running) < self.slots and self._start_next():
                 pass
+            for each in self.running:
+                each.share()
             if not self.running:
                 return all(job.is_done() for job in self.jobs)
             time.sleep(self.poll)
@@ -217,7 +236,7 @@ def jobs_of(study: Study, file: Path, runs: Path) -> Iterator[Job]:
             named = arm.recipe or study.base
             recipe = file.parent / named
             recipe = recipe if recipe.is_file() else load_recipe(named).path
-            changes = (*arm.set, f"run.seed={seeds[place]}")
+            changes = (*study.set, *arm.set, f"run.seed={seeds[place]}")
             if place == 0:
                 load_recipe(recipe, changes)
             yield Job(name, seeds[place], recipe, changes, runs, results)

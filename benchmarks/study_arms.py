@@ -34,18 +34,25 @@ class Study(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     base: str
+    set: list[str] = []
+    """Overrides of every arm, before its own."""
     results: str = "results"
     page: str | None = None
     seeds: list[int] = [0, 1, 2]
     columns: dict[str, str] = {"excess of the start's distance": "summary.excess_ratio"}
     """Title -> place of a number in a result."""
     arms: dict[str, Arm]
+    """In a file also the name of another study's, beside it, which has the same arms."""
 
 
 def read_study(file: Path) -> Study:
     """Raises `UserError`."""
     try:
-        study = Study.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+        said = yaml.safe_load(file.read_text(encoding="utf-8"))
+        if isinstance(said, dict) and isinstance(said.get("arms"), str):
+            other = file.parent / said["arms"]
+            said["arms"] = yaml.safe_load(other.read_text(encoding="utf-8")).get("arms")
+        study = Study.model_validate(said)
     except (OSError, yaml.YAMLError, ValidationError) as error:
         raise UserError(f"{file}: {error}") from None
     for name, arm in study.arms.items():

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from distillkit.remarks import LevelInputs, PoolSize, Remark, falling
+from distillkit.remarks import LevelInputs, PoolSize, Remark, falling, rising
 
 if TYPE_CHECKING:
     from distillkit import contracts, exchange
@@ -31,6 +31,7 @@ LEVELS = (999, 749, 499, 249)
 """Noise levels of a roll-out of four steps, where a student has no others."""
 Level = Annotated[int | float, Field(ge=0, le=999)]
 Levels = Annotated[tuple[Level, ...], AfterValidator(falling)]
+RollOuts = Annotated[tuple[Annotated[int, Field(ge=1, le=4)], ...], AfterValidator(rising)]
 Sampler = Literal["renoise", "euler"]
 
 
@@ -55,8 +56,7 @@ class ComponentConfig(Config):
     type: Any
     """Name of the part, as `distillkit plugins list` shows it."""
     saves_memory: ClassVar[Mapping[str, Any]] = {}
-    """Fields that save memory, with the values that do, in the order in which `distillkit plan`
-    should try them."""
+    """Fields that save memory, with the values that do, in the order for `distillkit plan`."""
     trains_less: ClassVar[Mapping[str, Any]] = {}
     """The same for fields that let less of the network train: they are tried last."""
     same_result: ClassVar[Collection[str]] = ()
@@ -83,18 +83,16 @@ class ComponentConfig(Config):
         return False
 
     def derived_from(self) -> Iterable[str]:
-        """Models that a student made with this part derives from, as recipes name them: paths,
-        `package:NAME/inside/it`, or owner/name and owner/name/file on the hub. A model card names
-        them, and looks for their licences."""
+        """Models that a student made with this part derives from, as recipes name them: a card
+        names them, and looks for their licences."""
         return ()
 
     def preflight(self, recipe: Any) -> Iterable[Remark]:
-        """What this machine or the recipe's other parts will not do for this part.
+        """What this machine or the recipe's other parts will not do for this part: a file that is
+        missing, a level that the backbone has not. `recipe` is the whole `Recipe`.
 
-        Such as a file or package that is missing, or a level that the backbone has not. `recipe` is
-        the whole `distillkit.recipe.schema.Recipe`. `check`, `plan`, `precompute` and `run` ask
-        before anything is built, so it must be quick: it downloads nothing, reads no weights and
-        imports neither torch nor diffusers.
+        `check`, `plan`, `precompute` and `run` ask before anything is built, so it must be quick:
+        it downloads nothing, reads no weights and imports neither torch nor diffusers.
         """
         return ()
 
@@ -250,6 +248,8 @@ class MetricsConfig(ComponentConfig):
     socket: ClassVar[str] = "metrics"
     num_images: int = Field(2000, ge=2)
     """Pictures behind every row of the metrics' table."""
+    steps: RollOuts = Field((1, 2, 4), min_length=1)
+    """Lengths of the roll-outs by which the finished student is judged: a row each."""
     seed: int = Field(1_000_003, ge=0)
     """Seed of the prompts and noise that are evaluated; another than training's."""
 

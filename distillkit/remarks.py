@@ -54,6 +54,14 @@ def falling(levels: tuple[float, ...]) -> tuple[float, ...]:
     return levels
 
 
+def rising(counts: tuple[int, ...]) -> tuple[int, ...]:
+    """The numbers unchanged, if each is above the one before."""
+    sound = sorted(set(counts))
+    if list(counts) != sound:
+        raise ValueError(f"should rise, like {sound}")
+    return counts
+
+
 class PoolSize(NamedTuple):
     """How large a pool is, all heads together."""
 

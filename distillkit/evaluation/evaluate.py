@@ -50,7 +50,8 @@ def evaluate(
     it has its own weights again afterwards. A row whose figures are in the run already is not drawn
     again. Returns what `metrics.json` holds, or nothing where the recipe has no metrics.
     """
-    rows = rows_of(build_part(recipe.refinement), recipe.run.seed)
+    lengths = recipe.metrics[0].steps if recipe.metrics else (1, 2, 4)
+    rows = rows_of(build_part(recipe.refinement), recipe.run.seed, lengths)
     if not recipe.metrics:
         evaluator = Evaluator(recipe, parts, run, GRID, ProgressCount(progress, len(rows) * GRID))
         samples = evaluator.samples(parts.prompts, GRID_SEED)

@@ -1,4 +1,4 @@
-"""Rows of pictures that a finished run is judged by: teacher, start, and the student at 1, 2, 4.
+"""Rows of pictures that a finished run is judged by: teacher, start, and the student's.
 
 All rows are drawn on the same prompts and noise, batch by batch, each with its grid.
 
@@ -51,6 +51,7 @@ LABELS = {
     "student_4": "student, 4 steps",
     "student_1_only": "1-step-only, 1 step",
     "student_1_only_2": "1-step-only, 2 steps",
+    "student_1_only_3": "1-step-only, 3 steps",
     "student_1_only_4": "1-step-only, 4 steps",
 }
 """Rows by their key, as grids and tables name them."""
@@ -74,8 +75,8 @@ class Row:
         return LABELS.get(self.key, self.key.replace("_", " "))
 
 
-def rows_of(refinement: Refinement, seed: int) -> list[Row]:
-    """The rows of a run: teacher, start, the last weights at 1, 2, 4 steps, and the controls.
+def rows_of(refinement: Refinement, seed: int, lengths: Sequence[int]) -> list[Row]:
+    """The rows of a run: teacher, start, the last weights at these numbers of steps, and controls.
 
     The controls are one-step-only weights, run with as many steps: what the later stages changed,
     and what methods of one stage compare with. They need a first stage that trained single steps
@@ -83,12 +84,11 @@ def rows_of(refinement: Refinement, seed: int) -> list[Row]:
     """
     stages = stage_names(refinement)
     rows = [Row("teacher"), Row("start", "start")]
-    rows += [Row(f"student_{k}", stages[-1], k) for k in (1, 2, 4)]
+    rows += [Row(f"student_{k}", stages[-1], k) for k in lengths]
     first = [i for i in range(refinement.iterations) if refinement.stage(i) == stages[0]]
     single = all(refinement.steps(i, generator(seed, "steps", i)) == 1 for i in first)
     if len(stages) > 1 and single:
-        rows.append(Row("student_1_only", stages[0], 1))
-        rows += [Row(f"student_1_only_{k}", stages[0], k) for k in (2, 4)]
+        rows += [Row(f"student_1_only_{k}".removesuffix("_1"), stages[0], k) for k in lengths]
     return rows
 
 

@@ -277,10 +277,9 @@ class Recipe(Config):
             raise misfit(said, "optim", "updates")
         for n, part in enumerate(self.metrics[1:], start=1):
             first = self.metrics[0]
-            if (part.num_images, part.seed) != (first.num_images, first.seed):
-                said = (
-                    "should have `num_images` and `seed` of the first: all judge the same pictures"
-                )
+            shared = ("num_images", "seed", "steps")
+            if any(getattr(part, name) != getattr(first, name) for name in shared):
+                said = "should have num_images, seed and steps of the first: all judge one set"
                 raise misfit(said, "metrics", str(n))
         if self.samples.cache is not None and self.samples.count is None:
             raise misfit("needs `count`: how many samples to keep", "samples", "cache")

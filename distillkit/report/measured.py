@@ -74,7 +74,7 @@ def measured(run: RunFolder, snapshot: str | None) -> list[Measured]:
     """
     metrics, judged = as_json(run.metrics), as_json(run.path / "eval" / "metrics.json")
     snapshots = metrics.get("made_with", {}).get("snapshots", {})
-    last = snapshots.get("student_1")
+    last = next((name for row, name in snapshots.items() if row.startswith("student_")), None)
     shown = snapshot or last
     own = [row for row, name in snapshots.items() if name == shown and row in metrics]
     found = [Measured(metrics, own, "distillkit run recipe.yaml", "run")] if own else []

@@ -164,6 +164,45 @@ def test_a_result_of_another_recipe_is_refused(study: Any, folder: Path) -> None
         run(study, folder)
 
 
+def test_arms_of_another_file_with_overrides_of_all(study: Any, folder: Path) -> None:
+    """Each arm's own come last."""
+    (folder / "short.yml").write_text(
+        "base: mine.yaml\nseeds: [7]\nset: [run.batch=4]\narms: arms.yml\n"
+    )
+    file = folder / "short.yml"
+    jobs = list(study.jobs_of(study.read_study(file), file, folder / "runs"))
+    assert {job.name: job.changes for job in jobs} == {
+        "full-7": ("run.batch=4", "run.seed=7"),
+        "other-7": ("run.batch=4", "optim.student.lr=0.01", "run.seed=7"),
+        "bad-0": ("run.batch=4", "run.seed=0"),
+    }
+
+
+def test_what_other_runs_measured_of_teacher_and_start_is_given_to_a_run(
+    study: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once it has its folder; figures of their students are their own."""
+    theirs = folder / "runs" / "done" / "figures"
+    theirs.mkdir(parents=True)
+    for name in ("teacher-a-1", "teacher-halves-a-1", "start-a-2", "student_1-a-3"):
+        (theirs / f"{name}.json").write_text(name)
+    waits = (
+        "import pathlib, sys, time\n"
+        "folder = pathlib.Path(sys.argv[1]); folder.mkdir(); (folder / 'recipe.yaml').touch()\n"
+        "until = time.monotonic() + 20\n"
+        "while not (folder / 'figures/start-a-2.json').exists() and time.monotonic() < until:\n"
+        "    time.sleep(0.05)\n"
+        "sys.exit(3)"
+    )
+    command = property(lambda job: [sys.executable, "-c", waits, str(job.folder)])
+    monkeypatch.setattr(study.Job, "command", command)
+    run(study, folder, "--only", "full", "--seeds", "0")
+    given = (folder / "runs" / "full-0" / "figures").iterdir()
+    assert {f.stem: f.read_text() for f in given} == {
+        n: n for n in ("teacher-a-1", "teacher-halves-a-1", "start-a-2")
+    }
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -221,6 +260,8 @@ def test_every_arm_of_the_trees_study_is_a_valid_recipe(study: Any, tmp_path: Pa
     assert ablation < arms
     assert {job.arm for job in jobs if job.seed == 4} == ablation | {"regression"}
     assert len(jobs) == 3 * len(arms) + 2 * 5
+    short = file.with_name("short.yml")
+    assert {job.arm for job in study.jobs_of(study.read_study(short), short, tmp_path)} == arms
 
 
 def test_the_starts_of_a_fine_tune_differ_in_nothing_else(study: Any, tmp_path: Path) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field
 
 from distillkit.configs import BackboneConfig, TeacherConfig
-from distillkit.remarks import LevelInputs, Remark
+from distillkit.remarks import LevelInputs, Remark, rising
 from distillkit_diffusers.flow.configs import FlowTeacherConfig
 from distillkit_diffusers.flow.family import spread
 
@@ -16,11 +16,14 @@ if TYPE_CHECKING:
     from distillkit import contracts
 
 
+Blocks = Annotated[tuple[Annotated[int, Field(ge=0)], ...], AfterValidator(rising)]
+
+
 class DiTConfig(BackboneConfig):
     """Blocks of the teacher's frozen transformer: the picture's tokens after some of them."""
 
     type: Literal["dit"] = "dit"
-    blocks: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(None, min_length=1)
+    blocks: Blocks | None = Field(None, min_length=1)
     """Blocks whose tokens are maps for the heads, from 0. None takes five, spread over the depth;
     blocks after the last one are neither kept nor run."""
     positions: Literal["shifted", "constant"] = "shifted"
@@ -29,13 +32,6 @@ class DiTConfig(BackboneConfig):
     gradient_checkpointing: bool = False
     """Less memory for the gradient through the backbone, for one more forward pass of it."""
     saves_memory: ClassVar[dict[str, Any]] = {"gradient_checkpointing": True}
-
-    @model_validator(mode="after")
-    def _blocks_rise(self) -> DiTConfig:
-        rising = sorted(set(self.blocks or ()))
-        if self.blocks is not None and list(self.blocks) != rising:
-            raise ValueError(f"`blocks` should rise, like {rising}")
-        return self
 
     def level_channels(self, teacher: TeacherConfig) -> tuple[int, ...] | None:
         if not isinstance(teacher, FlowTeacherConfig):

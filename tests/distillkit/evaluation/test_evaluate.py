@@ -15,11 +15,13 @@ from torch import Tensor
 from distillkit.atomic import save_tensors
 from distillkit.evaluation.evaluate import evaluate
 from distillkit.evaluation.figures import floor_metric, floor_spread, summary
+from distillkit.evaluation.rows import LABELS
 from distillkit.evaluation.sampling import decode, generate
 from distillkit.examples.metrics import ExampleMetrics, ExampleMetricsConfig
 from distillkit.examples.teacher import ExampleTeacher
 from distillkit.exchange import packaged_path
 from distillkit.recipe.schema import Recipe, SamplesConfig
+from distillkit.report.measured import measured
 from distillkit.runs.folder import RunFolder
 from distillkit.samples.cache import evaluation_cache
 from distillkit.samples.order import SampleOrder
@@ -68,6 +70,27 @@ class SpyMetricsConfig(ExampleMetricsConfig):
 
 
 SPY = SpyMetrics("a star")
+
+
+def test_a_recipe_says_by_how_many_steps_it_is_judged(tmp_path: Path) -> None:
+    """A row for each; what others judge with one step alone is not drawn with four."""
+    recipe = world_recipe(
+        metrics=SpyMetricsConfig(num_images=4, seed=70, steps=(2,)), samples=SamplesConfig(batch=8)
+    )
+    parts, run = finished(tmp_path, recipe)
+    table = evaluate(recipe, parts, run)
+    rows = [key for key in table if key in LABELS]
+    assert rows == ["teacher", "start", "student_2", "student_1_only_2"]
+    assert table["summary"]["excess_ratio"] is None
+    assert (run.path / "grids" / "student_2.png").is_file()
+    [found] = measured(run, None)
+    assert found.own == ["student_2"]  # the newest weights' own, for the model card
+
+
+@pytest.mark.parametrize("steps", [(), (0,), (5,), (2, 1), (1, 1)])
+def test_steps_that_no_student_has(steps: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="steps"):
+        SpyMetricsConfig(steps=steps)
 
 
 def test_metrics_of_a_run(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from tests.distillkit.world import world_recipe
 
 
 def test_rows_name_last_stage_and_controls() -> None:
-    rows = rows_of(world_recipe().refinement.build(), seed=0)
+    rows = rows_of(world_recipe().refinement.build(), 0, (1, 2, 4))
     assert [(r.key, r.snapshot, r.steps) for r in rows] == [
         ("teacher", None, 1),
         ("start", "start", 1),
@@ -25,4 +25,11 @@ def test_rows_name_last_stage_and_controls() -> None:
 @pytest.mark.parametrize("stages", [{1: 5}, {2: 5, 4: 5}])
 def test_no_controls_without_one_step_only_weights_of_their_own(stages: dict[int, int]) -> None:
     refinement = world_recipe(refinement={"type": "bottom-up", "stages": stages}).refinement.build()
-    assert [r.key for r in rows_of(refinement, 0)][-1] == "student_4"
+    assert [r.key for r in rows_of(refinement, 0, (1, 2, 4))][-1] == "student_4"
+
+
+def test_rows_of_the_lengths_that_a_recipe_judges_by() -> None:
+    keys = [r.key for r in rows_of(world_recipe().refinement.build(), 0, (1, 3))]
+    assert keys == [
+        *("teacher", "start", "student_1", "student_3", "student_1_only", "student_1_only_3")
+    ]
