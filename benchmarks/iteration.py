@@ -17,7 +17,9 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from statistics import quantiles
 from typing import Any
 
 import torch
@@ -28,6 +30,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from distillkit.recipe.load import load_recipe
 from distillkit.runs.folder import RunFolder
+from distillkit.training import step
 from distillkit.training.build import build_parts
 from distillkit.training.callbacks import Callback
 from distillkit.training.schedule import IterationSpec
@@ -101,6 +104,7 @@ def tapped(trainer: Trainer) -> Tap:
     return tap
 
 
+CALL_PAIRS = "only time N pairs of iterations: heads called on real and fake apart, and together"
 STUDENT = "backward of student"
 NETWORK = (
     *("student forward", "backbone forward", "heads forward", "text encoders"),
@@ -148,6 +152,7 @@ def main() -> None:
     options.add_argument("--set", action="append", default=[], metavar="A.B=C")
     options.add_argument("--repeats", type=int, default=10)
     options.add_argument("--out", type=Path)
+    options.add_argument("--call-pairs", type=int, default=0, metavar="N", help=CALL_PAIRS)
     given = options.parse_args()
     recipe = load_recipe(given.recipe, given.set).recipe
     if recipe.run.threads:
@@ -155,10 +160,36 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         parts = build_parts(recipe)
         trainer = Trainer(recipe, RunFolder(Path(folder)), parts, Accelerator(), Callback())
+        if given.call_pairs:
+            compare_calls(trainer, given.call_pairs)
+            return
         result = measure(trainer, given.repeats)
     show(result)
     if given.out:
         given.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def compare_calls(trainer: Trainer, pairs: int) -> None:
+    """CPU seconds of an iteration in which a head sees real and fake in one call, over those of one
+    with two calls; one after the other, so that whatever else the machine does meets both."""
+    i, spec = first_one_step_iteration(trainer)
+    state = trainer.state
+    state.samples = replace(state.samples, cache=Noise(trainer.parts.teacher.latent_shape))
+    make, ratios = step.make_batch, []
+
+    def made(together: bool, *args: Any) -> Any:
+        return replace(make(*args), critics_alone=together)
+
+    for _ in range(pairs + 1):
+        seconds = []
+        for together in (False, True):
+            step.make_batch = partial(made, together)  # type: ignore[assignment]
+            began = time.process_time()
+            train_step(i, spec, state)
+            seconds.append(time.process_time() - began)
+        ratios.append(seconds[1] / seconds[0])
+    low, middle, high = quantiles(ratios[1:], n=4)  # the first warms up
+    print(f"One call: {middle:.3f} of the CPU seconds of two; quartiles {low:.3f}, {high:.3f}.")
 
 
 def measure(trainer: Trainer, repeats: int) -> dict[str, Any]:

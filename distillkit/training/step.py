@@ -98,6 +98,7 @@ def make_batch(
         positions=positions,
         seed=state.seed,
         panels=[(critic, panel.of(rows)) for critic, panel in panels],
+        critics_alone=spec.alternates or not spec.trains_student,
     )
 
 

@@ -35,6 +35,8 @@ class LazyTrainBatch:
     into micro-batches and processes sees the same draws."""
     seed: int
     panels: Sequence[tuple[Critic, Panel]] = ()
+    critics_alone: bool = False
+    """Whether the student learns from no logits, or from those of heads that were updated since."""
     heads_updated: bool = field(default=False, init=False)
     """Whether the heads were updated since the critics' logits: set for alternating updates."""
     student_reads: int = field(default=0, init=False)
@@ -86,6 +88,7 @@ class LazyTrainBatch:
                 null=self.null,
                 positions=self.positions,
                 seed=self.seed,
+                critics_alone=self.critics_alone,
             )
             for critic, panel in self.panels
         ]

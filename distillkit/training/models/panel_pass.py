@@ -44,12 +44,17 @@ class PanelPass:
     null: Condition | None
     positions: Sequence[int]
     seed: int
+    critics_alone: bool = False
+    """Whether nobody but the critics learns from `critic_logits`: then a head sees real and fake in
+    one call, which takes less time where maps are small."""
     _pooled: dict[int, Tensor] = field(default_factory=dict)
     """Pooled prompts by the view's index in the panel, for heads that see them."""
 
     @cached_property
     def critic_logits(self) -> list[HeadLogits]:
         """Logits whose gradients reach the drawn heads and a backbone that trains, no more."""
+        if self.critics_alone and not self._backbone_trains:
+            return self._both(*self._joint_logits())
         drawn_heads = list(self._drawn_heads())
         with torch.enable_grad():
             real = [
@@ -67,6 +72,18 @@ class PanelPass:
                 weights = list(dict.fromkeys(found))  # a head may be drawn twice
                 fake = passed_on(self._fake_logits, weights, weights)
         return self._both(real, fake)
+
+    @torch.enable_grad()
+    def _joint_logits(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Of real and of fake, from one call of every head on both."""
+        drawn_heads = list(self._drawn_heads())
+        judged = dict.fromkeys((v, drawn.level) for v, _, drawn, _ in drawn_heads)
+        players = (self._real_maps, self._fake_maps)
+        maps = {(v, lv): torch.cat([of[v][lv].detach() for of in players]) for v, lv in judged}
+        logits = [
+            self._run(head, v, maps[v, drawn.level]).chunk(2) for v, _, drawn, head in drawn_heads
+        ]
+        return [real_BK for real_BK, _ in logits], [fake_BK for _, fake_BK in logits]
 
     @property
     def is_judged(self) -> bool:
@@ -141,7 +158,8 @@ class PanelPass:
         return logits_BK
 
     def _input_of(self, head: nn.Module, v: int, map_BChw: Tensor) -> tuple[Tensor, ...]:
-        """The map, and the pooled prompt of view `v` for a head that sees it."""
+        """The map, and the pooled prompt of view `v` for a head that sees it: of the view's
+        pictures, once or, for real and fake together, twice."""
         if not getattr(head, "sees_prompt", False):
             return (map_BChw,)
         if v not in self._pooled:
@@ -149,7 +167,8 @@ class PanelPass:
             with self.critic.guard("backbone")("pooled()"):
                 pooled_BP = backbone.pooled(self._cond_of(self.panel.views[v]))
             self._pooled[v] = pooled_BP.to(map_BChw.device, self.real().dtype)
-        return map_BChw, self._pooled[v]
+        pooled_BP = self._pooled[v]
+        return map_BChw, pooled_BP.repeat(len(map_BChw) // len(pooled_BP), 1)
 
     def _both(self, real: Sequence[Tensor], fake: Sequence[Tensor]) -> list[HeadLogits]:
         """The drawn heads' logits, in their order."""

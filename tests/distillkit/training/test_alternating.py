@@ -173,8 +173,12 @@ def test_critics_learn_the_same_and_the_backbone_runs_no_more_often(tmp_path: Pa
         passes.append(len(calls))
     assert passes[0] == passes[1]
     one, other = after
-    heads = [name for name in one if name.startswith("heads.")]
-    assert all(torch.equal(one[name], other[name]) for name in heads)
+    # Rounded otherwise, since critics that learn alone see both players in one call; AdamW's first
+    # step would make a rate of a gradient that rounds to nothing.
+    moments = [name for name in one if "critic-optimizer" in name and "exp_avg" in name]
+    assert moments
+    for name in moments:
+        torch.testing.assert_close(one[name], other[name], rtol=1e-3, atol=1e-6)
     student = [name for name in one if name.startswith("student.")]
     assert not any(torch.equal(one[name], other[name]) for name in student)
 

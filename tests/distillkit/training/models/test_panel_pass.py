@@ -57,7 +57,9 @@ TOLD = Condition({"told": torch.randn(BATCH, 2, generator=generator(0, "told"))}
 NULL = Condition({"told": torch.full((BATCH, 2), 9.0)})
 
 
-def pass_of(critic: Critic, panel: Panel, rows: slice = slice(0, BATCH)) -> PanelPass:
+def pass_of(
+    critic: Critic, panel: Panel, rows: slice = slice(0, BATCH), critics_alone: bool = False
+) -> PanelPass:
     """The panel before some of the pictures."""
     fake_BCHW = FAKE[rows].clone().requires_grad_()
     return PanelPass(
@@ -69,6 +71,7 @@ def pass_of(critic: Critic, panel: Panel, rows: slice = slice(0, BATCH)) -> Pane
         null=NULL[rows],
         positions=POSITIONS[rows],
         seed=SEED,
+        critics_alone=critics_alone,
     )
 
 
@@ -93,12 +96,17 @@ def judge(critic: Critic, panel: Panel, v: int, head: DrawnHead, b: int, x_CHW: 
 
 
 @pytest.mark.parametrize("draw", ["one", "all", "per-picture"])
-@pytest.mark.parametrize(("name", "prompt"), [("", False), ("second", False), ("", True)])
-def test_every_picture_is_judged_as_if_it_were_alone(draw: str, name: str, prompt: bool) -> None:
+@pytest.mark.parametrize(
+    ("name", "prompt", "critics_alone"),
+    [("", False, False), ("second", False, True), ("", True, False), ("", True, True)],
+)
+def test_every_picture_is_judged_as_if_it_were_alone(
+    draw: str, name: str, prompt: bool, critics_alone: bool
+) -> None:
     """With its own t*, heads, crop, noise, condition and pooled prompt, whoever is beside it."""
     critic = critic_of(draw, name, prompt_projection=prompt)
     panel = critic.draw(0, BATCH)
-    found = iter(pass_of(critic, panel).critic_logits)
+    found = iter(pass_of(critic, panel, critics_alone=critics_alone).critic_logits)
     judged_pictures: list[int] = []
     for v, judged in enumerate(panel.views):
         rows = range(BATCH) if judged.rows is None else judged.rows
@@ -214,6 +222,34 @@ def test_one_pass_of_the_heads_gives_each_player_its_own_gradient() -> None:
     assert all(p.grad is None for p in critic.parameters([second.head]))
     [toward] = torch.autograd.grad(alone(second, fake_BCHW).square().mean(), fake_BCHW)
     torch.testing.assert_close(made.fake().grad, toward, rtol=1e-4, atol=1e-6)
+
+
+def test_critics_that_learn_alone_call_each_head_once_for_both() -> None:
+    """The heads' gradients are those of two calls; the student's come from later ones."""
+    critic = critic_of(prompt_projection=True)
+    panel = critic.draw(0, BATCH)
+    gradients: list[list[Tensor]] = []
+    for critics_alone in (False, True):
+        made, calls = pass_of(critic, panel, critics_alone=critics_alone), []
+        hooks = [
+            head.register_forward_hook(lambda *seen, calls=calls: calls.append(len(seen[1][0])))
+            for head in critic.pool.heads
+        ]
+        logits = made.critic_logits
+        sum((h.fake_BK.square() - h.real_BK).mean() for h in logits).backward()  # type: ignore[union-attr]
+        for hook in hooks:
+            hook.remove()
+        drawn = critic.parameters(panel.head_ids)
+        gradients.append([p.grad.clone() for p in drawn if p.grad is not None])
+        assert made.fake().grad is None
+        critic.pool.heads.zero_grad(set_to_none=True)
+        judged = [len(view.t_B) for view in panel.views for _ in view.heads]
+        assert sum(calls) == 2 * sum(judged)
+        assert len(calls) == (1 if critics_alone else 2) * len(judged)
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
+    sum(h.fake_BK.mean() for h in made.student_logits(True)).backward()  # type: ignore[union-attr]
+    assert bool((made.fake().grad.flatten(1).abs().amax(1) > 0).all())
+    assert all(p.grad is None for p in critic.pool.heads.parameters())
 
 
 def test_perturbed_fakes_are_the_fakes_with_a_little_noise_and_detached() -> None:
