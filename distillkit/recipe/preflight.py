@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from importlib.util import find_spec
 from typing import Any
@@ -32,24 +33,26 @@ from distillkit.remarks import (
 
 
 def preflight(recipe: Recipe | LoadedRecipe, leave_out: Collection[str] = ()) -> list[str]:
-    """Notes for the user, a sentence each. Raises `RecipeError` with all that can't work here.
+    """Notes for the user, a sentence each, with all places that it is about. Raises `RecipeError`
+    with all that can't work here.
 
     `leave_out`: fields of the recipe that the work at hand does not need; what can't work there is
     a note.
     """
     plain = recipe.recipe if isinstance(recipe, LoadedRecipe) else recipe
-    found, notes = list(_remarks(plain)), []
+    found, places = list(_remarks(plain)), defaultdict[str, list[str]](list)
     for path, remark in found:
         if not remark.is_error:
-            notes.append(f"{'.'.join(path)}: {remark.message}")
+            places[remark.message].append(".".join(path))
         elif path[0] in leave_out:
-            notes.append(f"{'.'.join(path)}: {remark.message}. A run will need it; this does not")
+            said = f"{remark.message}. A run will need it; this does not"
+            places[said].append(".".join(path))
     errors = [Problem(p, r.message) for p, r in found if r.is_error and p[0] not in leave_out]
     if errors and isinstance(recipe, LoadedRecipe):
         raise RecipeError("\n".join(recipe.draft.report(errors)))
     if errors:
         raise RecipeError("\n".join(f"{'.'.join(each.path)}: {each.message}" for each in errors))
-    return notes
+    return [f"{', '.join(there)}: {said}" for said, there in places.items()]
 
 
 def parts_of(value: Any, path: Path = ()) -> Iterator[tuple[Path, ComponentConfig]]:

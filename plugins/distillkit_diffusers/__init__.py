@@ -8,3 +8,9 @@ Two more rooms: `io` reads and writes diffusers' pipelines and files of weights,
 of distillation; `export` writes finished students for other software. Modules here import `io`,
 `export` imports both, and `plugin` registers everything.
 """
+
+import logging
+
+# Where bitsandbytes is installed, diffusers imports it, and it tells every command that a kernel
+# for 4-bit networks on CPUs is missing: nothing that a user of this plugin could want.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)

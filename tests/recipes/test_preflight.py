@@ -45,3 +45,9 @@ def test_prompts_without_pictures(prompts: str) -> None:
     with pytest.raises(RecipeError, match=r"asks for the prompts' own pictures, and '(list|text)'"):
         preflight(load_recipe(RECIPE, sets))
     preflight(load_recipe(RECIPE, ("samples.real=pictures",)))  # the world draws them
+
+
+def test_what_holds_of_three_critics_is_said_once() -> None:
+    [note] = [n for n in preflight(load_recipe(RECIPE)) if "hears nothing of the prompt" in n]
+    places = [f"critics.{name}.pool.levels" for name in ("one-step", "two-steps", "four-steps")]
+    assert note.startswith(f"{', '.join(places)}: level 0 hears nothing")
