@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +61,7 @@ def publish_pipeline(
     pipe = teacher.pipe
     scheduler = euler_scheduler(pipe.scheduler.config, teacher.shift, stochastic)
     with published(folder) as temporary:
-        with no_progress_bars():
+        with no_progress_bars(), _absent_parts_untold():
             parts = {**pipe.components, "transformer": transformer, "scheduler": scheduler}
             whole = type(pipe)(**parts, **teacher.published_options)
             whole.save_pretrained(temporary, safe_serialization=True)
@@ -76,6 +78,21 @@ def publish_pipeline(
         )
         head = front_matter(num_inference_steps=4, sigmas=grids[4])
         (temporary / "README.md").write_text(head + page, encoding="utf-8")
+
+
+@contextmanager
+def _absent_parts_untold() -> Iterator[None]:
+    """Inside, diffusers does not warn of the parts that the teacher was loaded without."""
+
+    def told(record: logging.LogRecord) -> bool:
+        return not record.getMessage().endswith("<class 'NoneType'> cannot be saved.")
+
+    logger = logging.getLogger("diffusers.pipelines.pipeline_utils")
+    logger.addFilter(told)
+    try:
+        yield
+    finally:
+        logger.removeFilter(told)
 
 
 def _state_size(vae_config: Path, pixels: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,21 @@ def test_stock_diffusers_draws_what_the_roll_out_draws(
         cond = student.network.teacher.encode(PROMPTS)  # type: ignore[attr-defined]
         x_0 = student.rollout(x_T, cond, steps, renoise)
     torch.testing.assert_close(x_0, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_student_without_t5_is_published_without_a_warning(
+    teacher_config: SD3TeacherConfig,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    teacher = teacher_config.model_copy(update={"t5": False}).build()
+    network: Any = SD3StudentConfig().build(teacher)
+    monkeypatch.setattr(logging.getLogger("diffusers"), "propagate", True)
+    network.publish(tmp_path / "student", 1000)
+    assert not caplog.records
+    index = json.loads((tmp_path / "student" / "model_index.json").read_text())
+    assert index["text_encoder_3"] == [None, None]
 
 
 def test_the_student_has_left_the_teacher(published: tuple[Student, Path], tiny_sd3: Path) -> None:
