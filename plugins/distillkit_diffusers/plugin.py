@@ -18,6 +18,7 @@ from distillkit_diffusers.export.configs import (
     SD3LayoutConfig,
     SDXLLayoutConfig,
     SingleFileConfig,
+    TransformerFileConfig,
     UNetFileConfig,
     ZImageLayoutConfig,
 )
@@ -44,7 +45,10 @@ def distillkit_register_backbones() -> list[type[BackboneConfig]]:
 
 @hookimpl
 def distillkit_register_exporters() -> list[type[ExporterConfig]]:
-    return [DiffusersFolderConfig, UNetFileConfig, SingleFileConfig, LoRAFileConfig]
+    return [
+        *(DiffusersFolderConfig, UNetFileConfig, SingleFileConfig),
+        *(TransformerFileConfig, LoRAFileConfig),
+    ]
 
 
 @hookimpl

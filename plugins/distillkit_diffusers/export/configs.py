@@ -60,6 +60,19 @@ class SingleFileConfig(ExporterConfig):
         return SingleFileExporter(self.dtype)
 
 
+class TransformerFileConfig(ExporterConfig):
+    """The transformer alone with its authors' own names, for ComfyUI and from_single_file."""
+
+    type: Literal["transformer"] = "transformer"
+    dtype: FileDType = "bf16"
+    """Number format of the tensors."""
+
+    def build(self) -> exchange.Exporter:
+        from distillkit_diffusers.export.exporters import TransformerExporter
+
+        return TransformerExporter(self.dtype)
+
+
 class LoRAFileConfig(ExporterConfig):
     """The student as a LoRA for its base, for diffusers, ComfyUI and kohya's tools."""
 

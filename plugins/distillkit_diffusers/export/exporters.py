@@ -17,7 +17,8 @@ from distillkit.errors import UserError
 from distillkit.exchange import SHIFT_KEY
 from distillkit_diffusers.export.comfyui import Kind, sd3_workflow, workflow
 from distillkit_diffusers.export.lora_extraction import extract_lora, kohya_metadata, outside_blocks
-from distillkit_diffusers.export.pages import flow_page, sdxl_page
+from distillkit_diffusers.export.original_transformer import original_transformer
+from distillkit_diffusers.export.pages import flow_page, sdxl_page, transformer_page
 from distillkit_diffusers.flow.loading import load_transformer
 from distillkit_diffusers.flow.student import FlowStudent
 from distillkit_diffusers.io.hub import Asset
@@ -90,6 +91,27 @@ class SingleFileExporter:
                 "encoders apart by their width, and this model's have the same"
             )
         return notes
+
+
+@dataclass
+class TransformerExporter:
+    """Fulfils `distillkit.exchange.Exporter`: one safetensors file with the authors' names."""
+
+    dtype: FileDType
+    suffix: str = ".safetensors"
+
+    def export(self, network: StudentNetwork, timestep_shift: int, path: Path) -> Sequence[str]:
+        if not isinstance(network, FlowStudent):
+            raise UserError(
+                "export --to transformer writes students that are transformers, and this run's is "
+                f"a {type(network).__name__}: take --to unet"
+            )
+        own, family = network.transformer(DTYPES[self.dtype]).state_dict(), network.teacher.family
+        page = transformer_page(
+            network.teacher, path.name, network.levels, network.sampler == "renoise"
+        )
+        _write(path, original_transformer(own, family.original), {"format": "pt"}, page, None)
+        return [f"the transformer alone, the names of {family.name}'s own files, {self.dtype}"]
 
 
 @dataclass

@@ -67,21 +67,32 @@ pipe.load_lora_weights(".", weight_name="{name}")""",
 FLOW = """\
 # {name}
 
-A LoRA for a {family} model, which is then run in 1, 2 or 4 steps without guidance.
+{what}, which is then run in 1, 2 or 4 steps without guidance.
 `sigmas` are noise levels before the scheduler's shift. {between}
 
 ```python
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, {pipeline}
+from diffusers import FlowMatchEulerDiscreteScheduler, {classes}
 
 base = "{base}"  # or the model that it derives from
-pipe = {pipeline}.from_pretrained(base, dtype=torch.bfloat16)
-pipe.load_lora_weights(".", weight_name="{name}")
+{load}
 pipe.scheduler = FlowMatchEulerDiscreteScheduler(shift={shift:g}, stochastic_sampling={stochastic})
 sigmas = {grids}
 image = pipe("a lighthouse at dawn", {size}sigmas=sigmas[4], guidance_scale=0).images[0]
 ```
-{comfyui}"""
+"""
+FLOW_LORA = """\
+pipe = {pipeline}.from_pretrained(base, dtype=torch.bfloat16)
+pipe.load_lora_weights(".", weight_name="{name}")"""
+FLOW_TRANSFORMER = """\
+transformer = {transformer}.from_single_file(
+    "{name}", config=base, subfolder="transformer", dtype=torch.bfloat16
+)
+pipe = {pipeline}.from_pretrained(base, transformer=transformer, dtype=torch.bfloat16)"""
+UNET_LOADER = """
+ComfyUI: the file belongs into models/diffusion_models, and has the tensors' names of the family's
+own files. It was not tried inside ComfyUI.
+"""
 SD3_COMFYUI = """
 ComfyUI: the file belongs into models/loras; {workflow} is a workflow in its API format: KSampler
 with sampler {sampler}, scheduler simple, 1, 2 or 4 steps, cfg 1, which has these noise levels.
@@ -111,22 +122,49 @@ def flow_page(
 ) -> str:
     """Of a LoRA of a transformer that predicts a flow. `workflow`: None where there is none for
     ComfyUI."""
-    grids = {steps: stock_sigmas(levels, steps) for steps in (1, 2, 4)}
     comfyui, family = "", teacher.family
     if workflow is not None:
         sampler = "lcm" if stochastic else "euler"
         comfyui = SD3_COMFYUI.format(workflow=workflow, sampler=sampler, untried=UNTRIED)
+    load = FLOW_LORA.format(pipeline=family.pipeline, name=name)
+    what = f"A LoRA for a {family.name} model"
+    return _flow(teacher, name, what, family.pipeline, load, levels, stochastic) + comfyui
+
+
+def transformer_page(
+    teacher: FlowTeacher, name: str, levels: Sequence[float], stochastic: bool
+) -> str:
+    """Of a whole transformer in one file."""
+    pipeline, transformer = teacher.family.pipeline, teacher.family.parts["transformer"][1]
+    load = FLOW_TRANSFORMER.format(pipeline=pipeline, transformer=transformer, name=name)
+    what, classes = (
+        f"The transformer of a {teacher.family.name} model",
+        f"{pipeline}, {transformer}",
+    )
+    return _flow(teacher, name, what, classes, load, levels, stochastic) + UNET_LOADER
+
+
+def _flow(
+    teacher: FlowTeacher,
+    name: str,
+    what: str,
+    classes: str,
+    load: str,
+    levels: Sequence[float],
+    stochastic: bool,
+) -> str:
+    grids = {steps: stock_sigmas(levels, steps) for steps in (1, 2, 4)}
     page = FLOW.format(
         name=name,
-        family=family.name,
-        pipeline=family.pipeline,
-        base=next(iter(family.sizes)),
+        what=what,
+        classes=classes,
+        base=next(iter(teacher.family.sizes)),
+        load=load,
         size=teacher.size_in_call(),
         between=BETWEEN[stochastic],
         shift=teacher.shift,
         stochastic=stochastic,
         grids=grids,
-        comfyui=comfyui,
     )
     return front_matter(num_inference_steps=4, sigmas=grids[4]) + page
 

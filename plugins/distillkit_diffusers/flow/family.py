@@ -31,6 +31,21 @@ class Blocks(NamedTuple):
     """Channels of the pooled prompt among its conditions; 0 where there is none."""
 
 
+class OriginalNames(NamedTuple):
+    """How a family's authors name the tensors that diffusers renames, splits or turns around.
+
+    `*` stands for the number of a block, and `$` for that of the last one; a name may go on after
+    what is written here.
+    """
+
+    renamed: Mapping[str, str]
+    """diffusers' name -> the original one."""
+    fused: Mapping[tuple[str, str, str], str]
+    """Query, key and value -> the tensor that holds them one below the other."""
+    swapped: tuple[str, ...] = ()
+    """By diffusers' names: modulations whose halves, shift and scale, lie the other way round."""
+
+
 @dataclass(frozen=True)
 class Family:
     """A family of models: its classes in diffusers, and what is known of published ones."""
@@ -50,6 +65,8 @@ class Family:
     """Ends of the names of the layers that get a LoRA."""
     blocks: Callable[[Mapping[str, Any]], Blocks]
     """Read from a transformer's config."""
+    original: OriginalNames
+    """Source: the original files, as diffusers' `from_single_file` reads them."""
     sizes: Mapping[str, Configs]
     """Published model -> the configs of its parts. The first is what an unknown model is taken to
     be."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from distillkit_diffusers.flow.family import VAE_16, Blocks, Configs, Family, changed
+from distillkit_diffusers.flow.family import VAE_16, Blocks, Configs, Family, OriginalNames, changed
 
 _CLIP = {"vocab_size": 49408, "max_position_embeddings": 77, "eos_token_id": 2}
 _MEDIUM: Configs = {
@@ -73,6 +73,53 @@ def _blocks(config: Mapping[str, Any]) -> Blocks:
     return Blocks(width, depth, patch, pooled=int(config["pooled_projection_dim"]))
 
 
+_HERE, _THERE = "transformer_blocks.*.", "joint_blocks.*."
+_ORIGINAL = OriginalNames(
+    renamed={
+        "pos_embed.pos_embed": "pos_embed",
+        "pos_embed.proj": "x_embedder.proj",
+        "time_text_embed.timestep_embedder.linear_1": "t_embedder.mlp.0",
+        "time_text_embed.timestep_embedder.linear_2": "t_embedder.mlp.2",
+        "time_text_embed.text_embedder.linear_1": "y_embedder.mlp.0",
+        "time_text_embed.text_embedder.linear_2": "y_embedder.mlp.2",
+        "norm_out.linear": "final_layer.adaLN_modulation.1",
+        "proj_out": "final_layer.linear",
+    }
+    | {
+        _HERE + here: _THERE + there
+        for here, there in {
+            "attn.norm_q": "x_block.attn.ln_q",
+            "attn.norm_k": "x_block.attn.ln_k",
+            "attn.norm_added_q": "context_block.attn.ln_q",
+            "attn.norm_added_k": "context_block.attn.ln_k",
+            "attn.to_out.0": "x_block.attn.proj",
+            "attn.to_add_out": "context_block.attn.proj",
+            "attn2.norm_q": "x_block.attn2.ln_q",
+            "attn2.norm_k": "x_block.attn2.ln_k",
+            "attn2.to_out.0": "x_block.attn2.proj",
+            "norm1.linear": "x_block.adaLN_modulation.1",
+            "norm1_context.linear": "context_block.adaLN_modulation.1",
+            "ff.net.0.proj": "x_block.mlp.fc1",
+            "ff.net.2": "x_block.mlp.fc2",
+            "ff_context.net.0.proj": "context_block.mlp.fc1",
+            "ff_context.net.2": "context_block.mlp.fc2",
+        }.items()
+    },
+    fused={
+        (f"{_HERE}attn.to_q", f"{_HERE}attn.to_k", f"{_HERE}attn.to_v"): (
+            f"{_THERE}x_block.attn.qkv"
+        ),
+        (f"{_HERE}attn.add_q_proj", f"{_HERE}attn.add_k_proj", f"{_HERE}attn.add_v_proj"): (
+            f"{_THERE}context_block.attn.qkv"
+        ),
+        (f"{_HERE}attn2.to_q", f"{_HERE}attn2.to_k", f"{_HERE}attn2.to_v"): (
+            f"{_THERE}x_block.attn2.qkv"
+        ),
+    },
+    swapped=("norm_out.linear", "transformer_blocks.$.norm1_context.linear"),
+)
+
+
 SD3 = Family(
     name="Stable Diffusion 3",
     type="sd3",
@@ -94,6 +141,7 @@ SD3 = Family(
         *("ff.net.0.proj", "ff.net.2"),
     ),
     blocks=_blocks,
+    original=_ORIGINAL,
     sizes={
         "stabilityai/stable-diffusion-3.5-medium": _MEDIUM,
         "stabilityai/stable-diffusion-3.5-large": _LARGE,

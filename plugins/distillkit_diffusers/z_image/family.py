@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from distillkit_diffusers.flow.family import QWEN3_4B, VAE_16, Blocks, Configs, Family
+from distillkit_diffusers.flow.family import (
+    QWEN3_4B,
+    VAE_16,
+    Blocks,
+    Configs,
+    Family,
+    OriginalNames,
+)
 
 PATCH = 2
 """Latent cells a side of a token."""
@@ -38,6 +45,23 @@ def _blocks(config: Mapping[str, Any]) -> Blocks:
     return Blocks(int(config["dim"]), int(config["n_layers"]), PATCH)
 
 
+_STACKS = ("noise_refiner.*.", "context_refiner.*.", "layers.*.")
+_ORIGINAL = OriginalNames(
+    renamed={"all_x_embedder.2-1": "x_embedder", "all_final_layer.2-1": "final_layer"}
+    | {
+        f"{stack}attention.{here}": f"{stack}attention.{there}"
+        for stack in _STACKS
+        for here, there in {"norm_q": "q_norm", "norm_k": "k_norm", "to_out.0": "out"}.items()
+    },
+    fused={
+        (f"{stack}attention.to_q", f"{stack}attention.to_k", f"{stack}attention.to_v"): (
+            f"{stack}attention.qkv"
+        )
+        for stack in _STACKS
+    },
+)
+
+
 Z_IMAGE = Family(
     name="Z-Image",
     type="z-image",
@@ -56,5 +80,6 @@ Z_IMAGE = Family(
         *("feed_forward.w1", "feed_forward.w2", "feed_forward.w3"),
     ),
     blocks=_blocks,
+    original=_ORIGINAL,
     sizes={"Tongyi-MAI/Z-Image": _SIZES, "Tongyi-MAI/Z-Image-Turbo": _SIZES},
 )

@@ -20,6 +20,7 @@ from distillkit_diffusers.export.exporters import (
     FolderExporter,
     LoRAExporter,
     SingleFileExporter,
+    TransformerExporter,
     UNetExporter,
 )
 from distillkit_diffusers.io.tensor_names import find_unet, unet_names
@@ -197,3 +198,9 @@ def test_a_loras_base_is_the_model_before_the_teachers_other_unet(
     base = str(tmp_path / "unet.safetensors")
     with pytest.raises(UserError, match=r"the student's matrices equal its base's; .*--set base="):
         LoRAExporter("fp32", 4, base).export(student, SHIFT, path)
+
+
+def test_a_form_for_another_family_is_refused_with_the_remedy(student: Any, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"transformer writes .* UNetStudent: take --to unet"):
+        TransformerExporter("bf16").export(student, 1000, tmp_path / "file.safetensors")
+    assert not list(tmp_path.iterdir())

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from distillkit.errors import UserError
 from distillkit.recipe.load import load_recipe
 from distillkit.training.models.student import Student
-from distillkit_diffusers.export.exporters import FolderExporter, LoRAExporter
+from distillkit_diffusers.export.exporters import FolderExporter, LoRAExporter, TransformerExporter
 from tests.distillkit_diffusers.flow.tiny import PROMPTS, Tiny, draw, stock_pipeline
 from tests.distillkit_diffusers.tiny import perturbed
 
@@ -140,6 +140,25 @@ def test_exports_load_into_stock_diffusers(
     FolderExporter("fp16").export(student.network, 1000, tmp_path / "half")
     half = load_file(tmp_path / "half" / WEIGHTS)
     assert all(torch.equal(w, own[n].half()) for n, w in half.items())
+
+
+def test_a_single_file_has_the_authors_names(
+    kind: str, published: tuple[Student, Path], folder: Path, tmp_path: Path
+) -> None:
+    """Stock diffusers, and a teacher of the family, read the student's own tensors from it."""
+    student, own = published[0], load_file(published[1] / WEIGHTS)
+    file = tmp_path / "transformer.safetensors"
+    TransformerExporter("fp32").export(student.network, 1000, file)
+    assert {"z-image": "layers.0.attention.qkv.weight", "flux2": "img_in.weight"}[
+        kind
+    ] in load_file(file)
+    network = type(student.network.transformer(torch.float32))
+    read = network.from_single_file(file, config=str(folder), subfolder="transformer")
+    assert read.state_dict().keys() == own.keys()
+    assert all(torch.equal(w, own[name]) for name, w in read.state_dict().items())
+    assert f'{network.__name__}.from_single_file(\n    "{file.name}"' in (
+        file.with_suffix(".md").read_text()
+    )
 
 
 def merged(network: Any) -> dict[str, torch.Tensor]:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from distillkit.errors import UserError
 from distillkit.training.models.student import Student
-from distillkit_diffusers.export.exporters import FolderExporter, LoRAExporter
+from distillkit_diffusers.export.exporters import FolderExporter, LoRAExporter, TransformerExporter
 from distillkit_diffusers.sd3.configs import SD3StudentConfig, SD3TeacherConfig
 from tests.distillkit_diffusers.sd3.tiny import T5_TOKENS, noise, stock_pipeline
 from tests.distillkit_diffusers.tiny import PROMPTS, perturbed
@@ -139,6 +139,24 @@ def test_a_student_of_another_size_is_refused(teacher: Any, tmp_path: Path) -> N
 def test_a_shift_is_refused() -> None:
     with pytest.raises(ValueError, match="greater than or equal to 1000"):
         SD3StudentConfig(timestep_shift=500)
+
+
+def test_a_single_file_has_the_authors_names(
+    published: tuple[Student, Path], tiny_sd3: Path, tmp_path: Path
+) -> None:
+    """Stock diffusers reads the student's own tensors from it, and so does a student's start."""
+    student, own = published[0], load_file(published[1] / WEIGHTS)
+    file = tmp_path / "transformer.safetensors"
+    TransformerExporter("fp32").export(student.network, 1000, file)
+    assert "joint_blocks.0.x_block.attn.qkv.weight" in load_file(file)
+    network = type(student.network.transformer(torch.float32))  # type: ignore[attr-defined]
+    read = network.from_single_file(file, config=str(tiny_sd3), subfolder="transformer")
+    assert read.state_dict().keys() == own.keys()
+    assert all(torch.equal(w, own[name]) for name, w in read.state_dict().items())
+    again: Any = SD3StudentConfig(start=str(file)).build(student.network.teacher)  # type: ignore[attr-defined]
+    assert all(
+        torch.equal(w, own[n]) for n, w in again.transformer(torch.float32).state_dict().items()
+    )
 
 
 def test_exports_load_into_stock_diffusers(
