@@ -60,7 +60,7 @@ class ComponentConfig(Config):
     trains_less: ClassVar[Mapping[str, Any]] = {}
     """The same for fields that let less of the network train: they are tried last."""
     same_result: ClassVar[Collection[str]] = ()
-    """Fields that change memory or speed alone: samples in a cache do not depend on them."""
+    """Fields on which neither cached samples nor a row's figures depend, such as a batch's size."""
 
     @classmethod
     def name(cls) -> str:
@@ -70,10 +70,9 @@ class ComponentConfig(Config):
     def outline(self, *args: Any) -> Any:
         """What `build` makes of the same arguments, in true size, for `distillkit plan`.
 
-        It reads no weights: networks may be on torch's meta device, where tensors have shapes and
-        no data. Without a method of its own a part is built as it is and moved there, which suits
-        all that is small. A teacher may have `offloaded()`: networks that are in main memory, and
-        on the device only during its calls.
+        It reads no weights: networks may be on torch's meta device, where tensors have no data.
+        Without a method of its own a part is built as it is and moved there. A teacher may have
+        `offloaded()`: networks in main memory, on the device only during its calls.
         """
         return self.build(*args)  # type: ignore[attr-defined]
 
@@ -83,8 +82,9 @@ class ComponentConfig(Config):
         return False
 
     def derived_from(self) -> Iterable[str]:
-        """Models that a student made with this part derives from, as recipes name them: a card
-        names them, and looks for their licences."""
+        """Models that a student made with this part derives from, as recipes name them: paths,
+        `package:NAME/inside/it`, or owner/name and owner/name/file on the hub. A model card names
+        them, and looks for their licences."""
         return ()
 
     def preflight(self, recipe: Any) -> Iterable[Remark]:
@@ -156,8 +156,7 @@ class BackboneConfig(ComponentConfig):
         return None
 
     def pooled_channels(self, teacher: TeacherConfig) -> int | None:
-        """Channels of the pooled prompt that it tells heads for that teacher: 0 where there is
-        none, None where configs can't tell."""
+        """Channels of the pooled prompt for that teacher: 0 is none, None where nothing tells."""
         return None
 
     def build(self, teacher: contracts.Teacher) -> contracts.Backbone:
@@ -246,6 +245,7 @@ class MetricsConfig(ComponentConfig):
     """Figures that judge the finished student."""
 
     socket: ClassVar[str] = "metrics"
+    same_result: ClassVar[Collection[str]] = ("steps",)
     num_images: int = Field(2000, ge=2)
     """Pictures behind every row of the metrics' table."""
     steps: RollOuts = Field((1, 2, 4), min_length=1)

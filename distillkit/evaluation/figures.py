@@ -96,7 +96,7 @@ class Figures:
         config = part.configs[0]
         depends = {
             "row": identity,
-            "part": config.model_dump(mode="json", exclude={*config.same_result, "steps"}),
+            "part": config.model_dump(mode="json", exclude=set(config.same_result)),
             "by": part.guards[0].label,
             "files": [_stamp(path) for path in config.inputs()],
         }

@@ -22,7 +22,7 @@ INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 class EvalConfig(MetricsConfig):
     """What all of these metrics have."""
 
-    same_result: ClassVar[Collection[str]] = ("batch", "device")
+    same_result: ClassVar[Collection[str]] = (*MetricsConfig.same_result, "batch", "device")
     prompts: str | None = None
     """File of prompts, one a line, for recipes whose first metrics part this is; training must not
     see them. `distillkit eval` has prompts of its own."""
