@@ -20,6 +20,7 @@ import yaml
 from distillkit.atomic import appearing, write_text
 from distillkit.report.licence import CARD, Licence, common, repository
 from distillkit.report.measured import Measured, meanings, measured
+from distillkit.report.paths import without_folders
 from distillkit.report.report import duration, render
 from distillkit.runs.folder import RunFolder, read_log
 
@@ -45,7 +46,7 @@ class Source:
     @property
     def title(self) -> str:
         """Without a path of this machine."""
-        return f"`{tidy(self.name)}`"
+        return f"`{without_folders(self.name)}`"
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Card:
             if file.is_file():
                 with appearing(out / name) as temporary:
                     shutil.copyfile(file, temporary)
-        recipe = tidy(yaml.safe_load(self.run.recipe.read_text(encoding="utf-8")))
+        recipe = without_folders(yaml.safe_load(self.run.recipe.read_text(encoding="utf-8")))
         head = "# Paths of the machine that made it are cut to their last names.\n"
         write_text(out / "recipe.yaml", head + _yaml(recipe))
         write_text(out / CARD, self._text(recipe, found, grid.is_file()))
@@ -150,6 +151,10 @@ class Card:
             "named for it here."
         )
 
+    def _judged_others(self, found: Sequence[Measured]) -> bool:
+        judged = (self.run.path / "eval" / "metrics.json").is_file()
+        return judged and not any(each.by == "eval" for each in found)
+
     def _notes(self, found: Sequence[Measured], grid: bool) -> Iterator[str]:
         if not self.sources:
             yield "The teacher's part does not tell which weights it has: no base model is named"
@@ -164,18 +169,10 @@ class Card:
             yield f"The card's licence: {chosen.title}"
         if not found:
             yield "There are no metrics of these weights: `distillkit eval` makes some"
+        if self._judged_others(found):
+            yield "The run's eval/ is of other weights and left out: `distillkit eval` judges again"
         if not grid:
             yield "There is no grid of pictures: `distillkit run` makes it at its end"
-
-
-def tidy(value: Any) -> Any:
-    """The same, with the absolute paths in it cut to their last names."""
-    if isinstance(value, dict):
-        return {key: tidy(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [tidy(each) for each in value]
-    local = isinstance(value, str) and value.startswith(("/", "~/"))
-    return Path(value).name if local else value
 
 
 def _yaml(value: Any) -> str:

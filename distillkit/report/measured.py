@@ -5,11 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distillkit.evaluation import table
 from distillkit.evaluation.rows import LABELS
+from distillkit.report.paths import without_folders
 from distillkit.report.report import BETTER, as_json
 from distillkit.runs.folder import RunFolder
 
@@ -83,8 +83,10 @@ def measured(run: RunFolder, snapshot: str | None) -> list[Measured]:
         rest |= {key: metrics[key] for key in (*BESIDE, *own) if key in metrics}
         return [Measured(rest, own, found[0].command, "run")]
     own = [row for row in table.rows_in(judged) if row not in BESIDE]
+    weights = judged.get("made_with", {}).get("snapshots", {})  # earlier versions named none
+    own = [row for row in own if weights.get(row, last) == last]
     if own and shown == last:
-        command = _shown(judged.get("made_with", {}).get("command", []))
+        command = shlex.join(without_folders(judged.get("made_with", {}).get("command", [])))
         found.append(Measured(judged, own, command, "eval"))
     return found
 
@@ -99,8 +101,3 @@ def meanings(found: Sequence[Measured]) -> dict[str, str]:
                 better = BETTER[info[name]["better"]]
                 said[info[name]["title"]] = f"{info[name]['description']} {better}"
     return said
-
-
-def _shown(words: Sequence[str]) -> str:
-    """A command without the folders of the machine that it ran on."""
-    return shlex.join([Path(word).name if word.startswith(("/", "~")) else word for word in words])

@@ -182,10 +182,16 @@ def _check_counts(options: Mapping[str, int | None]) -> None:
 
 
 def _default_out(source: str) -> Path:
-    """`RUN/eval`; `evals/NAME` for a model, whose folder is its owner's."""
-    if (Path(source) / "recipe.yaml").is_file():
-        return Path(source) / "eval"
-    return Path("evals") / Path(source).name
+    """`RUN/eval`; for a model, whose folder is its owner's, a name of its own in `evals/`: two
+    runs' published students are not one folder."""
+    folder = Path(source).expanduser()
+    if (folder / "recipe.yaml").is_file():
+        return folder / "eval"
+    if not folder.exists():  # a repository's name
+        return Path("evals") / source.replace("/", "--")
+    folder = folder.resolve()
+    inside = (folder.parent / "recipe.yaml").is_file()
+    return Path("evals") / (f"{folder.parent.name}-{folder.name}" if inside else folder.name)
 
 
 def _configure(
