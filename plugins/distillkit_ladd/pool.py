@@ -20,7 +20,7 @@ WHOLE = View("global-cond", crop=1.0, conditional=True)
 
 
 class ContinuousPool:
-    """`distillkit.contracts.Pool`: every head judges in every iteration (LADD, section 3.2)."""
+    """`distillkit.contracts.Pool`: every head judges in every iteration (LADD, section 3)."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class ContinuousPoolConfig(PoolConfig):
 
     type: Literal["continuous"] = "continuous"
     location: float = 0.0
-    """Mean of the logit of t / 999: 0 favours middle noise, 1 more of it (LADD, section 3.2)."""
+    """Mean of the logit of t / 999: 0 favours middle noise, 1 more of it (LADD, section 3)."""
     scale: float = Field(1.0, gt=0)
     """Standard deviation of that logit."""
     width: int = Field(64, ge=16, multiple_of=8)
