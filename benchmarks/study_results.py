@@ -82,7 +82,7 @@ def write_page(page: Path, file: Path, study: Any, jobs: Sequence[Any]) -> None:
     """Put the tables between the page's marks; without a page, or marks in it, at its end."""
     results: dict[str, dict[int, dict[str, Any]]] = {name: {} for name in study.arms}
     for job in jobs:
-        if job.result.exists():
+        if job.is_done():
             first = not results[job.arm]
             results[job.arm][job.seed] = json.loads(job.result.read_text(encoding="utf-8"))
             if first:  # one picture an arm
