@@ -68,19 +68,25 @@ class Trainer:
         self.accelerator.init_trackers("distillkit")
         start = self._resume() if resume else 0
         self._fill_cache()
-        with _signals() as asked:
+        with _signals() as self.state.asked:
             for i in range(start, len(self.schedule)):
-                self._iteration(i)
+                stop = self._stops(self._iteration(i))
                 if start == 0 and i + 1 == len(self.schedule):
                     self.state.learning.finish()
                     if doubt := self.state.learning.doubt():
                         self.callback.on_message(doubt)
                 due = (i + 1) % self.recipe.run.checkpoint_every == 0
-                if due or asked() or i + 1 == len(self.schedule):
+                if due or stop or i + 1 == len(self.schedule):
                     self._checkpoint(i + 1)
-                if asked() and i + 1 < len(self.schedule):
+                if stop and i + 1 < len(self.schedule):
                     raise Stopped(i + 1)
         return self.state
+
+    def _stops(self, metrics: StepMetrics) -> bool:
+        """Whether the run stops after this iteration: asked once, since a signal may come at any
+        moment. Of several processes all must stop, so it is what they exchanged in the iteration;
+        a signal that came later stops them after the next one."""
+        return metrics.stop if self.accelerator.num_processes > 1 else self.state.asked()
 
     def _open_folder(self, resume: bool) -> None:
         """Clear what killed processes left; write what made the run, or compare with it."""
@@ -99,7 +105,7 @@ class Trainer:
         """Iteration `i` alone, without log, previews or checkpoints."""
         return train_step(i, self.schedule.spec(i), self.state)
 
-    def _iteration(self, i: int) -> None:
+    def _iteration(self, i: int) -> StepMetrics:
         began = time.perf_counter()
         if i == self.schedule.start:
             self._snapshot("start")
@@ -122,6 +128,7 @@ class Trainer:
         if self.preview and due:
             with running_eagerly(self.recipe.run):
                 self.preview(self.state, i + 1)
+        return metrics
 
     def finished_student(self) -> Student:
         """The student with its published weights, on this process, without a wrapper."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,23 @@ def test_stopped_and_resumed_run_equals_unbroken_run_bit_for_bit(
     for name in ("start", "1-step", "2-step", "4-step"):
         files = [RunFolder(tmp_path / f).snapshot(name).read_bytes() for f in ("whole", "broken")]
         assert files[0] == files[1]
+
+
+def test_a_signal_while_the_loop_looks_for_one_is_saved_before_the_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first look finds none and every later one does: one look decides of both."""
+    looks: list[int] = []
+
+    @contextmanager
+    def signals() -> Iterator[Callable[[], bool]]:
+        yield lambda: looks.append(1) or len(looks) > 1  # type: ignore[func-returns-value]
+
+    monkeypatch.setattr("distillkit.training.trainer._signals", signals)
+    run = trainer(world_recipe(), tmp_path)
+    with pytest.raises(Stopped) as stopped:
+        run.train()
+    assert run.checkpoints.iterations() == [stopped.value.iteration]
 
 
 def test_nan_stops_the_run_before_it_reaches_the_weights(tmp_path: Path) -> None:
