@@ -18,6 +18,7 @@ from torch import Tensor
 
 from distillkit.errors import UserError
 from distillkit.recipe.schema import Recipe
+from distillkit.runs.folder import launched_processes
 
 PASSES = 5
 """Passes that a number of threads is measured by."""
@@ -63,7 +64,7 @@ def join_processes() -> Any:
 
 def _check_launch(state: Any) -> None:
     """Raise `UserError` where the processes of a launch do not find each other."""
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    launched = launched_processes()
     if state.num_processes != launched:
         raise UserError(
             f"The launcher started {launched} processes (WORLD_SIZE), and accelerate runs "

@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from distillkit.atomic import remove_unfinished, save_tensors
+from distillkit.atomic import remove_unfinished, save_tensors, write_text
+from distillkit.recipe.compare import every_change
 from distillkit.recipe.load import dump_recipe
 from distillkit.recipe.schema import Recipe
 from distillkit.registry.entry_points import installed
@@ -93,9 +94,14 @@ class Trainer:
         if freed := remove_unfinished(self.folder.path):
             self.callback.on_message(f"Removed {freed / 1e6:,.1f} MB of unfinished files")
         plugins = {o.plugin: f"{o.distribution} {o.version}" for o in installed().plugins}
+        text = dump_recipe(self.recipe)
         if not resume:
-            self.folder.create(dump_recipe(self.recipe), plugins, torch.get_num_threads())
-        elif changed := self.folder.changed_since(plugins):
+            pictures = self.state.slices.total
+            self.folder.create(text, plugins, torch.get_num_threads(), pictures)
+            return
+        if every_change(self.folder.recipe, self.recipe):
+            write_text(self.folder.recipe, text)  # as it goes on: the next stop's hint names it
+        if changed := self.folder.changed_since(plugins):
             self.callback.on_message(
                 f"Changed since the run began: {', '.join(changed)}. The run continues, and may "
                 "differ from an unbroken one."
