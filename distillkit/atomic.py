@@ -35,6 +35,9 @@ def appearing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{_host()}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # No other process has this name: what lies there is of one with the same number that was
+        # killed, such as the 1 of a container that is started again.
+        _remove(temporary)
         yield temporary
         _flush(temporary)
         _put(temporary, path)
@@ -57,6 +60,7 @@ def _put(temporary: Path, path: Path) -> None:
     elif not _exchange(temporary, path):
         # A file system without exchange: the old folder keeps another name until the new is there.
         old = path.with_name(f".{path.name}.{_host()}.{os.getpid()}.old")
+        _remove(old)  # of a killed process with the same number, whose new folder `path` was
         os.rename(path, old)
         os.rename(temporary, path)
         _remove(old)
@@ -94,6 +98,8 @@ def _host() -> str:
 def remove_unfinished(folder: Path, name: str | None = None) -> int:
     """Remove what killed processes of this machine left half-written; returns its bytes.
 
+    To be called while this process writes nothing there: what has its own number is removed, since
+    a killed process had that number before.
     `name`: of the file or folder there that was being written; None looks for all of them, within
     folders too. A folder that was just being replaced has its old content again.
     """
@@ -114,6 +120,9 @@ def remove_unfinished(folder: Path, name: str | None = None) -> int:
 
 
 def _is_alive(pid: int) -> bool:
+    """Whether another process has this number."""
+    if pid == os.getpid():
+        return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
