@@ -20,6 +20,7 @@ from distillkit.atomic import appearing, remove_unfinished
 from distillkit.errors import UserError, notices
 from distillkit.evaluation.evaluate import evaluate
 from distillkit.evaluation.grids import make_held_out, make_previews, save_image
+from distillkit.evaluation.precompute import check_caches
 from distillkit.evaluation.sampling import sample
 from distillkit.recipe.compare import changes, fitting_batches, pictures_of
 from distillkit.recipe.load import LoadedRecipe, RecipeError, load_recipe
@@ -57,6 +58,7 @@ def train(
     with folder.locked() if main_process else nullcontext():
         check_folder(recipe, folder.path, resume)  # another run may just have begun there
         trainer = prepare(recipe, folder.path, callback)
+        check_caches(trainer.recipe, trainer.parts, trainer.accelerator.device)
         _clear_cache(trainer)
         trainer.train(resume)
         if trainer.accelerator.is_main_process:

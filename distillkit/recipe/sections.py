@@ -58,17 +58,19 @@ def _critics(recipe: Recipe) -> Iterator[tuple[Path, Remark]]:
 def _unused(recipe: Recipe) -> Iterator[tuple[Path, Remark]]:
     samples, warmup, optim = recipe.samples, recipe.warmup, recipe.optim
     found = []
+    has_cache = samples.cache or (samples.real_cache and samples.real == "pictures")
+    if not has_cache:
+        fields = ("dtype", "max_gb")
+        found += [("samples", r) for r in without_effect(samples, "without a cache", *fields)]
     if not samples.cache:
-        fields = ("dtype", "cache_prompt_embeds")
-        found += [("samples", r) for r in without_effect(samples, "without `cache`", *fields)]
+        said = "without `cache`"
+        found += [("samples", r) for r in without_effect(samples, said, "cache_prompt_embeds")]
     if samples.uses == 1:
         found += [("samples", r) for r in without_effect(samples, "with `uses: 1`", "buffer")]
     elif samples.cache or samples.real == "pictures":
         source = "cache" if samples.cache else "real: pictures"
         said = f"saves nothing with `{source}`: the run only sees fewer of them, each more often"
         found.append(("samples", Remark(said, "uses", is_error=False)))
-    if not samples.cache and not samples.real_cache:
-        found += [("samples", r) for r in without_effect(samples, "without a cache", "max_gb")]
     if samples.real == "teacher":
         said = "with `real: teacher`; it is for pictures"
         found += [("samples", r) for r in without_effect(samples, said, "real_cache")]

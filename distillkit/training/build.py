@@ -225,22 +225,24 @@ def make_train_state(recipe: Recipe, parts: Parts, accelerator: Any) -> TrainSta
         accelerator=accelerator,
         aux_networks=[module for module, _ in aux_networks],
         aux_guards=[guard for _, guard in aux_networks],
-        pictures=_pictures(recipe, parts, device),
+        pictures=make_pictures(recipe, parts.teacher, parts.prompts, device),
         student_guard=Guard(part_label(recipe.student)),
         offload_heads=run.offload_heads,
     )
 
 
-def _pictures(recipe: Recipe, parts: Parts, device: Any) -> PictureLatents | None:
+def make_pictures(
+    recipe: Recipe, teacher: Teacher, prompts: PromptSource, device: Any
+) -> PictureLatents | None:
     """The prompts' own pictures, where the recipe asks for them. Raises `UserError` without any."""
     if recipe.samples.real != "pictures":
         return None
-    source: Any = parts.prompts
+    source: Any = prompts
     if not hasattr(source, "images"):
         raise UserError(
             f"samples.real: prompts '{recipe.prompts.name()}' have no pictures; `image-folder` has"
         )
-    return PictureLatents(parts.teacher, source, device)
+    return PictureLatents(teacher, source, device)
 
 
 def _make_ema(module: nn.Module, recipe: Recipe) -> EMA | None:

@@ -64,11 +64,12 @@ class Trainer:
             return self._train(resume)
 
     def _train(self, resume: bool) -> TrainState:
+        caches = self._caches()  # one that will not do is told before there is a run
         if self.accelerator.is_main_process:
             self._open_folder(resume)
         self.accelerator.init_trackers("distillkit")
         start = self._resume() if resume else 0
-        self._fill_cache()
+        self._fill(*caches)
         with _signals() as self.state.asked:
             for i in range(start, len(self.schedule)):
                 stop = self._stops(self._iteration(i))
@@ -174,14 +175,18 @@ class Trainer:
         self.callback.on_resume(iteration)
         return iteration
 
-    def _fill_cache(self) -> None:
-        cache = training_cache(self.recipe, self.state.samples)
+    def _caches(self) -> tuple[SampleCache | None, SampleCache | None]:
+        """Of the teacher's samples, and of real pictures' latents."""
+        pictures = self.state.pictures
+        latents = pictures_cache(self.recipe, pictures) if pictures is not None else None
+        return training_cache(self.recipe, self.state.samples), latents
+
+    def _fill(self, cache: SampleCache | None, latents: SampleCache | None) -> None:
         if cache is not None:
             tell = partial(self.callback.on_progress, "teacher samples")
             fill_together(cache, self.state.samples, self.accelerator, tell)
             self.state.samples = replace(self.state.samples, cache=cache)
         pictures = self.state.pictures
-        latents = pictures_cache(self.recipe, pictures) if pictures is not None else None
         if pictures is not None and latents is not None:
             tell = partial(self.callback.on_progress, "real pictures")
             fill_together(latents, pictures, self.accelerator, tell)

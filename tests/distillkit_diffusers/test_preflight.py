@@ -187,7 +187,7 @@ UNUSED = [
     ("student.targets=[to_q]", "student.targets: has no effect with `train: full`"),
     ("pool.prompt_projection=true", None),
     ("samples.max_gb=1", "samples.max_gb: has no effect without a cache"),
-    ("samples.dtype=float16", "samples.dtype: has no effect without `cache`"),
+    ("samples.dtype=float16", "samples.dtype: has no effect without a cache"),
     (
         "samples.cache_prompt_embeds=true",
         "samples.cache_prompt_embeds: has no effect without `cache`",
