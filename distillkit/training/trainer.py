@@ -72,9 +72,10 @@ class Trainer:
         self._fill(*caches)
         with _signals() as self.state.asked:
             for i in range(start, len(self.schedule)):
-                stop = self._stops(self._iteration(i))
-                if start == 0 and i + 1 == len(self.schedule):
-                    self.state.learning.finish()
+                metrics = self._iteration(i)
+                stop = self._stops(metrics)
+                if i + 1 == len(self.schedule):
+                    self.state.learning.finish(metrics.spec)
                     if doubt := self.state.learning.doubt():
                         self.callback.on_message(doubt)
                 due = (i + 1) % self.recipe.run.checkpoint_every == 0
