@@ -29,8 +29,8 @@ LONG_PASS = 0.1
 def make_accelerator(recipe: Recipe, folder: Path) -> Any:
     """Device, precision, processes and trackers, by accelerate; sets torch's CPU threads.
 
-    Raises `UserError` for a tracker that is not installed, a precision that the device lacks, and a
-    launch whose processes do not find each other.
+    Raises `UserError` for a tracker that is not installed, a precision that the device lacks, what
+    else accelerate refuses, and a launch whose processes do not find each other.
     """
     from accelerate import Accelerator
 
@@ -48,7 +48,11 @@ def make_accelerator(recipe: Recipe, folder: Path) -> Any:
             project_dir=str(folder),
         )
     except ValueError as error:
-        raise UserError(f"run.precision: {run.precision} can't be used here: {error}") from None
+        # It reads the environment too, and only its sentence tells what it does not like.
+        if "precision" in str(error):
+            said = f"run.precision: {run.precision} can't be used here: {error}"
+            raise UserError(said) from None
+        raise UserError(f"accelerate can't start here: {error}") from None
     _check_launch(accelerator)
     return accelerator
 
