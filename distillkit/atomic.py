@@ -161,16 +161,27 @@ def save_tensors(
 def write_tensors(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write a safetensors file in a place that `appearing` gave."""
+    """Write a safetensors file in a place that `appearing` gave. Tensors that share their values,
+    such as tied weights, are each written whole."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     try:
-        plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-        save_file(plain, path, dict(metadata) if metadata else None)
+        save_file(_apart(tensors), path, dict(metadata) if metadata else None)
         _sort_metadata(path)
     except SafetensorError as error:  # the library's way to report a full disk
         raise OSError(str(error)) from error
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """On the CPU, each in memory of its own: the library writes no two that share theirs."""
+    found: dict[str, Tensor] = {}
+    taken: set[int] = set()
+    for name, tensor in tensors.items():
+        plain = tensor.detach().cpu().contiguous()
+        found[name] = plain.clone() if plain.untyped_storage().data_ptr() in taken else plain
+        taken.add(plain.untyped_storage().data_ptr())
+    return found
 
 
 def _sort_metadata(path: Path) -> None:

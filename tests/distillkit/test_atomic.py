@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from distillkit import atomic
 from distillkit.atomic import appearing, save_tensors, write_tensors
@@ -25,6 +26,17 @@ def test_others_may_read_what_is_written_as_any_new_file(tmp_path: Path) -> None
         write_tensors(temporary / "inside.safetensors", tensors)
     for name in ("one.safetensors", "folder/inside.safetensors"):
         assert (tmp_path / name).stat().st_mode == expected
+
+
+def test_tensors_that_share_their_values_are_each_written_whole(tmp_path: Path) -> None:
+    """As of a network with tied weights, whose every name is loaded again; and parts of a whole."""
+    whole = torch.arange(6.0)
+    table = whole.view(2, 3)
+    shared = {"a": whole, "tied": whole, "row": table[1], "column": table[:, 1]}
+    save_tensors(tmp_path / "one.safetensors", shared | {"none": whole[:0], "no": whole[:0]})
+    found = load_file(tmp_path / "one.safetensors")
+    assert found.keys() == {*shared, "none", "no"}
+    assert all(torch.equal(found[name], tensor) for name, tensor in shared.items())
 
 
 @pytest.mark.parametrize("there", [False, True], ids=["new", "replaced"])

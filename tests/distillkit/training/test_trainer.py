@@ -32,6 +32,7 @@ from distillkit.training.checks import CannotLearnError
 from distillkit.training.metrics import Diverged
 from distillkit.training.state import published_weights
 from tests.distillkit.world import (
+    MeanGuess,
     MeanGuessConfig,
     StopAfter,
     assert_same,
@@ -103,6 +104,37 @@ def test_a_signal_while_the_loop_looks_for_one_is_saved_before_the_stop(
     with pytest.raises(Stopped) as stopped:
         run.train()
     assert run.checkpoints.iterations() == [stopped.value.iteration]
+
+
+class TiedGuess(MeanGuess):
+    """Its network has two names for one weight, as language models often have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tied = torch.nn.Module()
+        self.tied.one, self.tied.other = self.bias, torch.nn.Linear(1, 1, bias=False)
+        self.tied.other.weight = self.bias.weight
+
+    def modules(self) -> list[torch.nn.Module]:
+        return [self.tied]
+
+
+class TiedGuessConfig(MeanGuessConfig):
+    def build(self, teacher: Any, student: Any) -> Any:
+        return TiedGuess()
+
+
+def test_a_network_with_tied_weights_is_saved_and_resumed(tmp_path: Path) -> None:
+    recipe = recipe_without_critics().model_copy(update={"losses": [TiedGuessConfig()]})
+    whole = trainer(recipe, tmp_path / "whole")
+    whole.train()
+    with pytest.raises(Stopped, match="after iteration 9"):
+        trainer(recipe, tmp_path / "broken", StopAfter(9, signal.SIGTERM)).train()
+    resumed = trainer(recipe, tmp_path / "broken")
+    resumed.train(resume=True)
+    assert_same(everything(whole), everything(resumed))
+    [tied] = resumed.state.aux_networks
+    assert tied.one.weight is tied.other.weight
 
 
 def ends_alike(recipe: Recipe, folder: Path, *, old: bool = False) -> list[str]:
