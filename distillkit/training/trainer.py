@@ -101,7 +101,7 @@ class Trainer:
             pictures = self.state.slices.total
             self.folder.create(text, plugins, torch.get_num_threads(), pictures)
             return
-        if every_change(self.folder.recipe, self.recipe):
+        if not self.folder.recipe.exists() or every_change(self.folder.recipe, self.recipe):
             write_text(self.folder.recipe, text)  # as it goes on: the next stop's hint names it
         if changed := self.folder.changed_since(plugins):
             self.callback.on_message(
