@@ -9,6 +9,7 @@ OUT/LICENSE        where the weights that it derives from bring one
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,6 @@ import yaml
 from distillkit.atomic import appearing, write_text
 from distillkit.report.licence import CARD, Licence, common, repository
 from distillkit.report.measured import Measured, meanings, measured
-from distillkit.report.paths import without_folders
 from distillkit.report.report import duration, render
 from distillkit.runs.folder import RunFolder, read_log
 
@@ -110,7 +110,7 @@ class Card:
                 "usage": _without_title(page.text),
                 "about": self.about,
                 "licence": self._licence_sentence(),
-                "measured": found,
+                "measured": [(each, shlex.join(without_folders(each.command))) for each in found],
                 "meanings": meanings(found),
                 "iterations": len(log),
                 "duration": duration(sum(row["seconds"] for row in log)),
@@ -173,6 +173,21 @@ class Card:
             yield "The run's eval/ is of other weights and left out: `distillkit eval` judges again"
         if not grid:
             yield "There is no grid of pictures: `distillkit run` makes it at its end"
+
+
+def without_folders(value: Any) -> Any:
+    """The same, with the absolute paths in it cut to their last names: also in the difference of
+    two models (`A - B`), and behind the = of an option. Mappings and lists are gone through."""
+    if isinstance(value, dict):
+        return {key: without_folders(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [without_folders(each) for each in value]
+    return " - ".join(map(_cut, value.split(" - "))) if isinstance(value, str) else value
+
+
+def _cut(text: str) -> str:
+    head, equals, path = text.rpartition("=")
+    return head + equals + Path(path).name if path.startswith(("/", "~")) else text
 
 
 def _yaml(value: Any) -> str:
