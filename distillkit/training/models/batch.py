@@ -18,6 +18,36 @@ from distillkit.training.models.panel_pass import PanelPass
 from distillkit.values import Condition, HeadLogits, Panel, sent
 
 
+@dataclass
+class LazySamples:
+    """The samples of a micro-batch. Batch and panel passes share them and not each other: whatever
+    they hold is freed with the last reference, in the iteration that made it."""
+
+    make_real: Callable[[], Tensor]
+    make_fake: Callable[[], Tensor]
+
+    @cached_property
+    def real_BCHW(self) -> Tensor:
+        """x_0, the teacher's sample."""
+        return self.make_real()
+
+    @cached_property
+    def rollout_BCHW(self) -> Tensor:
+        """The student's sample with its graph."""
+        return self.make_fake()
+
+    @cached_property
+    def fake_BCHW(self) -> Tensor:
+        """x_0-hat, the student's sample.
+
+        A leaf of its own: losses put their gradients on it, and they reach the student together.
+        So each loss's gradient at x_0-hat is known, and the losses' graphs are freed before the
+        student's is run backwards.
+        """
+        leaf = self.rollout_BCHW.detach()
+        return leaf.requires_grad_(self.rollout_BCHW.requires_grad)
+
+
 @dataclass(kw_only=True)
 class LazyTrainBatch:
     """`contracts.TrainBatch`. Without panels (no pool, or the student's warm-up) no logits."""
@@ -43,25 +73,23 @@ class LazyTrainBatch:
     """How often losses have asked for the student's logits: those are adversarial."""
 
     @cached_property
+    def _samples(self) -> LazySamples:
+        return LazySamples(self.make_real, self.make_fake)
+
+    @property
     def real_BCHW(self) -> Tensor:
         """x_0, the teacher's sample."""
-        return self.make_real()
+        return self._samples.real_BCHW
 
-    @cached_property
+    @property
     def rollout_BCHW(self) -> Tensor:
-        """The student's sample with its graph; `backward_to_student` runs it."""
-        return self.make_fake()
+        """The student's sample with its graph; `backward_student` runs it."""
+        return self._samples.rollout_BCHW
 
-    @cached_property
+    @property
     def fake_BCHW(self) -> Tensor:
-        """x_0-hat, the student's sample.
-
-        A leaf of its own: losses put their gradients on it, and they reach the student together.
-        So each loss's gradient at x_0-hat is known, and the losses' graphs are freed before the
-        student's is run backwards.
-        """
-        leaf = self.rollout_BCHW.detach()
-        return leaf.requires_grad_(self.rollout_BCHW.requires_grad)
+        """x_0-hat, the student's sample: a leaf that losses put their gradients on."""
+        return self._samples.fake_BCHW
 
     def noise(self, purpose: str) -> Tensor:
         """Standard normal noise (B, C, H, W) for a loss; the same at every call."""
@@ -82,8 +110,8 @@ class LazyTrainBatch:
             PanelPass(
                 critic=critic,
                 panel=panel,
-                real=partial(getattr, self, "real_BCHW"),
-                fake=partial(getattr, self, "fake_BCHW"),
+                real=partial(getattr, self._samples, "real_BCHW"),
+                fake=partial(getattr, self._samples, "fake_BCHW"),
                 cond=self.cond,
                 null=self.null,
                 positions=self.positions,

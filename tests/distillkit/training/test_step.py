@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any, Literal
 
@@ -250,3 +251,22 @@ def test_a_backbone_that_trains_learns_with_the_critics_alone(tmp_path: Path, up
     assert all(float(m.abs().max()) > 1e-5 for m in moments[0])
     for with_students_term, without in zip(*moments, strict=True):
         torch.testing.assert_close(with_students_term, without, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
+def test_an_iterations_tensors_are_freed_when_it_ends(tmp_path: Path, updates: str) -> None:
+    """None waits for Python's collector of cycles, which knows nothing of a device's memory."""
+    run = trainer(world_recipe(optim={"student": {"lr": 1e-3}, "updates": updates}), tmp_path)
+    run.step(0)
+    gc.collect()
+    gc.disable()
+    try:
+        run.step(1)
+        gc.set_debug(gc.DEBUG_SAVEALL)  # what only the collector frees is kept for us to see
+        gc.collect()
+        waiting = [tuple(each.shape) for each in gc.garbage if isinstance(each, Tensor)]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert not waiting
