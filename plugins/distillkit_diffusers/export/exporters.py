@@ -206,7 +206,8 @@ def _save_flow_lora(path: Path, tensors: Mapping[str, Tensor], student: FlowStud
     graph = None
     if tuple(student.levels) == LEVELS and teacher.family == SD3:
         sampler = "lcm" if stochastic else "euler"
-        graph = sd3_workflow(path.name, teacher.shift, sampler, *teacher.image_size)
+        t5 = "text_encoder_3" not in teacher.parts_left_out()
+        graph = sd3_workflow(path.name, teacher.shift, sampler, *teacher.image_size, t5=t5)
     beside = None if graph is None else path.with_suffix(".json").name
     page = flow_page(teacher, path.name, beside, student.levels, stochastic)
     _write(path, tensors, {"format": "pt"}, page, graph)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from inspect import signature
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -90,10 +91,10 @@ class FlowTeacher(PipelineNetworks):
         """The condition of each prompt."""
         raise NotImplementedError
 
-    def size_in_call(self) -> str:
+    def size_in_call(self) -> dict[str, int]:
         """What the stock pipeline has to be told of the pictures' size: it knows 1024 alone."""
         height, width = self.image_size
-        return "" if height == width == 1024 else f"height={height}, width={width}, "
+        return {} if height == width == 1024 else {"height": height, "width": width}
 
     def _latents(self) -> tuple[tuple[int, int, int], int]:
         """Shape of the latents (C, H, W), and pixels a cell."""
@@ -122,6 +123,20 @@ class FlowTeacher(PipelineNetworks):
         return null_BCHW + self.options.guidance * (cond_BCHW - null_BCHW)
 
     # ---- what they share
+
+    def call_settings(self) -> dict[str, int]:
+        """What a call of the stock pipeline has to be told to draw as the teacher's networks are
+        run here: the pictures' size and the text's tokens, where they are not its defaults."""
+        own, name = signature(type(self.pipe).__call__).parameters, "max_sequence_length"
+        tokens = self.options.max_tokens
+        return self.size_in_call() | ({} if own[name].default == tokens else {name: tokens})
+
+    def parts_left_out(self) -> list[str]:
+        """Parts of the pipeline that the teacher is run without, such as T5; not those that the
+        stock pipeline adds only where it is told to."""
+        optional = type(self.pipe)._optional_components
+        parts = self.pipe.components.items()
+        return [name for name, part in parts if part is None and name not in optional]
 
     def null(self, count: int) -> Condition:
         """The family's own: the encoders' output for the empty text, which is worked out once."""

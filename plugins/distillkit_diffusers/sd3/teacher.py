@@ -48,9 +48,9 @@ class SD3Teacher(FlowTeacher):
             )
         return Condition({"prompt": prompt_BLD, "pooled": pooled_BP})
 
-    def size_in_call(self) -> str:
+    def size_in_call(self) -> dict[str, int]:
         """Nothing: the stock pipeline reads it in the transformer's config."""
-        return ""
+        return {}
 
     def _latents(self) -> tuple[tuple[int, int, int], int]:
         config = self.pipe.transformer.config

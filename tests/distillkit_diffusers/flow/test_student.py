@@ -13,6 +13,7 @@ from distillkit.errors import UserError
 from distillkit.recipe.load import load_recipe
 from distillkit.training.models.student import Student
 from distillkit_diffusers.export.exporters import FolderExporter, LoRAExporter, TransformerExporter
+from tests.distillkit_diffusers.flow.pages import PROMPT, run_page
 from tests.distillkit_diffusers.flow.tiny import PROMPTS, Tiny, draw, stock_pipeline
 from tests.distillkit_diffusers.tiny import perturbed
 
@@ -45,7 +46,6 @@ def test_stock_diffusers_draws_what_the_roll_out_draws(
     student, folder = published
     steps = call.get("num_inference_steps", 1)
     assert "4: [1.0, 0.75, 0.5, 0.25]" in (folder / "README.md").read_text()
-    assert "height=32, width=32, sigmas=sigmas[1]" in (folder / "README.md").read_text()
     pipe, x_T = stock_pipeline(folder), tiny.noise(2)
     drawn = [tiny.noise(2, key) for key in range(1, steps)]
     renoise = torch.stack(drawn) if drawn else x_T[None, :0]
@@ -61,6 +61,20 @@ def test_stock_diffusers_draws_what_the_roll_out_draws(
         cond = student.network.teacher.encode(PROMPTS)  # type: ignore[attr-defined]
         x_0 = student.rollout(x_T, cond, steps, renoise)
     torch.testing.assert_close(x_0, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_pages_own_call_draws_what_the_roll_out_draws(
+    published: tuple[Student, Path], tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one step, for the pictures' size and the text's tokens that the student was trained on."""
+    student, folder = published
+    page, x_T = folder / "README.md", tiny.noise(1)
+    assert "height=32, width=32, max_sequence_length=48, sigmas=sigmas[1]" in page.read_text()
+    monkeypatch.chdir(folder)
+    drawn, teacher = run_page(page, x_T), student.network.teacher  # type: ignore[attr-defined]
+    with torch.no_grad():
+        x_0 = student.rollout(x_T, teacher.encode([PROMPT]), 1, x_T[None, :0])
+        torch.testing.assert_close(drawn, teacher.decode(x_0), rtol=0, atol=1e-5)
 
 
 def test_the_student_has_left_the_teacher(published: tuple[Student, Path], folder: Path) -> None:
