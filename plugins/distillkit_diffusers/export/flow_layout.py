@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,10 @@ class FlowLayout:
         """Whether the folder's scheduler adds fresh noise between steps or follows the flow."""
         scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
         return "renoise" if scheduler.get("stochastic_sampling") else "euler"
+
+    def published_levels(self, folder: Path) -> Sequence[float]:
+        """The noise levels of the student's roll-outs."""
+        return read_settings(folder).levels
 
     def open(self, model: str, weights: str | None, dtype: str) -> Teacher:
         """The pipeline, with `weights` for its transformer's, and with the tokens of its texts that

@@ -78,7 +78,8 @@ def publish_pipeline(
             grids=grids,
         )
         head = front_matter(num_inference_steps=4, sigmas=grids[4], **teacher.call_settings())
-        write_settings(temporary, PublishedSettings(max_tokens=teacher.options.max_tokens))
+        stated = PublishedSettings(levels=tuple(levels), max_tokens=teacher.options.max_tokens)
+        write_settings(temporary, stated)
         (temporary / "README.md").write_text(head + page, encoding="utf-8")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from distillkit.configs import LEVELS, Levels
 from distillkit.errors import UserError
 
 FILE = "distillkit.json"
@@ -18,6 +19,8 @@ class PublishedSettings(BaseModel):
     """What a student is drawn with; a folder that says nothing leaves it to the family."""
 
     model_config = ConfigDict(frozen=True)
+    levels: Levels = Field(LEVELS, min_length=4)
+    """Noise levels of its roll-outs, as `StudentConfig.levels`."""
     max_tokens: int | None = Field(None, ge=1, le=512)
     """Tokens of the text encoder; None takes the family's own number."""
 
@@ -34,7 +37,9 @@ def read_settings(folder: Path) -> PublishedSettings:
         return PublishedSettings()
     try:
         return PublishedSettings.model_validate_json(file.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise UserError(
-            f"{file} can't be read, and says how the student is drawn: {error}"
-        ) from None
+    except OSError as error:
+        why = str(error)
+    except ValidationError as error:
+        first = error.errors()[0]
+        why = ": ".join([*map(str, first["loc"]), first["msg"]])
+    raise UserError(f"{file} can't be read, and says how the student is drawn: {why}")
