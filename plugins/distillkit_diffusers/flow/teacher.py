@@ -34,6 +34,8 @@ TIMES = 1000
 class FlowOptions:
     """The settings of a teacher beside its files; fields as in `FlowTeacherConfig`."""
 
+    model: str | None = None
+    """What the pipeline was loaded from, for pages about what a student publishes."""
     steps: int = 28
     sigmas: tuple[float, ...] | None = None
     guidance: float = 0.0
