@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from distillkit.errors import UserError
-from distillkit.recipe.load import load_recipe
 from distillkit.training.models.student import Student
 from distillkit_diffusers.export.exporters import FolderExporter, LoRAExporter, TransformerExporter
 from tests.distillkit_diffusers.flow.pages import PROMPT, run_page
@@ -176,44 +174,6 @@ def test_a_single_file_has_the_authors_names(
     )
 
 
-PUBLISHED = {
-    "z-image": "Tongyi-MAI/Z-Image-Turbo",
-    "flux2": "black-forest-labs/FLUX.2-klein-4B",
-}
-"""Of each family a model that is not the first known one."""
-
-
-def bases_named(network: Any, folder: Path, base: str | None = None) -> list[str]:
-    """On the page of a LoRA, and of a transformer."""
-    LoRAExporter("fp32", 2, base).export(network, 1000, folder / "lora.safetensors")
-    TransformerExporter("fp32").export(network, 1000, folder / "whole.safetensors")
-    pages = [(folder / f"{name}.md").read_text() for name in ("lora", "whole")]
-    return [line for page in pages for line in page.splitlines() if line.startswith("base = ")]
-
-
-@pytest.mark.usefixtures("no_hub")
-def test_pages_name_the_teachers_model(
-    kind: str, tiny: Tiny, folder: Path, teacher_config: Any, tmp_path: Path, monkeypatch: Any
-) -> None:
-    """One of the hub, here from its cache; of a folder, and of an exporter's own base, the last
-    name."""
-    cache, model = tmp_path / "cache" / f"models--{PUBLISHED[kind].replace('/', '--')}", "main"
-    shutil.copytree(folder, cache / "snapshots" / model)
-    (cache / "refs").mkdir()
-    (cache / "refs" / "main").write_text(model)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache.parent))
-    fields = {"train": "lora", "rank": 2}
-    for model, said in ((PUBLISHED[kind], PUBLISHED[kind]), (str(folder), folder.name)):
-        teacher = teacher_config.model_copy(update={"model": model}).build()
-        network = perturbed(tiny.student.model_validate(fields).build(teacher))
-        lora, whole = bases_named(network, tmp_path)
-        assert lora == whole
-        assert lora.startswith(f'base = "{said}"  # ')
-    shutil.copytree(folder, tmp_path / "mine")
-    lora, whole = bases_named(network, tmp_path, str(tmp_path / "mine"))
-    assert (lora.split()[2], whole.split()[2]) == ('"mine"', f'"{folder.name}"')
-
-
 def merged(network: Any) -> dict[str, torch.Tensor]:
     weights: dict[str, torch.Tensor] = network.transformer(torch.float32).state_dict()
     return weights
@@ -285,32 +245,3 @@ def test_a_single_files_names_are_the_original_ones(
     start = str(tmp_path / "single.safetensors")
     network = tiny.student.model_validate({"start": start}).build(teacher)
     torch.testing.assert_close(merged(network), {n: w + 1 for n, w in weights.items()})
-
-
-@pytest.mark.parametrize("given", [False, True])
-def test_a_turbo_whose_grid_does_not_fit_is_a_sentence(
-    folder: Path, kind: str, tmp_path: Path, given: bool
-) -> None:
-    """A teacher of shift 6 and Z-Image-Turbo's 3: sigma 0.9, 0.75, 0.5 are at s = sigma / (6 - 5
-    sigma) = 0.6, 0.333, 0.143 of the teacher's. Levels that were given are the user's own."""
-    if kind != "z-image":
-        pytest.skip("FLUX.2's shift depends on the size, for teacher and student alike")
-    teacher = tmp_path / "teacher"
-    (teacher / "scheduler").mkdir(parents=True)
-    (teacher / "transformer").mkdir()
-    (teacher / "scheduler" / "scheduler_config.json").write_text('{"shift": 6.0}')
-    config = (folder / "transformer" / "config.json").read_text()
-    (teacher / "transformer" / "config.json").write_text(config)
-    levels = "levels: [999, 700, 400, 100]" if given else ""
-    file = tmp_path / "tiny.yaml"
-    file.write_text(
-        f"prompts: {{type: list, prompts: [a]}}\nteacher: {{type: z-image, model: {teacher}}}\n"
-        f"student: {{type: z-image, start: z-image-turbo, {levels}}}\n"
-        "losses: [{type: regression}]\noptim: {student: {lr: 1.0e-5}}\n"
-        "refinement: {type: bottom-up, stages: {1: 2}}\n"
-    )
-    recipe = load_recipe(file).recipe
-    [remark] = [r for r in recipe.student.preflight(recipe) if "noise levels of shift" in r.message]
-    assert "shift 3, and the teacher's schedule has shift 6" in remark.message
-    assert "`levels: [999.0, 599.0, 332.3, 141.9]` visits its own" in remark.message
-    assert remark.is_error != given
