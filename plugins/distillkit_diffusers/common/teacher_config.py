@@ -48,7 +48,8 @@ class PipelineTeacherConfig(TeacherConfig):
     `samples.cache_prompt_embeds` the text encoders do not run again once the cache is filled."""
     vae_tiling: bool = False
     """Decode one picture at a time, in overlapping tiles with blended seams: less memory for
-    previews and evaluation."""
+    previews and evaluation, whose pictures differ a little from untiled ones. Pictures are encoded
+    whole, one at a time."""
     saves_memory: ClassVar[dict[str, Any]] = {
         "dtype": "bfloat16",
         "vae_tiling": True,

@@ -17,6 +17,7 @@ from torch import Generator, Tensor, nn
 from distillkit.errors import UserError
 from distillkit.noising import NoiseSchedule
 from distillkit.values import Condition, sent
+from distillkit_diffusers.common import autoencoder
 from distillkit_diffusers.common.offload import PipelineNetworks
 from distillkit_diffusers.lora_twin import LoRATwin
 
@@ -72,8 +73,7 @@ class FlowTeacher(PipelineNetworks):
         self.shift = self._shift()
         self.schedule = NoiseSchedule.flow_matching(self.shift)
         if options.vae_tiling:
-            pipe.vae.enable_slicing()
-            pipe.vae.enable_tiling()
+            autoencoder.enable_tiling(pipe.vae, max(self.image_size))
         self.denoiser: Denoiser = self.denoise(pipe.transformer)
         self.sigmas = self._noise_levels()
         """Noise levels of the sampler, from 1 to 0, as the stock pipeline spaces them."""
