@@ -101,6 +101,9 @@ class TeacherConfig(ComponentConfig):
     """The slow model that is distilled."""
 
     socket: ClassVar[str] = "teacher"
+    same_latents: ClassVar[Collection[str]] = ()
+    """Fields on which decoded pictures and so figures depend, but no latents: neither the teacher's
+    samples nor encoded pictures, which caches hold."""
 
     @property
     def has_null(self) -> bool:

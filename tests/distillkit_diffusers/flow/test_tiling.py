@@ -8,12 +8,17 @@ from typing import Any
 import pytest
 import torch
 
+from distillkit.evaluation.rows import Row, row_identity
+from distillkit.recipe.load import load_recipe
+from distillkit.samples.cache import identity
+from distillkit.samples.order import SampleOrder
+from distillkit.samples.pairs import TeacherSamples
 from distillkit_diffusers.configs import SDXLTeacherConfig
 from distillkit_diffusers.sd3.configs import SD3TeacherConfig
 from tests.distillkit_diffusers.flow.tiny import KINDS, build_pipeline
 from tests.distillkit_diffusers.sd3 import tiny as sd3
+from tests.distillkit_diffusers.tiny import RECIPE, save
 from tests.distillkit_diffusers.tiny import build_pipeline as build_sdxl
-from tests.distillkit_diffusers.tiny import save
 
 
 def builds(family: str) -> Any:
@@ -60,3 +65,20 @@ def test_pictures_of_the_models_own_size_are_decoded_in_tiles(
     for each in images.split(1):  # one at a time, as with tiles
         assert torch.equal(tiled.encode_images(each), plain.encode_images(each))
     assert tiled.pipe.vae.use_tiling
+
+
+def test_tiles_change_figures_and_no_cache(tiny_sdxl: Path, tmp_path: Path) -> None:
+    """What is cached are latents, sampled or encoded, which tiles leave as they are; a row's
+    pictures are others. Without tiles all is named as it was before there was the field."""
+    file = tmp_path / "tiny.yaml"
+    file.write_text(RECIPE.format(model=tiny_sdxl))
+    found = {}
+    for tiled in (False, True):
+        recipe = load_recipe(file, [f"teacher.vae_tiling={tiled}".lower()]).recipe
+        teacher = recipe.teacher.build()
+        samples = TeacherSamples(teacher, SampleOrder(["a ring"], 0), "cpu")
+        row = row_identity(recipe, teacher, samples, Row("teacher"), file)
+        found[tiled] = identity(recipe, samples), row
+    assert found[True][0] == found[False][0]
+    assert found[True][1] != found[False][1]
+    assert "vae_tiling" not in str(found[False])
