@@ -88,8 +88,11 @@ class SDXLTeacher(PipelineNetworks):
         return Condition({"prompt": prompt_BLD, "pooled": pooled_BP})
 
     def null(self, count: int) -> Condition:
-        """SDXL's own null condition: zeros."""
+        """SDXL's own null condition, zeros; or the encoded empty text, where the model's pipeline
+        says so (`force_zeros_for_empty_prompt`)."""
         pipe = self.pipe
+        if not pipe.config.force_zeros_for_empty_prompt:
+            return self.encoded_null(count)
         tokens, units = pipe.tokenizer.model_max_length, pipe.unet.config.cross_attention_dim
         pooled = pipe.text_encoder_2.config.projection_dim
         like = {"device": pipe.text_encoder.device, "dtype": pipe.text_encoder.dtype}

@@ -77,7 +77,6 @@ class FlowTeacher(PipelineNetworks):
         self.denoiser: Denoiser = self.denoise(pipe.transformer)
         self.sigmas = self._noise_levels()
         """Noise levels of the sampler, from 1 to 0, as the stock pipeline spaces them."""
-        self._null: Condition | None = None
 
     # ---- what a family says
 
@@ -142,11 +141,7 @@ class FlowTeacher(PipelineNetworks):
 
     def null(self, count: int) -> Condition:
         """The family's own: the encoders' output for the empty text, which is worked out once."""
-        device = self.pipe.text_encoder.device
-        if self._null is None:
-            self._null = self.encode([""])
-        one = self._null.to(device)
-        return Condition({n: t.repeat(count, *[1] * (t.ndim - 1)) for n, t in one.tensors.items()})
+        return self.encoded_null(count)
 
     @torch.no_grad()
     def sample(self, x_T_BCHW: Tensor, cond: Condition, generators: Sequence[Generator]) -> Tensor:
