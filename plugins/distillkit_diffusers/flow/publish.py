@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distillkit_diffusers.common.publishing import published
+from distillkit_diffusers.flow.scheduler import euler_scheduler
 from distillkit_diffusers.flow.settings import PublishedSettings, write_settings
-from distillkit_diffusers.flow.teacher import euler_scheduler
 from distillkit_diffusers.io.loading import no_progress_bars
 from distillkit_diffusers.io.publish import front_matter
 
@@ -60,7 +60,7 @@ def publish_pipeline(
     `UserError`. `stochastic`: fresh noise between steps.
     """
     pipe = teacher.pipe
-    scheduler = euler_scheduler(pipe.scheduler.config, teacher.shift, stochastic)
+    scheduler = euler_scheduler(teacher.shift, stochastic)
     with published(folder) as temporary:
         with no_progress_bars(), _absent_parts_untold():
             parts = {**pipe.components, "transformer": transformer, "scheduler": scheduler}
