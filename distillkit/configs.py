@@ -26,7 +26,6 @@ from distillkit.remarks import LevelInputs, PoolSize, Remark, falling, rising
 if TYPE_CHECKING:
     from distillkit import contracts, exchange
 
-
 LEVELS = (999, 749, 499, 249)
 """Noise levels of a roll-out of four steps, where a student has no others."""
 Level = Annotated[int | float, Field(ge=0, le=999)]
@@ -102,8 +101,7 @@ class TeacherConfig(ComponentConfig):
 
     socket: ClassVar[str] = "teacher"
     same_latents: ClassVar[Collection[str]] = ()
-    """Fields on which decoded pictures and so figures depend, but no latents: neither the teacher's
-    samples nor encoded pictures, which caches hold."""
+    """Fields of how latents are decoded: figures depend on them, and no latents, cached or not."""
 
     @property
     def has_null(self) -> bool:
@@ -154,8 +152,7 @@ class BackboneConfig(ComponentConfig):
         return None
 
     def level_inputs(self, teacher: TeacherConfig) -> tuple[LevelInputs, ...] | None:
-        """What each level's map hears of prompt and t*, where configs tell it: `check` says which
-        critics are unconditional."""
+        """What each level's map hears of prompt and t*, where configs tell it, for `check`."""
         return None
 
     def pooled_channels(self, teacher: TeacherConfig) -> int | None:
