@@ -3,7 +3,7 @@
     python benchmarks/record.py --out before.json        # in a checkout of the old code
     python benchmarks/record.py --against before.json    # in the new one, on the same machine
 
-Each recipe of the shapes world runs 30 iterations (6 of the student's warm-up, 6 of the critics',
+Three recipes of the shapes world run 30 iterations (6 of the student's warm-up, 6 of the critics',
 18 of both) on one thread. What is recorded: every line of the log but its seconds, and a digest of
 every tensor in the checkpoint (weights, heads, moments, ages, running average) and in the published
 student. Tensors are told apart by their bytes, so a file may be named otherwise. Compared is what

@@ -9,16 +9,15 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 from distillkit.atomic import appearing, write_text
 from distillkit.evaluation.table import show
+from distillkit.report.paired import interval
 from distillkit.report.verdict import verdict
 from distillkit.runs.folder import RunFolder, read_log
 
-T_95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13)
-"""97.5 % quantile of Student's t with 1, 2, 3, ... degrees of freedom; 1.96 beyond 15, nearly."""
 BEGIN, END = "<!-- study: tables -->", "<!-- study: end -->"
 WIDTH = 900
 """Widest picture that is kept, in pixels."""
@@ -71,17 +70,6 @@ def keep_picture(folder: Path, target: Path) -> None:
             image.convert("RGB").quantize(128).save(temporary, format="PNG", optimize=True)
 
 
-def interval(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean, and half the width of its 95 % interval; None for a single value.
-
-    0, 1, 2: mean 1, standard deviation 1, so 4.30 / sqrt(3) = 2.48.
-    """
-    if len(values) < 2:
-        return mean(values), None
-    t = T_95[len(values) - 2] if len(values) - 2 < len(T_95) else 1.96
-    return mean(values), t * stdev(values) / len(values) ** 0.5
-
-
 def at(result: Mapping[str, Any], place: str) -> float | None:
     """The number at `student_1.frechet_teacher`; None where there is none."""
     found: Any = result
@@ -94,7 +82,7 @@ def write_page(page: Path, file: Path, study: Any, jobs: Sequence[Any]) -> None:
     """Put the tables between the page's marks; without a page, or marks in it, at its end."""
     results: dict[str, dict[int, dict[str, Any]]] = {name: {} for name in study.arms}
     for job in jobs:
-        if job.result.exists():
+        if job.is_done():
             first = not results[job.arm]
             results[job.arm][job.seed] = json.loads(job.result.read_text(encoding="utf-8"))
             if first:  # one picture an arm

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,14 @@ from distillkit.atomic import appearing, remove_unfinished
 from distillkit.errors import UserError, notices
 from distillkit.evaluation.evaluate import evaluate
 from distillkit.evaluation.grids import make_held_out, make_previews, save_image
+from distillkit.evaluation.precompute import check_caches
 from distillkit.evaluation.sampling import sample
-from distillkit.recipe.compare import changes
-from distillkit.recipe.load import LoadedRecipe, load_recipe
+from distillkit.recipe.compare import changes, fitting_batches, pictures_of
+from distillkit.recipe.load import LoadedRecipe, RecipeError, load_recipe
 from distillkit.recipe.preflight import preflight
 from distillkit.recipe.schema import Recipe
 from distillkit.report.report import write_report
-from distillkit.runs.folder import RunFolder
+from distillkit.runs.folder import RunFolder, launched_processes
 from distillkit.training.build import build_parts
 from distillkit.training.callbacks import Callback, Stopped
 from distillkit.training.models.compiled import running_eagerly
@@ -57,6 +58,7 @@ def train(
     with folder.locked() if main_process else nullcontext():
         check_folder(recipe, folder.path, resume)  # another run may just have begun there
         trainer = prepare(recipe, folder.path, callback)
+        check_caches(trainer.recipe, trainer.parts, trainer.accelerator.device)
         _clear_cache(trainer)
         trainer.train(resume)
         if trainer.accelerator.is_main_process:
@@ -112,7 +114,15 @@ def check_folder(recipe: Recipe | LoadedRecipe, out: Path, resume: bool) -> RunF
     if not folder.recipe.exists():
         raise UserError(f"{out} holds no run to resume; leave --resume out to start one there.")
     plain = recipe.recipe if isinstance(recipe, LoadedRecipe) else recipe
-    if differences := changes(folder.recipe, plain):
+    pictures, processes = folder.pictures, launched_processes()
+    if pictures is not None and pictures % processes:
+        *fewer, most = (str(n) for n in range(1, pictures + 1) if pictures % n == 0)
+        counts = " or ".join(filter(None, (", ".join(fewer), most)))
+        raise UserError(
+            f"{out} can't be resumed by {processes} processes, which do not share an iteration's "
+            f"{pictures} pictures in {processes} equal parts; start {counts}"
+        )
+    if differences := changes(folder.recipe, plain, pictures, processes):
         name = recipe.path if isinstance(recipe, LoadedRecipe) else "this recipe"
         raise UserError(
             f"{out} was started with other numbers than {name} gives: {'; '.join(differences)}. To "
@@ -122,11 +132,20 @@ def check_folder(recipe: Recipe | LoadedRecipe, out: Path, resume: bool) -> RunF
 
 
 def resume_command(folder: RunFolder) -> str:
-    """The command line that resumes a run as it began, whatever was set when it was started."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+    """The command line that resumes a run as it began, whatever was set when it was started; with
+    batches that fit the processes of this launch."""
+    world, pictures = launched_processes(), folder.pictures
     launcher = f"torchrun --nproc_per_node {world} -m " if world > 1 else ""
     recipe, out = shlex.quote(str(folder.recipe)), shlex.quote(str(folder.path))
-    return f"{launcher}distillkit run {recipe} --out {out} --resume"
+    command = f"{launcher}distillkit run {recipe} --out {out} --resume"
+    if pictures is None:
+        return command
+    with suppress(RecipeError):  # parts that have left, which the command will tell
+        begun = load_recipe(folder.recipe).recipe
+        if pictures_of(begun, world) != pictures:
+            fitting = fitting_batches(begun, pictures, world) or {}
+            command += "".join(f" --set {field}={value}" for field, value in fitting.items())
+    return command
 
 
 def _clear_cache(trainer: Trainer) -> None:

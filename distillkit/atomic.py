@@ -35,6 +35,9 @@ def appearing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{_host()}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # No other process has this name: what lies there is of one with the same number that was
+        # killed, such as the 1 of a container that is started again.
+        _remove(temporary)
         yield temporary
         _flush(temporary)
         _put(temporary, path)
@@ -57,6 +60,7 @@ def _put(temporary: Path, path: Path) -> None:
     elif not _exchange(temporary, path):
         # A file system without exchange: the old folder keeps another name until the new is there.
         old = path.with_name(f".{path.name}.{_host()}.{os.getpid()}.old")
+        _remove(old)  # of a killed process with the same number, whose new folder `path` was
         os.rename(path, old)
         os.rename(temporary, path)
         _remove(old)
@@ -94,6 +98,8 @@ def _host() -> str:
 def remove_unfinished(folder: Path, name: str | None = None) -> int:
     """Remove what killed processes of this machine left half-written; returns its bytes.
 
+    To be called while this process writes nothing there: what has its own number is removed, since
+    a killed process had that number before.
     `name`: of the file or folder there that was being written; None looks for all of them, within
     folders too. A folder that was just being replaced has its old content again.
     """
@@ -114,6 +120,9 @@ def remove_unfinished(folder: Path, name: str | None = None) -> int:
 
 
 def _is_alive(pid: int) -> bool:
+    """Whether another process has this number."""
+    if pid == os.getpid():
+        return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -152,16 +161,27 @@ def save_tensors(
 def write_tensors(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write a safetensors file in a place that `appearing` gave."""
+    """Write a safetensors file in a place that `appearing` gave. Tensors that share their values,
+    such as tied weights, are each written whole."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     try:
-        plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-        save_file(plain, path, dict(metadata) if metadata else None)
+        save_file(_apart(tensors), path, dict(metadata) if metadata else None)
         _sort_metadata(path)
     except SafetensorError as error:  # the library's way to report a full disk
         raise OSError(str(error)) from error
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """On the CPU, each in memory of its own: the library writes no two that share theirs."""
+    found: dict[str, Tensor] = {}
+    taken: set[int] = set()
+    for name, tensor in tensors.items():
+        plain = tensor.detach().cpu().contiguous()
+        found[name] = plain.clone() if plain.untyped_storage().data_ptr() in taken else plain
+        taken.add(plain.untyped_storage().data_ptr())
+    return found
 
 
 def _sort_metadata(path: Path) -> None:

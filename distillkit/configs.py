@@ -19,9 +19,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
-from distillkit.remarks import LevelInputs, PoolSize, Remark, falling, rising
+from distillkit.remarks import LevelInputs, NumbersAreNumbers, PoolSize, Remark, falling, rising
 
 if TYPE_CHECKING:
     from distillkit import contracts, exchange
@@ -34,7 +34,7 @@ RollOuts = Annotated[tuple[Annotated[int, Field(ge=1, le=4)], ...], AfterValidat
 Sampler = Literal["renoise", "euler"]
 
 
-class Config(BaseModel):
+class Config(NumbersAreNumbers):
     """A part of a recipe: unknown keys are errors, values do not change, docstrings document."""
 
     model_config = ConfigDict(

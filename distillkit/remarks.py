@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, NamedTuple
+from types import UnionType
+from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 MOST_HEADS, MOST_PARAMETERS = 1_000_000, 20_000_000_000
@@ -95,6 +96,49 @@ def describe_levels(inputs: Sequence[LevelInputs]) -> str:
         else:
             parts.append(f"levels {first} to {last} hear {heard}")
     return "; ".join(parts)
+
+
+class NumbersAreNumbers(BaseModel):
+    """A model that takes true and false for no numbers, where pydantic reads 1 and 0."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_bools(cls, value: Any, info: ValidationInfo) -> Any:
+        field = cls.model_fields[str(info.field_name)]
+        _refuse_bools(value, _options(field.annotation))
+        return value
+
+
+def _refuse_bools(value: Any, options: Sequence[Any], *loc: str) -> None:
+    """Raise where `value`, which has one of these types, is or holds true or false in the place of
+    a number. `loc`: its place in the field."""
+    if isinstance(value, bool) and bool not in options and {int, float} & set(options):
+        raise misfit(f"should be a number, not {str(value).lower()}", *loc)
+    inner = [(get_origin(option), get_args(option)) for option in options]
+    if isinstance(value, list | tuple):
+        kinds = [args for origin, args in inner if origin in (list, tuple) and args]
+        for n, item in enumerate(value):
+            # The last of `tuple[int, ...]` and of `list[int]` is that of all that follow.
+            own = [_nth([arg for arg in args if arg is not ...], n) for args in kinds]
+            _refuse_bools(item, [option for k in own for option in _options(k)], *loc, str(n))
+    elif isinstance(value, dict):
+        for keys, values in (args for origin, args in inner if origin is dict):
+            for key, item in value.items():
+                _refuse_bools(key, _options(keys), *loc, str(key))
+                _refuse_bools(item, _options(values), *loc, str(key))
+
+
+def _nth(kinds: Sequence[Any], n: int) -> Any:
+    return kinds[min(n, len(kinds) - 1)]
+
+
+def _options(kind: Any) -> list[Any]:
+    """The types of a union, without what they are annotated with."""
+    if get_origin(kind) is Annotated:
+        return _options(get_args(kind)[0])
+    if get_origin(kind) in (Union, UnionType):
+        return [option for each in get_args(kind) for option in _options(each)]
+    return [kind]
 
 
 def misfit(message: str, *loc: str) -> Exception:

@@ -11,7 +11,7 @@ def precompute(
     recipe: RecipeName,
     set_: Changes = None,
 ) -> None:
-    """Fill the recipe's cache: what training reads, and what its metrics compare with.
+    """Fill the recipe's caches: what training reads, and what its metrics compare with.
 
     It continues where it was stopped. With torchrun, several processes share the work.
     """
@@ -19,7 +19,8 @@ def precompute(
     from distillkit.recipe.load import load_recipe
 
     loaded = load_recipe(recipe, set_ or ())
-    if loaded.recipe.samples.cache is None:
+    samples = loaded.recipe.samples
+    if samples.cache is None and (samples.real_cache is None or samples.real != "pictures"):
         raise UserError(
             f"{loaded.path}: samples.cache names no folder to fill; add it, or --set "
             "samples.cache=DIR --set samples.count=N"
@@ -44,8 +45,8 @@ def precompute(
     threads = set_threads(loaded.recipe.run.threads, accelerator)
     terminal.on_message(f"Device  {accelerator.device}{threads}")
     with terminal.bar:
-        for what, cache, samples in caches_of(loaded.recipe, accelerator.device):
+        for what, cache, source in caches_of(loaded.recipe, accelerator.device):
             if accelerator.is_main_process and (freed := remove_unfinished(cache.folder)):
                 terminal.on_message(f"Removed {freed / 1e6:,.1f} MB of unfinished files")
-            terminal.on_message(f"{what}: {cache.gigabytes(samples):.3f} GB in {cache.folder}")
-            fill_together(cache, samples, accelerator, partial(terminal.on_progress, what))
+            terminal.on_message(f"{what}: {cache.gigabytes(source):.3f} GB in {cache.folder}")
+            fill_together(cache, source, accelerator, partial(terminal.on_progress, what))

@@ -62,9 +62,14 @@ def newest_run(loaded: LoadedRecipe) -> Path:
     called. Raises `UserError`, which says how the run that is nearest to it differs."""
     from distillkit.errors import UserError
     from distillkit.recipe.compare import changes
+    from distillkit.runs.folder import RunFolder, launched_processes
+
+    def differing(file: Path) -> list[str]:
+        pictures = RunFolder(file.parent).pictures
+        return changes(file, loaded.recipe, pictures, launched_processes())
 
     begun = sorted(Path("runs").glob("*/recipe.yaml"), key=lambda file: file.stat().st_mtime_ns)
-    differences = {file: changes(file, loaded.recipe) for file in reversed(begun)}
+    differences = {file: differing(file) for file in reversed(begun)}
     for file, different in differences.items():
         if not different:
             return file.parent

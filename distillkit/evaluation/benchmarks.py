@@ -22,6 +22,8 @@ from distillkit.samples.order import SampleOrder
 from distillkit.training.build import build_part
 
 KINDS = {".txt": "text", ".jsonl": "jsonl", ".parquet": "parquet"}
+HOLDS = {"jsonl": "field", "parquet": "column"}
+"""What such a prompt source calls the field that holds the prompt."""
 """Prompt sources by the end of a file's name."""
 PER_PROMPT = 4
 """Pictures of a prompt that both benchmarks judge."""
@@ -36,8 +38,9 @@ class PromptFile:
     names: Sequence[str] = ()
 
 
-def read_prompts(path: Path, benchmark: str | None = None) -> PromptFile:
-    """The prompts of a file, or of a benchmark's file or folder. Raises `UserError`."""
+def read_prompts(path: Path, benchmark: str | None = None, field: str | None = None) -> PromptFile:
+    """The prompts of a file, or of a benchmark's file or folder. `field` of a file's rows holds
+    them, where it is not called `prompt`. Raises `UserError`."""
     if benchmark is not None and benchmark not in BENCHMARKS:
         raise UserError(f"--benchmark {benchmark}: known are {' and '.join(BENCHMARKS)}")
     if benchmark == "dpg":
@@ -53,7 +56,10 @@ def read_prompts(path: Path, benchmark: str | None = None) -> PromptFile:
         known = ".jsonl" if benchmark else ", ".join(KINDS)
         raise UserError(f"--prompts {path}: the name of a file of prompts ends in {known}")
     config = installed().registry.get("prompts", kind).config
-    prompts = list(build_part(config.model_validate({"path": str(path)})))
+    if field is not None and kind not in HOLDS:
+        raise UserError(f"--field {field}: {path} has no fields, but one prompt a line")
+    given = {"path": str(path)} | ({HOLDS[kind]: field} if field is not None else {})
+    prompts = list(build_part(config.model_validate(given)))
     if not prompts:
         raise UserError(f"--prompts {path}: no prompt in it")
     if benchmark is None:

@@ -145,6 +145,7 @@ class Judge:
         made_with = {
             "source": self.source.name,
             "seed": self.seed,
+            "snapshots": {row.key: row.snapshot for row in rows if row.snapshot is not None},
             "steps": steps_of(rows, self.source.teacher_steps),
             "command": list(self.command),
         }

@@ -79,7 +79,10 @@ class JsonlPrompts(FilteredPrompts):
             raise UserError(f"{where}: expected a JSON object with a field '{self.field}'")
         if self.field not in row:
             fields = ", ".join(row) or "none"
-            raise UserError(f"{where}: no field '{self.field}'; fields: {fields}")
+            raise UserError(
+                f"{where}: no field '{self.field}'; fields: {fields}. Name the one that holds the "
+                "prompt by `field`"
+            )
         prompt = row[self.field]
         if not isinstance(prompt, str) or not prompt.strip():
             raise UserError(f"{where}: field '{self.field}' should be a prompt, not {prompt!r}")

@@ -36,7 +36,8 @@ class WarmupConfig(Config):
     losses: list[Part[LossConfig]] = []
     """Losses of the student's warm-up."""
     critic: int = Field(0, ge=0)
-    """Iterations in which the critics alone train, on the recipe's losses."""
+    """Iterations in which the critics alone train, on the recipe's losses and roll-outs of one
+    step; critics whose `steps` leave those out begin untrained."""
 
 
 class AdamWConfig(Config):

@@ -37,6 +37,9 @@ def _critics(recipe: Recipe) -> Iterator[tuple[Path, Remark]]:
         if loss.uses_critics:
             said = f"{loss.name()} learns from critics, and the student warms up without them"
             yield ("warmup", "losses", str(n)), Remark(said)
+        said = "in a warm-up, which has the whole weight at once"
+        for remark in without_effect(loss, said, "ramp"):
+            yield ("warmup", "losses", str(n)), remark
     for place, losses in (
         (("losses",), recipe.losses),
         (("warmup", "losses"), recipe.warmup.losses),
@@ -44,10 +47,17 @@ def _critics(recipe: Recipe) -> Iterator[tuple[Path, Remark]]:
         if losses and not any(loss.weight for loss in losses):
             yield place, Remark("every weight is 0, so that nothing would train")
     critics = recipe.all_critics()
+    lengths = [critic.steps for critic in critics.values()]
+    if recipe.warmup.critic and critics and not any(1 in steps or not steps for steps in lengths):
+        said = "its roll-outs have one step, and no critic judges those; see `steps` of each"
+        yield ("warmup", "critic"), Remark(said)
     for n, loss in enumerate(recipe.losses):
         if loss.uses_critics and not critics:
             yield ("losses", str(n)), Remark(f"{loss.name()} needs a `backbone` and a `pool`")
-    if critics and all(loss.uses_critics is False for loss in recipe.losses):
+    if not all(loss.uses_critics is False for loss in recipe.losses):
+        return
+    yield from _critics_optimizers(recipe)
+    if critics:
         place = ("pool",) if recipe.pool is not None else ("critics",)
         said = "no loss has a term for critics, so that heads are neither trained nor asked"
         yield place, Remark(said, is_error=False)
@@ -56,20 +66,32 @@ def _critics(recipe: Recipe) -> Iterator[tuple[Path, Remark]]:
             yield ("warmup", "critic"), Remark(said)
 
 
+def _critics_optimizers(recipe: Recipe) -> Iterator[tuple[Path, Remark]]:
+    """Where no loss has a term for critics; else it is known when losses are built."""
+    why, every = "where no loss has a term for critics", recipe.optim.critic_updates
+    for remark in without_effect(recipe.optim, why, "critic", "aux", "updates"):
+        yield ("optim",), remark
+    if every > 1:
+        said = f"{every - 1} of {every} iterations train nothing {why}"
+        yield ("optim",), Remark(said, "critic_updates", is_error=False)
+
+
 def _unused(recipe: Recipe) -> Iterator[tuple[Path, Remark]]:
     samples, warmup, optim = recipe.samples, recipe.warmup, recipe.optim
     found = []
+    has_cache = samples.cache or (samples.real_cache and samples.real == "pictures")
+    if not has_cache:
+        fields = ("dtype", "max_gb")
+        found += [("samples", r) for r in without_effect(samples, "without a cache", *fields)]
     if not samples.cache:
-        fields = ("dtype", "cache_prompt_embeds")
-        found += [("samples", r) for r in without_effect(samples, "without `cache`", *fields)]
+        said = "without `cache`"
+        found += [("samples", r) for r in without_effect(samples, said, "cache_prompt_embeds")]
     if samples.uses == 1:
         found += [("samples", r) for r in without_effect(samples, "with `uses: 1`", "buffer")]
     elif samples.cache or samples.real == "pictures":
         source = "cache" if samples.cache else "real: pictures"
         said = f"saves nothing with `{source}`: the run only sees fewer of them, each more often"
         found.append(("samples", Remark(said, "uses", is_error=False)))
-    if not samples.cache and not samples.real_cache:
-        found += [("samples", r) for r in without_effect(samples, "without a cache", "max_gb")]
     if samples.real == "teacher":
         said = "with `real: teacher`; it is for pictures"
         found += [("samples", r) for r in without_effect(samples, said, "real_cache")]

@@ -9,6 +9,7 @@ OUT/LICENSE        where the weights that it derives from bring one
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ class Source:
     @property
     def title(self) -> str:
         """Without a path of this machine."""
-        return f"`{tidy(self.name)}`"
+        return f"`{without_folders(self.name)}`"
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Card:
             if file.is_file():
                 with appearing(out / name) as temporary:
                     shutil.copyfile(file, temporary)
-        recipe = tidy(yaml.safe_load(self.run.recipe.read_text(encoding="utf-8")))
+        recipe = without_folders(yaml.safe_load(self.run.recipe.read_text(encoding="utf-8")))
         head = "# Paths of the machine that made it are cut to their last names.\n"
         write_text(out / "recipe.yaml", head + _yaml(recipe))
         write_text(out / CARD, self._text(recipe, found, grid.is_file()))
@@ -109,7 +110,7 @@ class Card:
                 "usage": _without_title(page.text),
                 "about": self.about,
                 "licence": self._licence_sentence(),
-                "measured": found,
+                "measured": [(each, shlex.join(without_folders(each.command))) for each in found],
                 "meanings": meanings(found),
                 "iterations": len(log),
                 "duration": duration(sum(row["seconds"] for row in log)),
@@ -150,6 +151,10 @@ class Card:
             "named for it here."
         )
 
+    def _judged_others(self, found: Sequence[Measured]) -> bool:
+        judged = (self.run.path / "eval" / "metrics.json").is_file()
+        return judged and not any(each.by == "eval" for each in found)
+
     def _notes(self, found: Sequence[Measured], grid: bool) -> Iterator[str]:
         if not self.sources:
             yield "The teacher's part does not tell which weights it has: no base model is named"
@@ -164,18 +169,25 @@ class Card:
             yield f"The card's licence: {chosen.title}"
         if not found:
             yield "There are no metrics of these weights: `distillkit eval` makes some"
+        if self._judged_others(found):
+            yield "The run's eval/ is of other weights and left out: `distillkit eval` judges again"
         if not grid:
             yield "There is no grid of pictures: `distillkit run` makes it at its end"
 
 
-def tidy(value: Any) -> Any:
-    """The same, with the absolute paths in it cut to their last names."""
+def without_folders(value: Any) -> Any:
+    """The same, with the absolute paths in it cut to their last names: also in the difference of
+    two models (`A - B`), and behind the = of an option. Mappings and lists are gone through."""
     if isinstance(value, dict):
-        return {key: tidy(each) for key, each in value.items()}
+        return {key: without_folders(each) for key, each in value.items()}
     if isinstance(value, list):
-        return [tidy(each) for each in value]
-    local = isinstance(value, str) and value.startswith(("/", "~/"))
-    return Path(value).name if local else value
+        return [without_folders(each) for each in value]
+    return " - ".join(map(_cut, value.split(" - "))) if isinstance(value, str) else value
+
+
+def _cut(text: str) -> str:
+    head, equals, path = text.rpartition("=")
+    return head + equals + Path(path).name if path.startswith(("/", "~")) else text
 
 
 def _yaml(value: Any) -> str:

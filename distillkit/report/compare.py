@@ -18,15 +18,11 @@ from distillkit.atomic import write_text
 from distillkit.errors import UserError
 from distillkit.evaluation import table
 from distillkit.evaluation.rows import COLUMNS, LABELS
-from distillkit.report.paired import FEWEST_RUNS, Difference, difference
+from distillkit.report.paired import Difference, difference
 from distillkit.report.report import as_json, picture, render
 
 SAME = "not distinguishable"
 UNKNOWN = "no interval"
-WHY_UNKNOWN = (
-    f"{UNKNOWN}: the metric has no values of single pictures, and there are fewer than "
-    f"{FEWEST_RUNS} runs of a recipe."
-)
 
 
 @dataclass(frozen=True)
@@ -69,9 +65,20 @@ class Judged:
         return list(found) if found and self.better(metric) != "teacher" else None
 
     @property
+    def prompts(self) -> list[str] | None:
+        """Of each picture; None without values of single pictures."""
+        return self.singles.get("prompts")
+
+    @property
     def drawn(self) -> str:
         """Which prompts and noise its pictures were drawn with."""
-        return json.dumps([self.singles.get("seed"), self.singles.get("prompts")])
+        seed = self.metrics.get("made_with", {}).get("seed")
+        return json.dumps([self.singles.get("seed", seed), self.prompts])
+
+    @property
+    def num_images(self) -> int | None:
+        """Pictures of a row."""
+        return next(iter(table.rows_in(self.metrics).values())).get("num_images")
 
     def pictures(self, row: str) -> list[Path]:
         """The first pictures of a row."""
@@ -174,12 +181,6 @@ def compare(groups: Sequence[Group]) -> list[Line]:
     return lines
 
 
-def why_unknown(lines: Sequence[Line]) -> str:
-    """The sentence below a table in which a difference has no interval; empty where all have."""
-    known = [of.low is not None for line in lines for of in line.differences if of is not None]
-    return "" if all(known) else WHY_UNKNOWN
-
-
 def cells(groups: Sequence[Group], lines: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
     """Heads and texts of the table of differences; a row's label stands in its first line."""
     heads = ["", "", *(each.name for each in groups)]
@@ -195,33 +196,44 @@ def cells(groups: Sequence[Group], lines: Sequence[Line]) -> tuple[list[str], li
 
 def _difference(one: Group, other: Group, row: str, metric: str) -> Difference | None:
     """Of single pictures' values where all runs have as many; of the rows' values otherwise."""
-    a, b, same_runs = _paired(one.runs, other.runs)
+    a, b, same_runs = _paired(one, other)
     singles = [run.single(row, metric) for run in (*a, *b)]
     if all(singles) and len({len(values or ()) for values in singles}) == 1:
-        same = len({run.drawn for run in (*a, *b)}) == 1
         return difference(
-            singles[: len(a)], singles[len(a) :], same_runs=same_runs, same_pictures=same
+            singles[: len(a)],
+            singles[len(a) :],
+            same_runs=same_runs,
+            same_pictures=len({run.drawn for run in (*a, *b)}) == 1,
+            prompts=(a[0].prompts, b[0].prompts),
         )
     values = [run.value(row, metric) for run in (*a, *b)]
     if None in values:
         return None
     whole = [[value] for value in values]
-    return difference(whole[: len(a)], whole[len(a) :], same_runs=same_runs, same_pictures=True)
+    found = difference(whole[: len(a)], whole[len(a) :], same_runs=same_runs, same_pictures=True)
+    as_many = len({run.num_images for run in (*a, *b)}) == 1
+    return found if as_many else Difference(found.value)
 
 
-def _paired(
-    one: Sequence[Judged], other: Sequence[Judged]
-) -> tuple[Sequence[Judged], Sequence[Judged], bool]:
+def paired_seeds(one: Group, other: Group) -> list[Any]:
+    """The seeds that both groups have, in the order of the first."""
+    theirs = {run.seed for run in other.runs}
+    return list(dict.fromkeys(run.seed for run in one.runs if run.seed in theirs))
+
+
+def _paired(one: Group, other: Group) -> tuple[Sequence[Judged], Sequence[Judged], bool]:
     """The runs whose seeds both groups have, in one order; all of them where none is shared."""
-    theirs = {run.seed: run for run in other}
-    shared = {run.seed: run for run in one if run.seed in theirs}
-    if not shared:
-        return one, other, False
-    return list(shared.values()), [theirs[seed] for seed in shared], True
+    seeds = paired_seeds(one, other)
+    if not seeds:
+        return one.runs, other.runs, False
+    ours, theirs = ({run.seed: run for run in each.runs} for each in (one, other))
+    return [ours[seed] for seed in seeds], [theirs[seed] for seed in seeds], True
 
 
-def write_page(groups: Sequence[Group], lines: Sequence[Line], path: Path) -> Path:
-    """The comparison as one page that opens offline."""
+def write_page(
+    groups: Sequence[Group], lines: Sequence[Line], notes: Sequence[str], path: Path
+) -> Path:
+    """The comparison as one page that opens offline. `notes`: sentences below its table."""
     shown = []
     for row in dict.fromkeys(line.row for line in lines):
         strips = [
@@ -238,7 +250,7 @@ def write_page(groups: Sequence[Group], lines: Sequence[Line], path: Path) -> Pa
         "folders": [[str(run.path) for run in each.runs] for each in groups],
         "heads": heads,
         "lines": [list(zip(*line, strict=True)) for line in zip(texts, marks, strict=True)],
-        "why_unknown": why_unknown(lines),
+        "notes": notes,
         "shown": shown,
     }
     write_text(path, render("compare.html.j2", page))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distillkit.evaluation import table
@@ -28,7 +26,8 @@ class Measured:
     """As `metrics.json` has them, without the rows of other weights."""
     own: Sequence[str]
     """The rows of the weights that are shared."""
-    command: str
+    command: Sequence[str]
+    """What made it, word by word, as it was called."""
     by: str
     """`run` or `eval`: which command drew the pictures."""
 
@@ -77,14 +76,16 @@ def measured(run: RunFolder, snapshot: str | None) -> list[Measured]:
     last = next((name for row, name in snapshots.items() if row.startswith("student_")), None)
     shown = snapshot or last
     own = [row for row, name in snapshots.items() if name == shown and row in metrics]
-    found = [Measured(metrics, own, "distillkit run recipe.yaml", "run")] if own else []
+    found = [Measured(metrics, own, ["distillkit", "run", "recipe.yaml"], "run")] if own else []
     if shown != last and own:
         rest = {key: value for key, value in metrics.items() if key not in LABELS}
         rest |= {key: metrics[key] for key in (*BESIDE, *own) if key in metrics}
         return [Measured(rest, own, found[0].command, "run")]
     own = [row for row in table.rows_in(judged) if row not in BESIDE]
+    weights = judged.get("made_with", {}).get("snapshots", {})  # earlier versions named none
+    own = [row for row in own if weights.get(row, last) == last]
     if own and shown == last:
-        command = _shown(judged.get("made_with", {}).get("command", []))
+        command = judged.get("made_with", {}).get("command", [])
         found.append(Measured(judged, own, command, "eval"))
     return found
 
@@ -99,8 +100,3 @@ def meanings(found: Sequence[Measured]) -> dict[str, str]:
                 better = BETTER[info[name]["better"]]
                 said[info[name]["title"]] = f"{info[name]['description']} {better}"
     return said
-
-
-def _shown(words: Sequence[str]) -> str:
-    """A command without the folders of the machine that it ran on."""
-    return shlex.join([Path(word).name if word.startswith(("/", "~")) else word for word in words])

@@ -1,4 +1,4 @@
-"""Runs as tables in Markdown: the form of those in the README and on the page of results."""
+"""Runs as tables in Markdown: the form of those on the page of results."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from distillkit.evaluation import table
-from distillkit.report.compare import Group, Line, cells, why_unknown
+from distillkit.report.compare import Group, Line, cells
+from distillkit.report.compare_notes import notes
 
 
 def markdown_tables(
@@ -32,8 +33,7 @@ def markdown_tables(
     if several:
         differences = [line for line in lines if line.metric in columns]
         parts.append(table.markdown(*cells(groups, differences)))
-        if said := why_unknown(differences):
-            parts.append(said.capitalize() + "\n")
+        parts += [f"{sentence}\n" for sentence in notes(groups, differences)]
     return "\n".join(parts)
 
 

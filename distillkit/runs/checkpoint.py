@@ -30,7 +30,10 @@ class Checkpoints:
     warn: Callable[[str], None] = print
 
     def save(self, iteration: int, parts: Parts) -> Path:
-        """Write the state after `iteration` iterations, then drop the oldest checkpoints."""
+        """Write the state after `iteration` iterations, then drop the oldest checkpoints.
+
+        Later ones, which a resume passed over as damaged, go too: they are no part of this run.
+        """
         path = self.folder / f"{iteration:08d}"
         with appearing(path) as temporary:
             temporary.mkdir()
@@ -39,8 +42,10 @@ class Checkpoints:
             sums = {f.name: sha256(f) for f in sorted(temporary.iterdir())}
             manifest = {"iteration": iteration, "sha256": sums}
             (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1))
-        for old in self.iterations()[: -self.keep]:
-            shutil.rmtree(self.folder / f"{old:08d}")
+        found = self.iterations()
+        there = [each for each in found if each <= iteration]
+        for gone in {*found} - {*there[-self.keep :]}:
+            shutil.rmtree(self.folder / f"{gone:08d}")
         return path
 
     def iterations(self) -> list[int]:

@@ -1,7 +1,8 @@
 """A run on disk: what lies where, and the log.
 
 recipe.yaml           the resolved recipe
-run.json              command, versions of distillkit, its libraries and plugins
+run.json              command, versions of distillkit, its libraries and plugins, threads, and the
+                      pictures of an iteration, over all processes
 log.jsonl             one line an iteration
 checkpoints/00000300/ to resume from
 snapshots/*.safetensors  the student at the start and after every stage
@@ -12,6 +13,7 @@ metrics.json, grids/*.png, report.html, student/   once the run is finished
 from __future__ import annotations
 
 import json
+import os
 import platform
 import sys
 from collections.abc import Iterator, Mapping
@@ -98,21 +100,33 @@ class RunFolder:
             lock.release()
 
     def create(
-        self, recipe_text: str, plugins: Mapping[str, str], threads: int | None = None
+        self,
+        recipe_text: str,
+        plugins: Mapping[str, str],
+        threads: int | None = None,
+        pictures: int | None = None,
     ) -> None:
-        """Start a run here: its recipe, and what made it."""
+        """Start a run here: its recipe, and what made it. `pictures`: of an iteration."""
         write_text(self.recipe, recipe_text)
         about: dict[str, Any] = {"command": sys.argv, "python": platform.python_version()}
         about |= {"plugins": dict(plugins), "versions": _versions(), "threads": threads}
+        about |= {"pictures": pictures}
         write_text(self.path / "run.json", json.dumps(about, indent=1))
 
     def about(self) -> dict[str, Any]:
-        """What `run.json` holds: command, versions, plugins, threads; empty where there is none."""
+        """What `run.json` holds: command, versions, plugins, threads, pictures of an iteration;
+        empty where there is none."""
         try:
             found = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
         return found if isinstance(found, dict) else {}
+
+    @property
+    def pictures(self) -> int | None:
+        """Pictures of the run's iterations; None where an earlier version began it."""
+        found = self.about().get("pictures")
+        return found if isinstance(found, int) else None
 
     def changed_since(self, plugins: Mapping[str, str]) -> list[str]:
         """What differs from the versions that started the run: `torch 2.12.0 -> 2.13.0`."""
@@ -148,6 +162,11 @@ class RunFolder:
                 f"Could not write {self.log}: {error.strerror}. The last checkpoint stands; free "
                 "some space and continue with --resume."
             ) from error
+
+
+def launched_processes() -> int:
+    """Processes of this launch, known before they have found each other."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

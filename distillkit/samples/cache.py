@@ -33,19 +33,34 @@ MOST_PROMPTS = 100_000
 
 
 class SampleCache:
-    """Samples 0 to `count`, in shards of `batch`."""
+    """Samples 0 to `count`, in shards of `batch`.
 
-    def __init__(self, folder: Path, identity: Mapping[str, Any], count: int, batch: int) -> None:
+    `field` of the recipe names its folder, and `fewer` says how its `count` is lowered. Raises
+    `UserError` where other samples are there, or some of which nothing tells whose they are.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        identity: Mapping[str, Any],
+        count: int,
+        batch: int,
+        *,
+        field: str = "samples.cache",
+        fewer: str = "lower samples.count",
+    ) -> None:
         self.folder, self.count, self.batch = folder, count, batch
+        self.field, self.fewer = field, fewer
         self.identity = dict(identity) | {"count": count, "batch": batch}
         self.dtype: Any = getattr(torch, self.identity["dtype"])
         self.has_conditions = bool(self.identity["conditions"])
         self._open: dict[int, Any] = {}
         index = folder / "index.json"
-        if index.exists() and _read(index) != self.identity:
+        begun = index.exists() or any(folder.glob("samples-*.safetensors"))
+        if begun and (differing := _differing(_read(index), self.identity)):
             raise UserError(
-                f"{folder} holds samples of another teacher, prompt list, seed, count or format "
-                f"(see {index}); name another folder in samples.cache, or remove this one."
+                f"{folder} holds samples of another {', '.join(differing)} (see {index}); name "
+                f"another folder in {field}, or remove this one."
             )
 
     @cached_property
@@ -132,6 +147,14 @@ def _read(index: Path) -> Any:
         ) from None
 
 
+def _differing(there: Any, identity: Mapping[str, Any]) -> list[str]:
+    """What is not the same in a cache's index, by name."""
+    if not isinstance(there, dict):
+        return list(identity)
+    names = dict.fromkeys([*identity, *there])
+    return [name for name in names if there.get(name) != identity.get(name)]
+
+
 def training_cache(recipe: Recipe, samples: TeacherSamples) -> SampleCache | None:
     """The cache that the recipe's training reads; None where it samples online."""
     config = recipe.samples
@@ -139,7 +162,7 @@ def training_cache(recipe: Recipe, samples: TeacherSamples) -> SampleCache | Non
         return None
     folder = packaged_path(config.cache, "samples.cache")
     cache = SampleCache(folder, identity(recipe, samples), config.count, config.batch)
-    return _capped(recipe, cache, samples)
+    return capped(recipe, cache, samples)
 
 
 def pictures_cache(recipe: Recipe, pictures: PictureLatents) -> SampleCache | None:
@@ -155,15 +178,17 @@ def pictures_cache(recipe: Recipe, pictures: PictureLatents) -> SampleCache | No
         "conditions": False,
     }
     folder = packaged_path(config.real_cache, "samples.real_cache")
-    cache = SampleCache(folder, which, len(pictures.source), config.batch)
-    return _capped(recipe, cache, pictures)
+    named = {"field": "samples.real_cache", "fewer": "give fewer pictures"}
+    cache = SampleCache(folder, which, len(pictures.source), config.batch, **named)
+    return capped(recipe, cache, pictures)
 
 
 def evaluation_cache(recipe: Recipe, samples: TeacherSamples, count: int) -> SampleCache | None:
     """The cache of a set that is evaluated: a folder of its own within the recipe's cache.
 
     Its name holds a digest of what the samples depend on, so other metrics get another folder,
-    none is refused after a long training, and a folder made elsewhere can be put there.
+    none is refused after a long training, and a folder made elsewhere can be put there. How large
+    it may be is seen before a run begins (`capped`): here it is as large as it is.
     """
     config = recipe.samples
     if config.cache is None:
@@ -172,7 +197,8 @@ def evaluation_cache(recipe: Recipe, samples: TeacherSamples, count: int) -> Sam
     text = json.dumps(which | {"count": count, "batch": config.batch}, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     folder = packaged_path(config.cache, "samples.cache") / f"figures-{digest}"
-    return _capped(recipe, SampleCache(folder, which, count, config.batch), samples)
+    fewer = "lower metrics.num_images" if recipe.metrics else ""
+    return SampleCache(folder, which, count, config.batch, fewer=fewer)
 
 
 def identity(recipe: Recipe, samples: TeacherSamples) -> dict[str, Any]:
@@ -209,17 +235,19 @@ def is_shipped(samples: SamplesConfig) -> bool:
     return samples.cache is not None and samples.cache.startswith(PREFIX)
 
 
-def _capped(
+def capped(
     recipe: Recipe, cache: SampleCache, samples: TeacherSamples | PictureLatents
 ) -> SampleCache:
-    """The cache, if it is there or is not larger than the recipe allows."""
+    """The cache, if it is there or is not larger than the recipe allows; else `UserError`."""
     if not cache.missing():
         return cache
     size, most = cache.gigabytes(samples), recipe.samples.max_gb
     if size > most:
+        halved = "set samples.dtype to float16" if recipe.samples.dtype == "float32" else ""
+        *ways, last = filter(None, ("Raise it", cache.fewer, halved))
+        advice = f"{', '.join(ways)}, or {last}" if ways else last
         raise UserError(
-            f"samples.cache: {cache.count} samples take {size:.1f} GB in {cache.folder}, and "
-            f"samples.max_gb allows {most:g}. Raise it, lower samples.count, or set samples.dtype "
-            "to float16."
+            f"{cache.field}: {cache.count} samples take {size:.3g} GB in {cache.folder}, and "
+            f"samples.max_gb allows {most:g}. {advice}."
         )
     return cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,9 +19,9 @@ from distillkit.contracts import (
     StudentNetwork,
     Teacher,
 )
-from distillkit.errors import UserError
+from distillkit.errors import Notice, UserError
 from distillkit.randomness import key_to_seed
-from distillkit.recipe.schema import Recipe
+from distillkit.recipe.schema import OptimConfig, Recipe
 from distillkit.registry.entry_points import installed
 from distillkit.samples.buffer import SampleBuffer
 from distillkit.samples.order import BatchSlices, Repeats, SampleOrder
@@ -91,7 +92,22 @@ def build_parts(recipe: Recipe, *, outline: bool = False) -> Parts:
     build = partial(_build_loss, parts=parts, outline=outline)
     parts.losses = [build(config, names=recipe.losses) for config in recipe.losses]
     parts.warmup_losses = [build(c, names=recipe.warmup.losses) for c in recipe.warmup.losses]
+    if not outline and any(loss.uses_critics is not False for loss in recipe.losses):
+        _note_optimizers(recipe.optim, parts)
     return parts
+
+
+def _note_optimizers(optim: OptimConfig, parts: Parts) -> None:
+    """Tell of optimizers without a network. Only built losses show theirs; where configs tell that
+    there are none, `preflight` has said it."""
+    aux = parts.aux_networks
+    if optim.aux is not None and not aux:
+        said = "since no loss has networks of its own and no backbone trains"
+        warnings.warn(f"optim.aux: has no effect, {said}", Notice, stacklevel=2)
+    if optim.critic is not None and not parts.critics and (optim.aux is not None or not aux):
+        beside = " and beside `aux`" if aux else ""
+        said = f"optim.critic: has no effect without critics{beside}"
+        warnings.warn(said, Notice, stacklevel=2)
 
 
 def build_models(recipe: Recipe, *, outline: bool = False) -> Parts:
@@ -173,8 +189,15 @@ def freeze(modules: Sequence[nn.Module]) -> None:
 
 
 def make_schedule(recipe: Recipe, parts: Parts) -> TrainSchedule:
-    """The run's phases."""
-    return TrainSchedule(recipe, build_part(recipe.refinement), parts.losses, parts.warmup_losses)
+    """The run's phases. Raises `UserError` where the student would train in no joint iteration."""
+    refinement, every = build_part(recipe.refinement), recipe.optim.critic_updates
+    if every > refinement.iterations:
+        raise UserError(
+            f"optim.critic_updates: with {every} updates of the critics for each of the student, "
+            f"and a refinement of {refinement.iterations} iterations, the student would never "
+            "train; lower it, or lengthen the refinement"
+        )
+    return TrainSchedule(recipe, refinement, parts.losses, parts.warmup_losses)
 
 
 def make_samples(recipe: Recipe, parts: Parts, slices: BatchSlices, device: Any) -> TeacherSamples:
@@ -225,22 +248,24 @@ def make_train_state(recipe: Recipe, parts: Parts, accelerator: Any) -> TrainSta
         accelerator=accelerator,
         aux_networks=[module for module, _ in aux_networks],
         aux_guards=[guard for _, guard in aux_networks],
-        pictures=_pictures(recipe, parts, device),
+        pictures=make_pictures(recipe, parts.teacher, parts.prompts, device),
         student_guard=Guard(part_label(recipe.student)),
         offload_heads=run.offload_heads,
     )
 
 
-def _pictures(recipe: Recipe, parts: Parts, device: Any) -> PictureLatents | None:
+def make_pictures(
+    recipe: Recipe, teacher: Teacher, prompts: PromptSource, device: Any
+) -> PictureLatents | None:
     """The prompts' own pictures, where the recipe asks for them. Raises `UserError` without any."""
     if recipe.samples.real != "pictures":
         return None
-    source: Any = parts.prompts
+    source: Any = prompts
     if not hasattr(source, "images"):
         raise UserError(
             f"samples.real: prompts '{recipe.prompts.name()}' have no pictures; `image-folder` has"
         )
-    return PictureLatents(parts.teacher, source, device)
+    return PictureLatents(teacher, source, device)
 
 
 def _make_ema(module: nn.Module, recipe: Recipe) -> EMA | None:

@@ -21,6 +21,9 @@ from distillkit.training.schedule import (
 )
 from distillkit.values import HeadLogits
 
+PHASES = (STUDENT_WARMUP, CRITIC_WARMUP, "")
+"""The warm-ups, and the game that follows."""
+KEYS = tuple((player, phase) for player in ("student", "critic") for phase in PHASES)
 TURNS = 20
 """Updates of a player that may have no gradient at all: heads may start silent."""
 
@@ -40,8 +43,8 @@ class LearningCheck:
     """The players that have had a gradient, each with its warm-up or with ""."""
     silent: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Updates of the others so far."""
-    unspoken: dict[tuple[str, str], str] = field(default_factory=dict)
-    """Who returned None for the student in its first update; emptied once a loss has a term."""
+    unspoken: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Steps of the first roll-out about which no loss told the student; 0 once one has a term."""
     no_critic_term: bool = False
     """Whether every loss returned None for the critics in the last iteration that trains them."""
 
@@ -56,14 +59,11 @@ class LearningCheck:
             return
         values = [(loss, term) for loss, term in terms if term is not None]
         if values:
-            self.unspoken[key] = ""
+            self.unspoken[key] = 0
         else:
-            where = f" for roll-outs of {spec.steps} steps" if spec.steps > 1 else ""
-            self.unspoken.setdefault(
-                key, f"{_labels(loss for loss, _ in terms)} returned None{where}"
-            )
+            self.unspoken.setdefault(key, spec.steps)
             if spec.steps == 1:
-                self.finish()
+                self.finish(spec)
         if values and not any(term.requires_grad for _, term in values):
             raise CannotLearnError(
                 f"The student's loss does not depend on the student: the term of "
@@ -81,12 +81,13 @@ class LearningCheck:
             )
         self.no_critic_term = all(term is None for _, term in terms)
 
-    def finish(self) -> None:
+    def finish(self, spec: IterationSpec) -> None:
         """Refuse a run, at its end too, in which no loss has ever had a term for the student."""
-        for said in filter(None, self.unspoken.values()):
+        if steps := self.unspoken.get(_key("student", spec)):
+            where = f" for roll-outs of {steps} steps" if steps > 1 else ""
             raise CannotLearnError(
-                f"No loss trains the student: {said}. Add a loss with a term for the student to "
-                "`losses`."
+                f"No loss trains the student: {_labels(spec.losses)} returned None{where}. Add a "
+                "loss with a term for the student to `losses`."
             )
 
     def doubt(self) -> str | None:
@@ -113,7 +114,7 @@ class LearningCheck:
             self.silent[key] += 1
             if self.silent[key] >= TURNS:
                 if player == "student":
-                    self.finish()
+                    self.finish(metrics.spec)
                 what = "the drawn heads" if player == "critic" else "the student's weights"
                 raise CannotLearnError(
                     f"No gradient has reached {what} in {TURNS} updates. Look at "
@@ -121,6 +122,24 @@ class LearningCheck:
                     f"`batch.{player}_logits()`, and pool, backbone and heads must not detach "
                     "what they are given."
                 )
+
+    @property
+    def state(self) -> Tensor:
+        """What a checkpoint keeps, (6, 3) whole numbers: for each of `KEYS` whether it learns, its
+        silent updates, and what `unspoken` has, -1 for nothing."""
+        rows = [(k in self.learns, self.silent[k], self.unspoken.get(k, -1)) for k in KEYS]
+        return torch.tensor(rows, dtype=torch.int64)
+
+    def load(self, state: Tensor | None) -> None:
+        """Put back what `state` gave; None, from a checkpoint of an earlier version, counts as a
+        run in which all have learned, since it has come so far."""
+        rows = state.tolist() if state is not None else [(1, 0, -1)] * len(KEYS)
+        for key, (learns, silent, unspoken) in zip(KEYS, rows, strict=True):
+            if learns:
+                self.learns.add(key)
+            self.silent[key] = silent
+            if unspoken >= 0:
+                self.unspoken[key] = unspoken
 
 
 class SilentBatch:
@@ -172,7 +191,7 @@ def not_of_the_sample(loss: WeightedLoss) -> CannotLearnError:
 
 def _key(player: str, spec: IterationSpec) -> tuple[str, str]:
     """The player, with the warm-up that it is in; all stages of the game are one."""
-    return player, spec.phase if spec.phase in (STUDENT_WARMUP, CRITIC_WARMUP) else ""
+    return player, spec.phase if spec.phase in PHASES else ""
 
 
 def _labels(losses: Iterable[WeightedLoss]) -> str:

@@ -105,8 +105,12 @@ class StepMetrics:
         """The norm of a player's whole gradient, the same on every process."""
         self._sums[f"norm/{player}"] = norm / self.processes
 
-    def read(self, accelerator: Any) -> None:
-        """Bring the sums to the CPU: one transfer, after one exchange between processes."""
+    def read(self, accelerator: Any, asked: bool = False) -> None:
+        """Bring the sums to the CPU: one transfer, after one exchange between processes.
+
+        `asked`: whether this process has been asked to stop; then `stop` is true on all of them.
+        """
+        self._sums["asked"] = float(asked)
         keys, device = sorted(self._sums), accelerator.device
         # Numbers of the host in one tensor: each made on a GPU by itself would be waited for.
         own = [n for n, key in enumerate(keys) if isinstance(self._sums[key], Tensor)]
@@ -141,6 +145,11 @@ class StepMetrics:
             broken = [name for name, value in self.pulls.items() if not math.isfinite(value)]
             losses = [loss for loss in losses if loss.name in broken] or losses
         return f" Look at {', '.join(loss.guard.label for loss in losses)}." if losses else ""
+
+    @property
+    def stop(self) -> bool:
+        """Whether a process had been asked to stop when the sums were read."""
+        return self._values.get("asked", 0.0) > 0
 
     @property
     def critic(self) -> float:
@@ -179,8 +188,10 @@ class StepMetrics:
 
     @property
     def pulls(self) -> dict[str, float]:
-        """Norm of each loss's gradient at x_0-hat."""
-        return {loss: math.sqrt(value) for loss, value in self._named("pull").items()}
+        """Norm of each loss's gradient at x_0-hat, over all pictures of the iteration."""
+        # Each process's gradient is that of the mean over its own pictures.
+        named = self._named("pull").items()
+        return {loss: math.sqrt(value) / self.processes for loss, value in named}
 
     @property
     def directions(self) -> dict[str, float]:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from distillkit.errors import UserError
 from distillkit.recipe.schema import Recipe
+from distillkit.runs.folder import launched_processes
 
 PASSES = 5
 """Passes that a number of threads is measured by."""
@@ -28,8 +29,8 @@ LONG_PASS = 0.1
 def make_accelerator(recipe: Recipe, folder: Path) -> Any:
     """Device, precision, processes and trackers, by accelerate; sets torch's CPU threads.
 
-    Raises `UserError` for a tracker that is not installed, a precision that the device lacks, and a
-    launch whose processes do not find each other.
+    Raises `UserError` for a tracker that is not installed, a precision that the device lacks, what
+    else accelerate refuses, and a launch whose processes do not find each other.
     """
     from accelerate import Accelerator
 
@@ -47,7 +48,11 @@ def make_accelerator(recipe: Recipe, folder: Path) -> Any:
             project_dir=str(folder),
         )
     except ValueError as error:
-        raise UserError(f"run.precision: {run.precision} can't be used here: {error}") from None
+        # It reads the environment too, and only its sentence tells what it does not like.
+        if "precision" in str(error):
+            said = f"run.precision: {run.precision} can't be used here: {error}"
+            raise UserError(said) from None
+        raise UserError(f"accelerate can't start here: {error}") from None
     _check_launch(accelerator)
     return accelerator
 
@@ -63,7 +68,7 @@ def join_processes() -> Any:
 
 def _check_launch(state: Any) -> None:
     """Raise `UserError` where the processes of a launch do not find each other."""
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    launched = launched_processes()
     if state.num_processes != launched:
         raise UserError(
             f"The launcher started {launched} processes (WORLD_SIZE), and accelerate runs "

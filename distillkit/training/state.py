@@ -22,7 +22,8 @@ StateTensors = dict[str, dict[str, Tensor]]
 
 
 def state_tensors(state: TrainState, monitor: DivergenceMonitor) -> StateTensors:
-    """Weights, EMA, heads with their ages, optimizer states, and the monitor's running mean.
+    """Weights, EMA, heads with their ages, optimizer states, the monitor's running mean, and which
+    players have learned yet.
 
     All processes must call it: it gathers a student that is sharded. There is no RNG state and no
     data position on purpose: both are functions of the iteration's number.
@@ -30,7 +31,7 @@ def state_tensors(state: TrainState, monitor: DivergenceMonitor) -> StateTensors
     tensors: StateTensors = {
         "student": gather_all(dict(_student(state).named_parameters())),
         "student-optimizer": optimizer_tensors(state.student_optimizer),
-        "progress": {"monitor": monitor.state},
+        "progress": {"monitor": monitor.state, "learning": state.learning.state},
     }
     if state.ema is not None:
         tensors["ema"] = gather_all(state.ema.weights)
@@ -55,6 +56,7 @@ def load_state(
     load_optimizer(state.student_optimizer, tensors.get("student-optimizer", {}))
     progress = tensors["progress"]
     monitor.state[: len(progress["monitor"])].copy_(progress["monitor"])
+    state.learning.load(progress.get("learning"))
     if state.ema is not None:
         for name, weight in state.ema.weights.items():
             copy_into(weight, tensors["ema"][name])

@@ -22,7 +22,8 @@ def train_step(i: int, spec: IterationSpec, state: TrainState) -> StepMetrics:
 
     Raises `Diverged` before a loss or gradient that is not finite reaches any weight.
     """
-    slices, metrics = state.slices, StepMetrics(spec)
+    slices = state.slices
+    metrics = StepMetrics(spec, processes=slices.world)
     # Draw this iteration's discriminator heads: D ~ P (section 3.2).
     panels = state.draw_panels(i, spec.steps, metrics) if spec.trains_critic else []
     with state.heads_on_device(panels):

@@ -67,6 +67,8 @@ class TrainState:
     learning: LearningCheck = field(default_factory=LearningCheck)
     silent: dict[str, float | None] = field(default_factory=dict)
     """The critics' loss where every head says 0, by the losses' names; asked for once."""
+    asked: Callable[[], bool] = lambda: False
+    """Whether this process has been asked to stop; the others learn it with the measurements."""
     grad: Callable[..., Sequence[Tensor | None]] = torch.autograd.grad
 
     def student_samples(
@@ -89,7 +91,6 @@ class TrainState:
             )
         panels = [(critic, critic.draw(i, self.slices.total)) for critic in judging]
         if metrics is not None:
-            metrics.processes = self.accelerator.num_processes
             metrics.expect(panels)
             if self.accelerator.num_processes > 1:
                 views = [(v.view, v.heads, v.rows) for _, p in panels for v in p.views]
@@ -173,7 +174,7 @@ class TrainState:
             parameters = self.student_optimizer.param_groups[0]["params"]
             groups.append(student := ClippedGroup.of(parameters, metrics.spec.optim))
             metrics.add_norm("student", total_norm([student]))
-        metrics.read(self.accelerator)
+        metrics.read(self.accelerator, self.asked())
         metrics.check_finite()
         self.learning.gradients(metrics)
         for group in groups:

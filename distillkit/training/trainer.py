@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from distillkit.atomic import remove_unfinished, save_tensors
+from distillkit.atomic import remove_unfinished, save_tensors, write_text
+from distillkit.recipe.compare import every_change
 from distillkit.recipe.load import dump_recipe
 from distillkit.recipe.schema import Recipe
 from distillkit.registry.entry_points import installed
@@ -63,33 +64,46 @@ class Trainer:
             return self._train(resume)
 
     def _train(self, resume: bool) -> TrainState:
+        caches = self._caches()  # one that will not do is told before there is a run
         if self.accelerator.is_main_process:
             self._open_folder(resume)
         self.accelerator.init_trackers("distillkit")
         start = self._resume() if resume else 0
-        self._fill_cache()
-        with _signals() as asked:
+        self._fill(*caches)
+        with _signals() as self.state.asked:
             for i in range(start, len(self.schedule)):
-                self._iteration(i)
-                if start == 0 and i + 1 == len(self.schedule):
-                    self.state.learning.finish()
+                metrics = self._iteration(i)
+                stop = self._stops(metrics)
+                if i + 1 == len(self.schedule):
+                    self.state.learning.finish(metrics.spec)
                     if doubt := self.state.learning.doubt():
                         self.callback.on_message(doubt)
                 due = (i + 1) % self.recipe.run.checkpoint_every == 0
-                if due or asked() or i + 1 == len(self.schedule):
+                if due or stop or i + 1 == len(self.schedule):
                     self._checkpoint(i + 1)
-                if asked() and i + 1 < len(self.schedule):
+                if stop and i + 1 < len(self.schedule):
                     raise Stopped(i + 1)
         return self.state
+
+    def _stops(self, metrics: StepMetrics) -> bool:
+        """Whether the run stops after this iteration: asked once, since a signal may come at any
+        moment. Of several processes all must stop, so it is what they exchanged in the iteration;
+        a signal that came later stops them after the next one."""
+        return metrics.stop if self.accelerator.num_processes > 1 else self.state.asked()
 
     def _open_folder(self, resume: bool) -> None:
         """Clear what killed processes left; write what made the run, or compare with it."""
         if freed := remove_unfinished(self.folder.path):
             self.callback.on_message(f"Removed {freed / 1e6:,.1f} MB of unfinished files")
         plugins = {o.plugin: f"{o.distribution} {o.version}" for o in installed().plugins}
+        text = dump_recipe(self.recipe)
         if not resume:
-            self.folder.create(dump_recipe(self.recipe), plugins, torch.get_num_threads())
-        elif changed := self.folder.changed_since(plugins):
+            pictures = self.state.slices.total
+            self.folder.create(text, plugins, torch.get_num_threads(), pictures)
+            return
+        if not self.folder.recipe.exists() or every_change(self.folder.recipe, self.recipe):
+            write_text(self.folder.recipe, text)  # as it goes on: the next stop's hint names it
+        if changed := self.folder.changed_since(plugins):
             self.callback.on_message(
                 f"Changed since the run began: {', '.join(changed)}. The run continues, and may "
                 "differ from an unbroken one."
@@ -99,7 +113,7 @@ class Trainer:
         """Iteration `i` alone, without log, previews or checkpoints."""
         return train_step(i, self.schedule.spec(i), self.state)
 
-    def _iteration(self, i: int) -> None:
+    def _iteration(self, i: int) -> StepMetrics:
         began = time.perf_counter()
         if i == self.schedule.start:
             self._snapshot("start")
@@ -122,6 +136,7 @@ class Trainer:
         if self.preview and due:
             with running_eagerly(self.recipe.run):
                 self.preview(self.state, i + 1)
+        return metrics
 
     def finished_student(self) -> Student:
         """The student with its published weights, on this process, without a wrapper."""
@@ -161,14 +176,18 @@ class Trainer:
         self.callback.on_resume(iteration)
         return iteration
 
-    def _fill_cache(self) -> None:
-        cache = training_cache(self.recipe, self.state.samples)
+    def _caches(self) -> tuple[SampleCache | None, SampleCache | None]:
+        """Of the teacher's samples, and of real pictures' latents."""
+        pictures = self.state.pictures
+        latents = pictures_cache(self.recipe, pictures) if pictures is not None else None
+        return training_cache(self.recipe, self.state.samples), latents
+
+    def _fill(self, cache: SampleCache | None, latents: SampleCache | None) -> None:
         if cache is not None:
             tell = partial(self.callback.on_progress, "teacher samples")
             fill_together(cache, self.state.samples, self.accelerator, tell)
             self.state.samples = replace(self.state.samples, cache=cache)
         pictures = self.state.pictures
-        latents = pictures_cache(self.recipe, pictures) if pictures is not None else None
         if pictures is not None and latents is not None:
             tell = partial(self.callback.on_progress, "real pictures")
             fill_together(latents, pictures, self.accelerator, tell)

@@ -133,6 +133,13 @@ class DistributionMatchingConfig(LossConfig):
         if self.rank is None and getattr(recipe.teacher, "bits", None) is not None:
             said = "a copy of a teacher with `bits` can't train: set a rank, or leave `bits` out"
             yield Remark(said, "rank")
+        guided = getattr(recipe.teacher, "guidance", 0)
+        if guided > 1 >= self.guidance:
+            said = (
+                f"the teacher samples with guidance {guided:g} and its score has none: students "
+                "move towards other pictures than the samples and the metrics show"
+            )
+            yield Remark(said, "guidance", is_error=False)
 
     @model_validator(mode="after")
     def _low_is_below_high(self) -> DistributionMatchingConfig:

@@ -63,7 +63,7 @@ INFO = {
     ),
     "told_apart": MetricInfo(
         "told apart",
-        "How often a small net, trained on half of the captions, says of a picture of the row and "
+        "How often a small net, trained on half of the pictures, says of a picture of the row and "
         "one of the teacher's of the same caption which is which: 0.5 is chance, and 1 is always.",
         better="lower",
         floor=True,

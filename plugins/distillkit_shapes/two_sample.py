@@ -1,6 +1,6 @@
 """A classifier two-sample test (Lopez-Paz and Oquab 2017): can a small net tell two sets apart?
 
-It learns on one half of the captions and is tested on the other. It is asked about pairs: of two
+It learns on one half of the pairs and is tested on the other. It is asked about pairs: of two
 pictures of one caption, which is from the first set? What differs between captions, which is far
 more than what differs between a student and its teacher, then drops out of the question.
 Legend: N pairs, B pairs of a batch, C = 3, H = W = 64.

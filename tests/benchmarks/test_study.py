@@ -160,8 +160,9 @@ def test_a_result_of_another_recipe_is_refused(study: Any, folder: Path) -> None
         "{question: as it is, set: [run.batch=4]}"
     ))  # fmt: skip
     (folder / "arms.yml").write_text(text)
-    with pytest.raises(UserError, match=r"full-0\.json is the result of another recipe or o"):
-        run(study, folder)
+    for words in ((), ("--page",)):
+        with pytest.raises(UserError, match=r"full-0\.json is the result of another recipe or o"):
+            run(study, folder, *words)
 
 
 def test_arms_of_another_file_with_overrides_of_all(study: Any, folder: Path) -> None:

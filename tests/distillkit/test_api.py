@@ -17,7 +17,7 @@ from distillkit import api
 from distillkit.errors import UserError
 from distillkit.examples.metrics import ExampleMetricsConfig
 from distillkit.recipe.load import LoadedRecipe, dump_recipe
-from distillkit.recipe.schema import Recipe, RunConfig
+from distillkit.recipe.schema import Recipe, RunConfig, SamplesConfig
 from distillkit.runs.folder import RunFolder
 from distillkit.training.metrics import StepMetrics
 from tests.distillkit.world import StopAfter, world_recipe
@@ -152,6 +152,66 @@ def test_the_command_that_resumes_a_run_can_be_pasted(monkeypatch: pytest.Monkey
     assert api.resume_command(run) == said
     monkeypatch.setenv("WORLD_SIZE", "4")
     assert api.resume_command(run) == f"torchrun --nproc_per_node 4 -m {said}"
+
+
+def other_batches(**run: int) -> Recipe:
+    return tiny().model_copy(update={"run": tiny().run.model_copy(update=run)})
+
+
+def test_a_run_goes_on_in_other_batches_of_as_many_pictures(tmp_path: Path) -> None:
+    """2 a batch, then 1 and 1: from there its recipe says so, and the command that resumes it."""
+    with pytest.raises(api.Stopped):
+        distillkit.train(tiny(), tmp_path / "run", callback=StopAfter(3, signal.SIGTERM))
+    events, recipe = Events(), other_batches(batch=1, accumulate=2)
+    run = distillkit.train(recipe, tmp_path / "run", resume=True, callback=events)
+    assert (events.resumed, events.iterations) == ([3], [3, 4, 5])
+    assert distillkit.load_recipe(run.recipe).recipe == recipe
+    assert run.about()["pictures"] == 2
+    with pytest.raises(UserError, match=r"gives: pictures of an iteration: 2 -> 3 \(run.batch 3 x"):
+        distillkit.train(other_batches(batch=3), tmp_path / "run", resume=True)
+
+
+def test_other_processes_are_told_the_batches_that_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run of 12 pictures an iteration, by one process: 4 a batch, 3 batches."""
+    begun, out = other_batches(batch=4, accumulate=3), tmp_path / "run"
+    RunFolder(out).create(dump_recipe(begun), {}, 1, pictures=12)
+    api.check_folder(begun, out, resume=True)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError) as refused:
+        api.check_folder(begun, out, resume=True)
+    said = "pictures of an iteration: 12 -> 24 (run.batch 4 x run.accumulate 3 x 2 processes)"
+    assert said in str(refused.value)
+    assert str(refused.value).endswith(
+        f"torchrun --nproc_per_node 2 -m distillkit run {out}/recipe.yaml --out {out} --resume "
+        "--set run.batch=3 --set run.accumulate=2"
+    )
+    api.check_folder(other_batches(batch=3, accumulate=2), out, resume=True)
+    monkeypatch.setenv("WORLD_SIZE", "5")
+    with pytest.raises(UserError, match="12 pictures in 5 equal parts; start 1, 2, 3, 4, 6 or 12"):
+        api.check_folder(begun, out, resume=True)
+
+
+def test_a_run_of_an_earlier_version_goes_on_as_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It did not say how many processes it had."""
+    RunFolder(tmp_path).create(dump_recipe(tiny()), {}, 1)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    api.check_folder(tiny(), tmp_path, resume=True)
+    with pytest.raises(UserError, match=r"gives: run.batch: 2 -> 1\. To resume"):
+        api.check_folder(other_batches(batch=1), tmp_path, resume=True)
+
+
+def test_fields_that_change_no_number_may_change(tmp_path: Path) -> None:
+    RunFolder(tmp_path).create(dump_recipe(tiny()), {}, 1)
+    recipe = other_batches(keep_checkpoints=5, checkpoint_every=3).model_copy(
+        update={"samples": SamplesConfig(max_gb=500.0)}
+    )
+    api.check_folder(recipe, tmp_path, resume=True)
+    with pytest.raises(UserError, match=r"gives: run.seed: 0 -> 1\. To resume"):
+        api.check_folder(other_batches(keep_checkpoints=5, seed=1), tmp_path, resume=True)
 
 
 def test_what_the_recipe_will_meet_is_told_before_a_folder_is_made(tmp_path: Path) -> None:

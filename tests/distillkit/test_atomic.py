@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from distillkit import atomic
 from distillkit.atomic import appearing, save_tensors, write_tensors
@@ -25,6 +26,17 @@ def test_others_may_read_what_is_written_as_any_new_file(tmp_path: Path) -> None
         write_tensors(temporary / "inside.safetensors", tensors)
     for name in ("one.safetensors", "folder/inside.safetensors"):
         assert (tmp_path / name).stat().st_mode == expected
+
+
+def test_tensors_that_share_their_values_are_each_written_whole(tmp_path: Path) -> None:
+    """As of a network with tied weights, whose every name is loaded again; and parts of a whole."""
+    whole = torch.arange(6.0)
+    table = whole.view(2, 3)
+    shared = {"a": whole, "tied": whole, "row": table[1], "column": table[:, 1]}
+    save_tensors(tmp_path / "one.safetensors", shared | {"none": whole[:0], "no": whole[:0]})
+    found = load_file(tmp_path / "one.safetensors")
+    assert found.keys() == {*shared, "none", "no"}
+    assert all(torch.equal(found[name], tensor) for name, tensor in shared.items())
 
 
 @pytest.mark.parametrize("there", [False, True], ids=["new", "replaced"])
@@ -73,11 +85,6 @@ def killed(*_: object) -> None:
     raise Killed
 
 
-def dead(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From here on this process counts as one that has ended."""
-    monkeypatch.setattr(atomic, "_is_alive", lambda pid: False)
-
-
 def test_a_published_folder_is_there_at_every_moment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,10 +116,26 @@ def test_a_kill_before_the_swap_leaves_the_old_folder(
     assert (tmp_path / "student" / "file").read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 2
     monkeypatch.undo()
-    assert atomic.remove_unfinished(tmp_path) == 0  # its process is alive: it is this one
-    assert len(list(tmp_path.iterdir())) == 2
-    dead(monkeypatch)
     assert atomic.remove_unfinished(tmp_path) == len("new!")
+    assert [path.name for path in tmp_path.iterdir()] == ["student"]
+
+
+@pytest.mark.parametrize("swaps", [True, False])
+def test_what_a_killed_process_of_the_same_number_left_is_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swaps: bool
+) -> None:
+    """In a container that is started again every process has its old number: 1."""
+    mine = f"student.{atomic._host()}.{os.getpid()}"
+    folder_of(tmp_path / "student", "old")
+    for kind in ("part", "old"):
+        (tmp_path / f".{mine}.{kind}").mkdir()
+        (tmp_path / f".{mine}.{kind}" / "torn").write_text("half")
+    if not swaps:
+        monkeypatch.setattr(atomic, "_exchange", lambda one, other: False)
+    folder_of(tmp_path / "student", "new")
+    assert [f.name for f in (tmp_path / "student").iterdir()] == ["file"]
+    assert (tmp_path / "student" / "file").read_text() == "new"
+    assert atomic.remove_unfinished(tmp_path) == (len("half") if swaps else 0)
     assert [path.name for path in tmp_path.iterdir()] == ["student"]
 
 
@@ -138,7 +161,6 @@ def test_without_an_atomic_swap_a_kill_in_between_loses_neither(
         folder_of(tmp_path / "student", "newest")
     assert not (tmp_path / "student").exists()
     monkeypatch.undo()
-    dead(monkeypatch)
     assert atomic.remove_unfinished(tmp_path) == len("newest")
     assert (tmp_path / "student" / "file").read_text() == "newer"
     assert [path.name for path in tmp_path.iterdir()] == ["student"]
@@ -153,7 +175,7 @@ def test_only_what_dead_processes_of_this_machine_left_is_removed(
     host = atomic._host()
     torn = tmp_path / "in" / "ner" / f".a.safetensors.{host}.{process.pid}.part"
     torn.write_bytes(bytes(7))
-    stay = [f".a.{host}.{os.getpid()}.part", f".a.elsewhere-{host}.{process.pid}.part", ".a.part"]
+    stay = [f".a.{host}.{os.getppid()}.part", f".a.elsewhere-{host}.{process.pid}.part", ".a.part"]
     stay += [f".a.{host}.{process.pid}.parts", "a.part", ".lock"]
     for name in stay:
         (tmp_path / name).write_text("x")

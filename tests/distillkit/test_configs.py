@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import Field
 
-from distillkit.configs import RefreshConfig, StudentConfig
+from distillkit.configs import Config, RefreshConfig, StudentConfig
 from distillkit.examples.student import ExampleStudentConfig
 
 
@@ -67,3 +67,41 @@ def test_noise_levels_of_a_student_fall(levels: list[float], said: str) -> None:
         ExampleStudentConfig.model_validate({"levels": levels})
     whole = ExampleStudentConfig.model_validate({"levels": [999, 700.5, 499, 249]}).levels
     assert [type(level) for level in whole] == [int, float, int, int]
+
+
+class Numbers(Config):
+    """Fields of every shape that a number may stand in."""
+
+    plain: int = 0
+    fraction: float | None = None
+    either: bool | int = 0
+    switch: bool = False
+    said: str | int = 0
+    levels: list[int | float] = []
+    pair: tuple[bool, Annotated[float, Field(ge=0)]] = (True, 0.0)
+    stages: dict[int, list[int]] = {}
+    anything: Any = None
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("plain", True),
+        ("fraction", False),
+        ("said", True),
+        ("levels", [1, True]),
+        ("pair", [True, True]),
+        ("stages", {1: [2, False]}),
+        ("stages", {True: [2]}),
+    ],
+)
+def test_true_and_false_are_no_numbers(field: str, value: Any) -> None:
+    """pydantic takes them for 1 and 0."""
+    with pytest.raises(ValueError, match=r"should be a number, not (true|false)"):
+        Numbers.model_validate({field: value})
+
+
+def test_true_and_false_stand_where_they_may() -> None:
+    values = {"either": True, "switch": True, "pair": (True, 0.5), "anything": [True]}
+    assert Numbers(**values).model_dump(include=set(values)) == values  # type: ignore[arg-type]
+    assert Numbers(plain=3.0, levels=("4", 1.5)).levels == [4, 1.5]  # type: ignore[arg-type]

@@ -187,7 +187,7 @@ UNUSED = [
     ("student.targets=[to_q]", "student.targets: has no effect with `train: full`"),
     ("pool.prompt_projection=true", None),
     ("samples.max_gb=1", "samples.max_gb: has no effect without a cache"),
-    ("samples.dtype=float16", "samples.dtype: has no effect without `cache`"),
+    ("samples.dtype=float16", "samples.dtype: has no effect without a cache"),
     (
         "samples.cache_prompt_embeds=true",
         "samples.cache_prompt_embeds: has no effect without `cache`",
@@ -230,12 +230,39 @@ def test_losses_without_critics_and_critics_without_losses(file: Path) -> None:
     )
     with pytest.raises(UserError, match=r"warmup\.critic: no loss has a term for critics"):
         preflight(loaded(file, *WARM, alone, "warmup.critic=5"))
+    none += ("optim.critic=null",)
     assert preflight(loaded(file, *WARM, *none, alone, "run.offload_heads=true")) == [
         "run.offload_heads: has no effect without a `pool`"
     ]
     assert preflight(loaded(file, "warmup.losses=[{type: regression}]"))[-1] == (
         "warmup.losses: has no effect with `student: 0`"
     )
+    ramped = ("warmup.student=5", "warmup.losses=[{type: regression, ramp: 3}]")
+    assert preflight(loaded(file, *ramped))[-1] == (
+        "warmup.losses.0.ramp: has no effect in a warm-up, which has the whole weight at once"
+    )
+
+
+def test_optimizers_of_critics_that_no_loss_trains(file: Path) -> None:
+    none = ("pool=null", "backbone=null", "refresh=null", "losses=[{type: regression}]")
+    optim = ("critic={lr: 1.0e-3}", "aux={lr: 1.0e-3}", "updates=alternating", "critic_updates=3")
+    why = "where no loss has a term for critics"
+    assert preflight(loaded(file, *WARM, *none, *(f"optim.{each}" for each in optim))) == [
+        f"optim.critic, optim.aux, optim.updates: has no effect {why}",
+        f"optim.critic_updates: 2 of 3 iterations train nothing {why}",
+    ]
+    assert preflight(loaded(file, *WARM, *none, "optim.critic=null")) == []
+
+
+def test_a_critics_warmup_in_which_no_critic_judges(file: Path) -> None:
+    """Its roll-outs have one step; told before the student warms up."""
+    flags = [*WARM, "warmup.critic=5", "refinement={type: fixed, steps: 2, iterations: 8}"]
+    flags += ["critics={a: {steps: [%s], backbone: {type: unet-encoder}, pool: {type: dynamic}}}"]
+    flags += ["pool=null", "backbone=null", "refresh=null"]
+    said = r"warmup\.critic: its roll-outs have one step, and no critic judges those; see `steps`"
+    with pytest.raises(UserError, match=said):
+        preflight(loaded(file, *(flag.replace("%s", "2, 4") for flag in flags)))
+    preflight(loaded(file, *(flag.replace("%s", "1, 2") for flag in flags)))
 
 
 @pytest.mark.parametrize(

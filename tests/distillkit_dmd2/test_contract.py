@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from distillkit import testing
 from distillkit_dmd2.loss import DistributionMatchingConfig
+from tests.distillkit.launch import told
 
 
 def test_the_plugin() -> None:
@@ -20,3 +21,12 @@ def test_the_loss() -> None:
 def test_an_empty_range_of_timesteps_is_refused() -> None:
     with pytest.raises(ValidationError, match=r"`low` \(500\) should be below `high` \(500\)"):
         DistributionMatchingConfig(low=500, high=500)
+
+
+@pytest.mark.parametrize(("guidance", "noted"), [("2.0", False), ("1.0", True)])
+def test_scores_that_the_teachers_samples_do_not_follow_are_said(
+    guidance: str, noted: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = told(0, "check", "dmd2_shapes", "--set", f"losses.0.guidance={guidance}", capsys=capsys)
+    said = " ".join(out.split())
+    assert ("the teacher samples with guidance 2 and its score has none" in said) == noted

@@ -21,7 +21,7 @@ RECIPE = Path(__file__).parents[2] / "recipes" / "nitro_shapes.yaml"
             "1,000,000 can be held",
         ),
         (
-            "critics.one-step.steps=[2]",
+            "critics.one-step.steps=[2] warmup.critic=0",
             "refinement.stages: no critic judges roll-outs of length 1; see `steps` of each",
         ),
         ("teacher.guidance=3", "samples of another teacher (see its index.json); name another fo"),
@@ -32,7 +32,7 @@ RECIPE = Path(__file__).parents[2] / "recipes" / "nitro_shapes.yaml"
 )
 def test_what_does_not_fit_is_told_before_anything_is_built(change: str, said: str) -> None:
     with pytest.raises(RecipeError) as caught:
-        preflight(load_recipe(RECIPE, [change]))
+        preflight(load_recipe(RECIPE, change.split()))
     [line] = str(caught.value).splitlines()
     assert said in line
 

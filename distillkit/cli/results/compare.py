@@ -33,7 +33,7 @@ def compare(
         ),
     ] = "table",
 ) -> None:
-    """Compare runs, paired over seeds and prompts, with bootstrap intervals.
+    """Compare runs, paired over seeds and prompts, with 95 % intervals.
 
     Runs of one recipe with different seeds are one group; every group is compared with the first.
     """
@@ -44,6 +44,7 @@ def compare(
 
     from distillkit.cli.terminal.console import console
     from distillkit.report import compare as of
+    from distillkit.report.compare_notes import notes
     from distillkit.report.tables import markdown_tables
 
     judged = [of.read_judged(run) for run in runs]
@@ -54,9 +55,10 @@ def compare(
         print(markdown_tables(groups, lines, chosen), end="")
         return
     console().print(_table(groups, lines))
-    if said := of.why_unknown(lines):
-        console().print(f"\n{said.capitalize()}")
-    console().print(f"\nPage  {of.write_page(groups, lines, out)}")
+    said = notes(groups, lines)
+    for sentence in said:
+        console().print(f"\n{sentence}")
+    console().print(f"\nPage  {of.write_page(groups, lines, said, out)}")
 
 
 def _chosen(lines: Sequence[Line], metrics: str, rows: str) -> list[Line]:

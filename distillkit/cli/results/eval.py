@@ -25,6 +25,13 @@ Prompts = Annotated[
         show_default="those of the run's own metrics",
     ),
 ]
+PromptField = Annotated[
+    str | None,
+    typer.Option(
+        help="Field of a .jsonl file, column of a .parquet, that holds the prompt.",
+        show_default="prompt",
+    ),
+]
 MetricNames = Annotated[
     str, typer.Option(help="Metrics parts, separated by commas; see `plugins list`.")
 ]
@@ -63,6 +70,7 @@ Benchmark = Annotated[
 def eval(
     source: ModelName,
     prompts: Prompts = None,
+    field: PromptField = None,
     metrics: MetricNames = "",
     steps: StepCounts = "1,2,4",
     reference: Reference = None,
@@ -85,7 +93,7 @@ def eval(
     """
     wanted = _steps(steps)
     _check_counts({"--count": count, "--per-prompt": per_prompt, "--batch": batch})
-    read, own_seed = _read(source, prompts, benchmark, count)
+    read, own_seed = _read(source, prompts, field, benchmark, count)
     seed = own_seed if seed is None else seed
     count = count or _each(per_prompt, benchmark) * len(read.prompts)
     known: dict[str, Any] = {"num_images": count, "seed": seed, "teacher": teacher}
@@ -122,14 +130,18 @@ def eval(
 
 
 def _read(
-    source: str, prompts: Path | None, benchmark: str | None, count: int | None
+    source: str,
+    prompts: Path | None,
+    field: str | None,
+    benchmark: str | None,
+    count: int | None,
 ) -> tuple[PromptFile, int]:
     """The prompts and their seed: a file's, or those of the run's own metrics."""
     from distillkit.evaluation.benchmarks import PromptFile, read_prompts
     from distillkit.evaluation.source import own_prompts
 
     if prompts is not None:
-        return read_prompts(prompts, benchmark), 0
+        return read_prompts(prompts, benchmark, field), 0
     if benchmark is not None:
         raise UserError(f"--benchmark {benchmark}: give its prompts by --prompts")
     texts, seed = own_prompts(source, count)
@@ -182,10 +194,16 @@ def _check_counts(options: Mapping[str, int | None]) -> None:
 
 
 def _default_out(source: str) -> Path:
-    """`RUN/eval`; `evals/NAME` for a model, whose folder is its owner's."""
-    if (Path(source) / "recipe.yaml").is_file():
-        return Path(source) / "eval"
-    return Path("evals") / Path(source).name
+    """`RUN/eval`; for a model, whose folder is its owner's, a name of its own in `evals/`: two
+    runs' published students are not one folder."""
+    folder = Path(source).expanduser()
+    if (folder / "recipe.yaml").is_file():
+        return folder / "eval"
+    if not folder.exists():  # a repository's name
+        return Path("evals") / source.replace("/", "--")
+    folder = folder.resolve()
+    inside = (folder.parent / "recipe.yaml").is_file()
+    return Path("evals") / (f"{folder.parent.name}-{folder.name}" if inside else folder.name)
 
 
 def _configure(

@@ -149,7 +149,8 @@ def _windows(part: Any, given: _Input) -> Findings:
         maps = part.part.features(crops_BChw, t_B, given.null, window)
     for level, (map_BChw, channels) in enumerate(zip(maps, part.channels, strict=False)):
         if shape_of(map_BChw)[:2] != (COUNT, channels):
-            yield f"features(): level {level} of crops is {shape_of(map_BChw)}, not (3, {channels}"
+            found = f"features(): level {level} of crops is {shape_of(map_BChw)}"
+            yield f"{found}, not ({COUNT}, {channels}, h, w)"
 
 
 def _pooled(part: Any, given: _Input) -> Findings:

@@ -82,6 +82,12 @@ def copy_into(target: Tensor, values: Tensor) -> None:
     target.copy_(shard_like(target, values))
 
 
+def aside(values: Tensor) -> Tensor:
+    """A copy that takes no memory of the device: in main memory, where `values` is whole."""
+    kept = values.detach()
+    return kept.clone() if _is_sharded(kept) else kept.to("cpu", copy=True)
+
+
 def shard_like(target: Tensor, values: Tensor) -> Tensor:
     """`values`, whole on every process, on the device of `target` and cut as it is."""
     values = values.to(target.device)

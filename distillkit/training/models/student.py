@@ -17,7 +17,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from distillkit.configs import LEVELS, Sampler
 from distillkit.errors import UserError
-from distillkit.training.models.distributed import copy_into, unwrap
+from distillkit.training.models.distributed import aside, copy_into, unwrap
 
 if TYPE_CHECKING:
     from distillkit.configs import StudentConfig
@@ -196,7 +196,7 @@ class EMA:
 @contextmanager
 def weights_restored(module: nn.Module) -> Iterator[None]:
     """Inside, other weights may be loaded; afterwards the module has its own, bit for bit."""
-    own = {name: p.detach().clone() for name, p in module.named_parameters()}
+    own = {name: aside(p) for name, p in module.named_parameters()}
     try:
         yield
     finally:

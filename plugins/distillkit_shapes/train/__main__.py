@@ -1,9 +1,11 @@
 """Trains the embedded world's weights: python -m distillkit_shapes.train --stage all --out DIR
 
-The stages in order: vae, text, features, unet, decoder, evaluate, one-step. DIR becomes the
-pipeline's folder, features.safetensors is written beside it, caches and checkpoints go to --work.
-The defaults take about 220 minutes on two free CPU cores; a budget is wall clock, so a busy machine
-trains less.
+The stages in order: vae, text, features, unet, decoder, evaluate. DIR becomes the pipeline's
+folder, features.safetensors is written beside it, caches and checkpoints go to --work. The defaults
+take about 200 minutes on two free CPU cores; a budget is wall clock, so a busy machine trains less.
+
+Stage one-step is apart: it distils the shipped teacher by the recipe shapes_one_step, and replaces
+the shipped one-step weights.
 
 The shipped weights were made on two CPU cores that other work shared (hence fewer samples than
 the same minutes give on free ones), by these runs:
@@ -37,7 +39,9 @@ import torch
 
 from distillkit_shapes.teacher import TEACHER
 
-STAGES = ("vae", "text", "features", "unet", "decoder", "evaluate", "one-step")
+STAGES = ("vae", "text", "features", "unet", "decoder", "evaluate")
+"""What `all` runs."""
+APART = ("one-step", "mmdit")
 MINUTES = {"vae": 19.0, "text": 1.0, "features": 2.0, "unet": 160.0, "decoder": 15.0}
 """Budget of each stage that trains, on two CPU cores."""
 
@@ -89,7 +93,7 @@ def main() -> None:
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    options.add_argument("--stage", choices=("all", *STAGES, "mmdit"), default="all")
+    options.add_argument("--stage", choices=("all", *STAGES, *APART), default="all")
     options.add_argument("--out", type=Path, default=TEACHER, help="the teacher's folder")
     options.add_argument("--work", type=Path, default=Path("work"), help="caches and checkpoints")
     options.add_argument("--minutes", type=float, help="the stage's budget instead of its own")
@@ -111,8 +115,10 @@ def main() -> None:
         "--steps", type=int, nargs="+", default=[8, 4, 2], help="evaluate: rows of fewer steps too"
     )
     given = options.parse_args()
-    if given.stage == "mmdit" and given.out == TEACHER:
-        options.error("--stage mmdit: name another --out; the default is the shipped teacher")
+    if given.stage in ("all", "mmdit") and given.out == TEACHER:
+        options.error(
+            f"--stage {given.stage}: name another --out; the default is the shipped teacher"
+        )
     torch.set_num_threads(given.threads)
     given.out.mkdir(parents=True, exist_ok=True)
     given.work.mkdir(parents=True, exist_ok=True)

@@ -48,6 +48,28 @@ def test_it_fills_what_training_and_evaluation_read_and_then_has_nothing_to_do(
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.safetensors")} == shards
 
 
+def test_it_fills_the_cache_of_real_pictures(tmp_path: Path) -> None:
+    """Beside no cache of the teacher's samples: 16 pictures in shards of 8."""
+    sets = {"samples.cache": "null", "samples.real_cache": tmp_path, "samples.batch": 8}
+    words = flags(tmp_path) + [w for k, v in sets.items() for w in ("--set", f"{k}={v}")]
+    words = ["precompute", "recipes/nitro_shapes_real.yaml", *words]
+    done = CliRunner().invoke(build(), words)
+    assert done.exit_code == 0, done.output
+    assert "real pictures: 0.0" in done.output
+    shards = sorted(path.name for path in tmp_path.rglob("*.safetensors"))
+    assert shards == ["samples-00000000.safetensors", "samples-00000008.safetensors"]
+
+
+def test_a_cache_that_is_too_large_is_told_before_any_is_filled(tmp_path: Path) -> None:
+    """Training's six samples would do; the evaluation's are more than that."""
+    words = [*flags(tmp_path), "--set", "metrics.num_images=400", "--set", "samples.max_gb=1.0e-4"]
+    with pytest.raises(UserError, match=r"^samples.cache: 400 samples take .*metrics.num_images"):
+        CliRunner().invoke(
+            build(), ["precompute", "recipes/nitro_shapes.yaml", *words], catch_exceptions=False
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_the_teacher_lacks_is_told_before_anything_is_loaded() -> None:
     """What only training needs is not asked for."""
     sets = ("samples.cache=x", "teacher={type: sdxl, model: ./gone}", "student.start=./gone.bin")

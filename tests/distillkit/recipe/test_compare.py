@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from distillkit.recipe.compare import changes, compare_recipes
+from distillkit.recipe.compare import compare_recipes, every_change
 from distillkit.recipe.load import dump_recipe
 from tests.distillkit.fakes import RECIPE, fake_plugins, load
 
@@ -22,16 +22,16 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_same_recipe_has_no_changes(started: Path) -> None:
     """Comments do not count, nor fields that an earlier version did not have yet."""
     recipe = load(RECIPE, folder=started.parent)
-    assert changes(started, recipe) == []
+    assert every_change(started, recipe) == []
     started.write_text("# As it was.\n" + started.read_text().replace(" seed: 0,", ""))
-    assert changes(started, recipe) == []
+    assert every_change(started, recipe) == []
 
 
 def test_every_field_that_differs_is_told(started: Path) -> None:
     flags = ("run.seed=1", "losses.1.power=l2", "pool.views.local={crop: 0.5}", "refresh=")
     flags += ("prompts.prompts=[a cat]", "metrics.num_images=12")
     recipe = load(RECIPE, *flags, folder=started.parent)
-    assert changes(started, recipe) == [
+    assert every_change(started, recipe) == [
         "prompts.prompts: [a cat, 'off', '1e-4'] -> [a cat]",
         "refresh.type: random -> absent",
         "refresh.fraction: 0.02 -> absent",
@@ -46,9 +46,9 @@ def test_every_field_that_differs_is_told(started: Path) -> None:
 def test_a_part_that_left_is_compared_as_it_is_written(started: Path) -> None:
     started.write_text(started.read_text().replace("type: random", "type: gone"))
     recipe = load(RECIPE, folder=started.parent)
-    assert changes(started, recipe) == ["refresh.type: gone -> random"]
+    assert every_change(started, recipe) == ["refresh.type: gone -> random"]
     started.write_text("[")
-    [line] = changes(started, recipe)
+    [line] = every_change(started, recipe)
     assert line.startswith("the run's recipe.yaml can't be read: not YAML")
 
 

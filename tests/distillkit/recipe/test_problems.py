@@ -23,6 +23,12 @@ BROKEN = [
     ("batch: 16", "batch: 0", "17:7: run.batch: Input should be greater than or equal to 1; got 0 ("
      "Pictures a process and micro-batch)"),
     ("batch: 16", "batch: many", "17:7: run.batch: Input should be a valid integer"),
+    ("batch: 16", "batch: true", "17:7: run.batch: should be a number, not true"),
+    ("lr: 1e-5", "lr: false", "14:13: optim.student.lr: should be a number, not false"),
+    ("lr: 1e-5", "lr: 1e-5, clip: true", "14:23: optim.student.clip: should be a number, not tru"),
+    ("lr: 1e-5", "lr: 1e-5, betas: [0.9, true]", "14:36: optim.student.betas.1: should be a numbe"),
+    ("fraction: 0.02", "fraction: true", "7:25: refresh.fraction: should be a number, not true"),
+    ("stages: {1: 600", "stages: {1: true", "11:35: refinement.stages.1: should be a number, not "),
     ("batch: 16", "bacth: 16", "17:7: run.bacth: unknown field; did you mean 'batch'? fields: bat"),
     ("batch: 16", "1: 16", "17:7: run.1: unknown field; fields: batch, accumulate"),
     ("run: {batch: 16}", "run: 5", "17:1: run: should be a mapping of fields; got 5; fields: bat"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ import pytest
 from distillkit.errors import UserError
 from distillkit.recipe.schema import RunConfig
 from distillkit.runs import checkpoint
-from distillkit.training.callbacks import Callback
-from tests.distillkit.world import assert_same, everything, trainer, world_recipe
+from distillkit.training.callbacks import Callback, Stopped
+from tests.distillkit.world import StopAfter, assert_same, everything, trainer, world_recipe
 
 
 class Messages(Callback):
@@ -40,6 +41,22 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_message(tmp_path: Path) -> N
     damaged, resumed = told.texts[-2:]
     assert "heads.safetensors does not match its checksum" in damaged
     assert resumed == "resumed from 15"
+    assert_same(everything(whole), everything(again))
+
+
+def test_a_damaged_checkpoint_does_not_outlive_the_one_that_follows_it(tmp_path: Path) -> None:
+    """20 is damaged, and the run that goes on from 15 is stopped at 17: 17 is what it saves."""
+    recipe = world_recipe(run=RunConfig(batch=4, checkpoint_every=5, keep_checkpoints=1))
+    run = recipe.run.model_copy(update={"keep_checkpoints": 2})
+    whole = trainer(recipe.model_copy(update={"run": run}), tmp_path)
+    whole.train()
+    (tmp_path / "checkpoints" / "00000020" / "manifest.json").unlink()
+    broken = trainer(recipe, tmp_path, StopAfter(17, signal.SIGTERM))
+    with pytest.raises(Stopped, match="after iteration 17"):
+        broken.train(resume=True)
+    assert broken.checkpoints.iterations() == [17]
+    again = trainer(recipe, tmp_path)
+    again.train(resume=True)
     assert_same(everything(whole), everything(again))
 
 

@@ -110,7 +110,7 @@ def test_what_a_killed_run_left_is_removed_with_a_message(
     (torn / "student.safetensors").write_bytes(bytes(2_500_000))
     shard = tmp_path / "cache" / f".samples-0.safetensors.{atomic._host()}.4194305.part"
     shard.write_bytes(bytes(1_200_000))
-    alive = tmp_path / "cache" / f".samples-1.safetensors.{atomic._host()}.{os.getpid()}.part"
+    alive = tmp_path / "cache" / f".samples-1.safetensors.{atomic._host()}.{os.getppid()}.part"
     alive.write_bytes(b"x")
     told = Messages()
     api.train(recipe, tmp_path / "run", resume=True, callback=told)

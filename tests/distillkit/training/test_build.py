@@ -9,12 +9,19 @@ import pytest
 
 from distillkit import testing
 from distillkit.configs import ComponentConfig, PoolConfig, PromptsConfig, RefreshConfig
-from distillkit.errors import UserError
+from distillkit.errors import UserError, notices
 from distillkit.examples.student import ExampleStudentConfig
+from distillkit.recipe.schema import AdamWConfig, OptimConfig, StudentAdamWConfig
 from distillkit.registry.entry_points import Installed
 from distillkit.registry.registry import Origin
 from distillkit.training.build import build_part, build_parts
-from tests.distillkit.world import brought_by_theirs, trainer, world_recipe
+from tests.distillkit.world import (
+    MeanGuessConfig,
+    brought_by_theirs,
+    made_up_loss,
+    trainer,
+    world_recipe,
+)
 
 THEIRS = Origin("theirs", "distillkit-theirs", "2.1")
 
@@ -120,3 +127,30 @@ def test_no_prompts_are_a_sentence() -> None:
 def test_a_recipe_without_the_torn_part_is_built() -> None:
     [critic] = build_parts(testing.recipe()).critics
     assert len(critic.pool.heads) > 0
+
+
+NOBODY = {"pool": None, "backbone": None, "refresh": None, "losses": [MeanGuessConfig()]}
+AUX = "optim.aux: has no effect, since no loss has networks of its own and no backbone trains"
+CRITIC = "optim.critic: has no effect without critics"
+
+
+@pytest.mark.parametrize(
+    ("fields", "optim", "said"),
+    [
+        ({}, ("critic", "aux"), [AUX]),
+        ({}, ("critic",), []),
+        (NOBODY, ("critic", "aux"), [f"{CRITIC} and beside `aux`"]),
+        (NOBODY, ("critic",), []),  # which the loss's network learns with
+        (NOBODY | {"losses": [made_up_loss()]}, ("critic",), [CRITIC]),
+    ],
+)
+def test_optimizers_of_nobody_are_noted(
+    fields: dict[str, Any], optim: tuple[str, ...], said: list[str]
+) -> None:
+    """Which networks losses own is known when they are built."""
+    optims = {name: AdamWConfig(lr=1e-3) for name in optim}
+    found = OptimConfig(student=StudentAdamWConfig(lr=1e-3), **optims)  # type: ignore[arg-type]
+    told: list[str] = []
+    with notices(told.append):
+        build_parts(world_recipe(optim=found, **fields))
+    assert told == said

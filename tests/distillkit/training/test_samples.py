@@ -89,6 +89,8 @@ def test_repeated_samples_beside_a_cache_are_noted() -> None:
     [said] = notes(uses=2, count=4, cache="folder")
     assert said.startswith("saves nothing with `cache`: the run only sees fewer of them")
     assert "`real: pictures`" in notes(uses=2, real="pictures")[0]
+    assert notes(dtype="float16") == ["has no effect without a cache"]
+    assert notes(dtype="float16", real="pictures", real_cache="folder") == []
 
 
 class Album(list[str]):

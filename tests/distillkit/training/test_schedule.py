@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from distillkit.errors import UserError
 from distillkit.recipe.schema import AdamWConfig, OptimConfig, StudentAdamWConfig, WarmupConfig
 from tests.distillkit.world import made_up_loss, trainer, world_recipe
 
@@ -43,6 +44,21 @@ def test_first_joint_iteration(
     refinement = {"type": "bottom-up", "stages": stages}
     recipe = world_recipe(warmup=WARMUP, optim=optim, refinement=refinement)
     assert trainer(recipe, tmp_path).schedule.first_joint_iteration() == first
+
+
+@pytest.mark.parametrize("warmup", [WarmupConfig(), WARMUP])
+def test_a_student_that_would_never_train_is_refused(tmp_path: Path, warmup: Any) -> None:
+    """Its start, or what the warm-up left, would be published as the result."""
+    optim = OptimConfig(student=StudentAdamWConfig(lr=1e-3), critic_updates=21)
+    with pytest.raises(UserError) as refused:
+        trainer(world_recipe(warmup=warmup, optim=optim), tmp_path)
+    assert str(refused.value) == (
+        "optim.critic_updates: with 21 updates of the critics for each of the student, and a "
+        "refinement of 20 iterations, the student would never train; lower it, or lengthen the "
+        "refinement"
+    )
+    optim = optim.model_copy(update={"critic_updates": 20})
+    trainer(world_recipe(warmup=warmup, optim=optim), tmp_path)
 
 
 def test_the_students_step_size_falls_along_half_a_cosine(tmp_path: Path) -> None:

@@ -112,14 +112,33 @@ def test_no_licence_is_guessed(run: Path, capsys: pytest.CaptureFixture[str]) ->
 
 def test_paths_of_this_machine_stay_here(run: Path, tmp_path: Path) -> None:
     recipe = yaml.safe_load((run / "recipe.yaml").read_text())
-    recipe["samples"]["cache"] = "/home/me/samples"
+    recipe["samples"]["cache"] = "/home/me/turbo - /home/me/base"
     recipe["prompts"] = {"type": "text", "path": "~/lists/prompts.txt"}
+    words = ["distillkit", "eval", "r", "--reference=/home/me/coco", "--set", "fid.weights=/home/x"]
+    judged = json.loads((run / "eval" / "metrics.json").read_text())
+    judged["made_with"]["command"] = words
+    (run / "eval" / "metrics.json").write_text(json.dumps(judged))
     (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     card(run, "--out", tmp_path / "elsewhere")
     shared = yaml.safe_load((tmp_path / "elsewhere" / "recipe.yaml").read_text())
-    assert shared["samples"]["cache"] == "samples"
+    assert shared["samples"]["cache"] == "turbo - base"
     assert shared["prompts"]["path"] == "prompts.txt"
     assert shared["optim"] == recipe["optim"]
+    text = (tmp_path / "elsewhere" / "README.md").read_text()
+    assert "`distillkit eval r --reference=coco --set fid.weights=x`" in text
+    assert "/home/" not in text
+
+
+def test_figures_of_earlier_weights_are_not_the_students(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`eval` of a run that was not finished yet."""
+    judged = json.loads((run / "eval" / "metrics.json").read_text())
+    judged["made_with"]["snapshots"] = {"start": "start", "student_2": "1-step"}
+    (run / "eval" / "metrics.json").write_text(json.dumps(judged))
+    card(run)
+    assert "Made by `distillkit eval" not in (run / "card" / "README.md").read_text()
+    assert "eval/ is of other weights and left out" in capsys.readouterr().out
 
 
 def test_a_run_without_pictures_and_metrics_says_so(

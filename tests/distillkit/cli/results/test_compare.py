@@ -28,7 +28,11 @@ def made(folder: Path, seed: int, right: list[float], far: float, fine: float, l
     teacher = {"right": 0.9, "far": 1.0, "fine": 1.0, "num_images": len(right)}
     metrics = {"teacher": teacher, "student_1": row, "info": INFO}
     run.metrics.write_text(json.dumps(metrics))
-    singles = {"seed": 7, "prompts": list("abcd"), "rows": {"student_1": {"right": right}}}
+    singles = {
+        "seed": 7,
+        "prompts": list("abcd"[: len(right)]),
+        "rows": {"student_1": {"right": right}},
+    }
     (folder / "per_picture.json").write_text(json.dumps(singles))
     for n in range(2):
         PictureFolder(folder / "pictures" / "student_1", range(2)).write(n, torch.rand(3, 4, 4))
@@ -54,11 +58,9 @@ def test_runs_of_two_recipes_with_three_seeds(
     assert "far 3.00 4.00 +1 [+1, +1] worse" in lines
     # Distances to the teacher's 1: 0.2, and 0.1 on its other side.
     assert any(line.startswith("fine 0.800 1.10 -0.1 [-0.1, -0.1] better") for line in lines)
-    # One of four pictures is better: a resample of four may have none of it.
-    assert any(
-        re.fullmatch(r"student, 1 step right 0\.500 0\.750 \+0\.25 \[\+0, .*\] not dist.*", line)
-        for line in lines
-    ), lines
+    # One of four pictures is better by 1: 0.25 +- 3.182 x 0.25.
+    assert "student, 1 step right 0.500 0.750 +0.25 [-0.545, +1.05] not distinguishable" in lines
+    assert "fine: nearer to the teacher's is better, so the difference is of" in out
     html = page.read_text()
     assert html.count("<img ") == 2 * 2  # of two groups; the teacher's row has none
     assert 'class="worse"' in html
@@ -71,9 +73,26 @@ def test_seeds_of_one_recipe_stand_beside_each_other(
     runs = [made(tmp_path / f"r{s}", s, [1, 0, 1, 1], 2.0 + s, 1.0, 1e-5) for s in (0, 1)]
     out = told(0, "compare", *runs, "--out", tmp_path / "c.html", "--metrics", "far", capsys=capsys)
     assert "+1 (no interval)" in out
-    assert "No interval: the metric has no values of single pictures, and there are" in out
-    assert "and there are fewer than 3 runs" in (tmp_path / "c.html").read_text()
+    assert "No interval: the metric has no values of single pictures, and one run" in out
+    assert "one run of a recipe does not tell" in (tmp_path / "c.html").read_text()
     assert "right" not in out
+
+
+def test_rows_that_were_judged_otherwise_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two seeds of one recipe, three of the other, of which one was judged on fewer pictures."""
+    pictures = {0: [1.0, 0, 0, 1], 1: [1.0, 0, 0, 1], 2: [1.0, 0]}
+    runs = [made(tmp_path / f"a{s}", s, pictures[0], 2.0 + s, 1.0, 1e-5) for s in (0, 1)]
+    runs += [made(tmp_path / f"b{s}", s, pictures[s], 3.0 + s, 1.0, 1e-4) for s in (0, 1, 2)]
+    page = ("--out", tmp_path / "c.html")
+    out = re.sub(r"\s+", " ", told(0, "compare", *runs, *page, capsys=capsys))
+    assert "b0 (+ 2 seeds) - a0 (+ 1 seed): over the seeds that both have, 0, 1." in out
+    assert "Judged on 2, 4 pictures" in out
+    runs = [runs[0], runs[-1]]
+    out = re.sub(r"\s+", " ", told(0, "compare", *runs, *page, capsys=capsys))
+    assert "far 2.00 5.00 +3 (no interval)" in out
+    assert "`distillkit eval --count N` gives both as many" in out
 
 
 def test_tables_for_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -75,6 +75,7 @@ def test_a_run_is_judged_on_its_own_prompts_and_its_own_numbers_stay(
     assert found["start"]["num_images"] == 6
     assert found["made_with"]["seed"] == 70
     assert found["made_with"]["command"] == ["distillkit", "eval", "mine"]
+    assert found["made_with"]["snapshots"]["student_1"] == run.snapshots()[-1]
     # What a run finds at its end, but for the files' 8 bits.
     recipe = testing.recipe(
         metrics=ExampleMetricsConfig(num_images=6, seed=70),
@@ -245,6 +246,18 @@ def test_benchmarks_get_the_folders_that_their_judges_read(
     assert corner.tobytes() == Image.open(drawn.path(1)).convert("RGB").tobytes()
 
 
+def test_prompts_stand_in_the_field_that_is_named(
+    run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "captions.jsonl"
+    file.write_text('{"caption": "a cat"}\n{"caption": "a dog"}\n')
+    options = ("--prompts", file, "--metrics", "example", "--teacher")
+    said = " ".join(told(2, "eval", run.path, *options, capsys=capsys).split())
+    assert "no field 'prompt'; fields: caption. Name the one that holds the prompt" in said
+    finished(run, *options, "--field", "caption", "--set", "example.num_images=2", capsys=capsys)
+    assert table(run)["student_1"]["num_images"] == 2
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -255,6 +268,7 @@ def test_benchmarks_get_the_folders_that_their_judges_read(
         (["--set", "example.subject=x"], "--set example.subject=x: write METRIC.FIELD=VALUE;"),
         (["--count", "0"], "--count 0: at least 1"),
         (["--prompts", "x.csv"], "--prompts x.csv: the name of a file of prompts ends in .txt,"),
+        (["--prompts", "a.txt", "--field", "x"], "--field x: a.txt has no fields, but one prompt"),
         (["--benchmark", "geneval"], "--benchmark geneval: give its prompts by --prompts"),
         (["--benchmark", "x", "--prompts", "a.txt"], "--benchmark x: known are geneval and dpg"),
         (["--metrics", "example", "--count", "1"], "num_images: "),

@@ -19,6 +19,7 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from torch import Tensor
 
+from distillkit.runs.folder import read_log
 from tests.distillkit.training.processes import train_world
 
 ROOT = Path(__file__).parents[4]
@@ -93,11 +94,17 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Worlds:
         f"one-by-shards --batch 4 {LONGER} {SHARDS}",
         f"own-heads-two --batch 2 {OWN_HEADS}",
         "compiled --batch 4 --compile eager",
+        "told --batch 4 --told 1",
         *(f"{parts} --batch 2 --disagree {parts}" for parts in DISAGREE),
     )
     made.copy("two", "two-by-one")
+    made.copy("told", "told-by-one")
     made.copy("shards", "shards-by-one")
-    made.one_process(f"two-by-one --batch 8 {LONGER}", f"shards-by-one --batch 8 {LONGER} {SHARDS}")
+    made.one_process(
+        f"two-by-one --batch 8 {LONGER}",
+        f"shards-by-one --batch 8 {LONGER} {SHARDS}",
+        "told-by-one --batch 8 --resume",
+    )
     return made
 
 
@@ -110,6 +117,17 @@ def assert_close(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
 def test_two_processes_equal_one_with_the_same_global_batch(worlds: Worlds) -> None:
     assert_close(worlds.end("one"), worlds.end_of_two("two"))
     assert_close(worlds.end("two-by-one"), worlds.end_of_two("one-by-two"))
+
+
+def test_two_processes_log_what_one_does(worlds: Worlds) -> None:
+    """Losses, norms, pulls: in the student's warm-up, and in every iteration after it."""
+    one, two = (read_log(worlds.folder / name / "log.jsonl") for name in ("one", "two"))
+    assert [row["phase"] for row in one][:2] == ["student warm-up", "1-step"]
+    for row, other in zip(one, two, strict=True):
+        for what in ("student", "critic"):
+            assert (row[what] or 0.0) == pytest.approx(other[what] or 0.0, rel=1e-3)
+        for what in ("gradient", "pull", "direction"):
+            assert row[what] == pytest.approx(other[what], rel=5e-3, abs=1e-3)
 
 
 def test_shards_equal_copies(worlds: Worlds) -> None:
@@ -129,6 +147,14 @@ def test_pictures_with_heads_of_their_own_are_shared_among_processes(worlds: Wor
     """A process may have no picture of a view; its heads are stepped there all the same. Samples of
     the teacher that are used twice come again in the process that made them."""
     assert_close(worlds.end("own-heads-one"), worlds.end_of_two("own-heads-two"))
+
+
+def test_a_signal_to_one_process_stops_and_saves_all(worlds: Worlds) -> None:
+    """It comes after the second iteration, whose measurements are exchanged already."""
+    for rank in range(2):
+        assert f"told rank {rank} stopped: stopped after iteration 3; continue" in worlds.printed
+    assert [p.name for p in (worlds.folder / "told/checkpoints").iterdir()] == ["00000003"]
+    assert_close(worlds.end("one"), worlds.end("told-by-one"))
 
 
 @pytest.mark.parametrize(("parts", "what"), DISAGREE.items())

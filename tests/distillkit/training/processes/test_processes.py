@@ -29,6 +29,15 @@ def test_a_precision_that_accelerate_refuses_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("fresh_accelerate")
+def test_what_else_accelerate_refuses_is_not_the_precisions_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "many")
+    with pytest.raises(UserError, match=r"^accelerate can't start here: invalid literal .*'many'"):
+        make_accelerator(world_recipe(run=RunConfig()), tmp_path)
+
+
+@pytest.mark.usefixtures("fresh_accelerate")
 def test_processes_that_do_not_find_each_other_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import signal
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -30,8 +31,9 @@ from distillkit.recipe.schema import (
     RunConfig,
     SamplesConfig,
     StudentAdamWConfig,
+    WarmupConfig,
 )
-from distillkit.training.callbacks import Callback
+from distillkit.training.callbacks import Callback, Stopped
 from distillkit.training.metrics import StepMetrics
 from distillkit.training.models.distributed import is_sharded
 from distillkit.training.trainer import Trainer
@@ -45,7 +47,13 @@ class LastState(Callback):
     trainer: Trainer
     tensors: dict[str, Tensor]
 
+    def __init__(self, told: int | None) -> None:
+        self.told = told
+        """The process that alone gets a signal, after its second iteration."""
+
     def on_iteration(self, i: int, total: int, metrics: StepMetrics, seconds: float) -> None:
+        if i == 1 and self.told == RANK:
+            os.kill(os.getpid(), signal.SIGTERM)
         if i + 1 == total:
             self.tensors = everything(self.trainer)
 
@@ -110,6 +118,7 @@ def options_of(job: str) -> argparse.Namespace:
     options.add_argument("--uses", type=int, default=1, help="of the teacher's samples")
     options.add_argument("--compile", help="backend of torch.compile")
     options.add_argument("--resume", action="store_true")
+    options.add_argument("--told", type=int, help="the process that is told to stop")
     options.add_argument("--disagree", default="", choices=list(DISAGREE))
     return options.parse_args(shlex.split(job))
 
@@ -131,6 +140,7 @@ def recipe_of(given: argparse.Namespace) -> Recipe:
             updates=given.updates,
         ),
         teacher=PlainNetworkTeacherConfig(),
+        warmup=WarmupConfig(student=1, losses=[{"type": "regression"}]),
         samples=SamplesConfig(uses=given.uses, buffer=2),
         losses=[{"type": "least-squares"}],  # hinge leaves biases a gradient of rounding alone
         refinement={"type": "bottom-up", "stages": {1: one, 4: four}},
@@ -141,13 +151,14 @@ def recipe_of(given: argparse.Namespace) -> Recipe:
 
 def train(job: str, accelerator: Accelerator) -> None:
     """Train as the job says; what a user would be told is printed behind the job's folder."""
-    given, last = options_of(job), LastState()
+    given = options_of(job)
+    last = LastState(given.told)
     trainer = last.trainer = api.prepare(recipe_of(given), given.folder, last, accelerator)
     said = f"{given.folder.name} rank {RANK}"
     try:
         trainer.train(given.resume)
-    except UserError as error:
-        print(f"{said} stopped: {error}", flush=True)
+    except (Stopped, UserError) as ended:
+        print(f"{said} stopped: {ended}", flush=True)
         return
     save_file(last.tensors, given.folder / f"rank{RANK}.safetensors")
     network = trainer.state.student.network.module
