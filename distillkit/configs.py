@@ -26,7 +26,6 @@ from distillkit.remarks import LevelInputs, NumbersAreNumbers, PoolSize, Remark,
 if TYPE_CHECKING:
     from distillkit import contracts, exchange
 
-
 LEVELS = (999, 749, 499, 249)
 """Noise levels of a roll-out of four steps, where a student has no others."""
 Level = Annotated[int | float, Field(ge=0, le=999)]
@@ -101,6 +100,8 @@ class TeacherConfig(ComponentConfig):
     """The slow model that is distilled."""
 
     socket: ClassVar[str] = "teacher"
+    same_latents: ClassVar[Collection[str]] = ()
+    """Fields of how latents are decoded: figures depend on them, and no latents, cached or not."""
 
     @property
     def has_null(self) -> bool:
@@ -151,8 +152,7 @@ class BackboneConfig(ComponentConfig):
         return None
 
     def level_inputs(self, teacher: TeacherConfig) -> tuple[LevelInputs, ...] | None:
-        """What each level's map hears of prompt and t*, where configs tell it: `check` says which
-        critics are unconditional."""
+        """What each level's map hears of prompt and t*, where configs tell it, for `check`."""
         return None
 
     def pooled_channels(self, teacher: TeacherConfig) -> int | None:

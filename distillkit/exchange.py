@@ -68,6 +68,8 @@ class Layout(Protocol):
 
     # Optional: `published_sampler(folder: Path) -> Sampler` tells how the student of a published
     # folder goes from one noise level to the next; without it fresh noise is added (`renoise`).
+    # `published_levels(folder: Path) -> Sequence[float]`: noise levels of its roll-outs, falling,
+    # as `StudentConfig.levels`; without it 999, 749, 499, 249. Both may be asked of any path.
 
 
 def shift_of_file(path: Path) -> int | None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from distillkit.atomic import save_tensors
+from distillkit.configs import LEVELS
 from distillkit.contracts import Refinement, Teacher
 from distillkit.errors import UserError, did_you_mean
 from distillkit.exchange import agreed_shift, shift_of
@@ -33,6 +34,7 @@ from distillkit.training.schedule import CRITIC_WARMUP, STUDENT_WARMUP
 if TYPE_CHECKING:
     from distillkit.configs import Sampler
     from distillkit.contracts import StudentNetwork
+    from distillkit.exchange import Layout
 
 Tell = Callable[[str], None]
 """Gets a message to the user."""
@@ -224,9 +226,16 @@ def open_model(
     teacher = layout.open(model, weights, dtype)
     freeze(teacher.modules())
     network = cast("StudentNetwork", teacher.denoiser)  # it is run here, and never published
-    own = getattr(layout, "published_sampler", None)
-    sampler: Sampler = own(Path(model)) if own is not None else "renoise"
-    return teacher, Student(network, teacher.schedule, shift, sampler=sampler)
+    return teacher, Student(network, teacher.schedule, shift, *_published_grid(layout, Path(model)))
+
+
+def _published_grid(layout: Layout, folder: Path) -> tuple[Sequence[float], Sampler]:
+    """The noise levels of a published student's roll-outs, and how it goes from one to the next."""
+    own_levels = getattr(layout, "published_levels", None)
+    own_sampler = getattr(layout, "published_sampler", None)
+    levels: Sequence[float] = LEVELS if own_levels is None else own_levels(folder)
+    sampler: Sampler = "renoise" if own_sampler is None else own_sampler(folder)
+    return levels, sampler
 
 
 def _device() -> str:

@@ -18,8 +18,9 @@ def section_remarks(recipe: Recipe) -> Iterator[tuple[Path, Remark]]:
 
 
 def teacher_fields(recipe: Recipe) -> dict[str, Any]:
-    """The teacher's fields that its samples depend on."""
-    return recipe.teacher.model_dump(mode="json", exclude=set(recipe.teacher.same_result))
+    """The teacher's fields that its latents depend on: its samples, and encoded pictures."""
+    teacher = recipe.teacher
+    return teacher.model_dump(mode="json", exclude={*teacher.same_result, *teacher.same_latents})
 
 
 def _trackers(recipe: Recipe) -> Iterator[tuple[Path, Remark]]:

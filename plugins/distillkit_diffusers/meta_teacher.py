@@ -51,7 +51,11 @@ def _pipeline(folder: Path, dtype: Any, device: str) -> Any:
     networks = {name: _network(name, folder / name, dtype, device) for name in names}
     scheduler = getattr(diffusers, classes["scheduler"][1]).from_pretrained(folder / "scheduler")
     return diffusers.StableDiffusionXLPipeline(
-        **networks, **_tokenizers(folder), scheduler=scheduler, add_watermarker=False
+        **networks,
+        **_tokenizers(folder),
+        scheduler=scheduler,
+        force_zeros_for_empty_prompt=classes.get("force_zeros_for_empty_prompt", True),
+        add_watermarker=False,
     )
 
 

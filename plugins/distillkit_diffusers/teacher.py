@@ -16,6 +16,7 @@ from distillkit.errors import UserError
 from distillkit.noising import NoiseSchedule
 from distillkit.values import Condition
 from distillkit_diffusers.choices import LORA_TARGETS
+from distillkit_diffusers.common import autoencoder
 from distillkit_diffusers.common.offload import PipelineNetworks
 from distillkit_diffusers.denoiser import UNetDenoiser
 from distillkit_diffusers.io.loading import load_pipeline, load_unet
@@ -69,7 +70,7 @@ class SDXLTeacher(PipelineNetworks):
             options.eta,
         )
         if options.vae_tiling:
-            _enable_tiling(pipe.vae, side, self.vae_factor)
+            autoencoder.enable_tiling(pipe.vae, side * self.vae_factor)
         # No textual inversion is loaded; to look for one takes 4 ms a batch of 16 prompts.
         pipe.maybe_convert_prompt = _unchanged
         self.denoiser: Denoiser = UNetDenoiser(pipe.unet, schedule.prediction_type, self.vae_factor)
@@ -87,8 +88,11 @@ class SDXLTeacher(PipelineNetworks):
         return Condition({"prompt": prompt_BLD, "pooled": pooled_BP})
 
     def null(self, count: int) -> Condition:
-        """SDXL's own null condition: zeros."""
+        """SDXL's own null condition, zeros; or the encoded empty text, where the model's pipeline
+        says so (`force_zeros_for_empty_prompt`)."""
         pipe = self.pipe
+        if not pipe.config.force_zeros_for_empty_prompt:
+            return self.encoded_null(count)
         tokens, units = pipe.tokenizer.model_max_length, pipe.unet.config.cross_attention_dim
         pooled = pipe.text_encoder_2.config.projection_dim
         like = {"device": pipe.text_encoder.device, "dtype": pipe.text_encoder.dtype}
@@ -175,14 +179,6 @@ def load_base_unet(teacher: SDXLTeacher) -> Any:
     return load_unet(
         teacher.source, teacher.pipe.unet, "teacher.model", torch.float32, teacher.variant
     )
-
-
-def _enable_tiling(vae: Any, latent_side: int, vae_factor: int) -> None:
-    vae.enable_slicing()
-    vae.enable_tiling()
-    # diffusers' tiles are as large as the pictures that the VAE was made for.
-    vae.tile_latent_min_size = max(1, latent_side // 2)
-    vae.tile_sample_min_size = vae.tile_latent_min_size * vae_factor
 
 
 def _unchanged(prompt: Any, tokenizer: Any) -> Any:

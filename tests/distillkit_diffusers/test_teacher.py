@@ -80,6 +80,32 @@ def test_samples_are_the_stock_pipelines(
     assert not x_0.is_inference()
 
 
+def test_a_model_may_have_the_empty_text_as_its_null(tiny_sdxl: Path, tmp_path: Path) -> None:
+    """As its pipeline's config says; the encoders run for it once, and the stock pipeline samples
+    the same."""
+    pipe = stock_pipeline(tiny_sdxl)
+    pipe.register_to_config(force_zeros_for_empty_prompt=False)
+    pipe.save_pretrained(tmp_path / "model")
+    import diffusers
+
+    stock = stock_pipeline(tmp_path / "model")
+    ours = load_teacher(tmp_path / "model", TeacherOptions(steps=4, guidance=5.0))
+    stock.scheduler = diffusers.DDIMScheduler.from_config(
+        stock.scheduler.config, timestep_spacing="trailing", clip_sample=False
+    )
+    x_T, call = noise(2), {"num_inference_steps": 4, "guidance_scale": 5.0}
+    expected = stock(PROMPTS, latents=x_T.clone(), output_type="latent", **call).images
+    runs: list[int] = []
+    ours.pipe.text_encoder.register_forward_hook(lambda *_: runs.append(1))
+    null, empty = ours.null(3), ours.encode([""])
+    assert all(torch.equal(v[2], empty.tensors[n][0]) for n, v in null.tensors.items())
+    x_0 = ours.sample(x_T, ours.encode(PROMPTS), generators(1, 2))
+    torch.testing.assert_close(x_0, expected, rtol=1e-4, atol=1e-4)
+    assert len(runs) == 3
+    outline = SDXLTeacherConfig(model=str(tmp_path / "model")).outline()
+    assert outline.null(2).tensors["prompt"].is_meta
+
+
 def test_guidance_changes_the_sample(tiny_sdxl: Path, teacher: Any) -> None:
     guided = load_teacher(tiny_sdxl, TeacherOptions(guidance=5.0))
     x_T, cond = noise(1), teacher.encode(PROMPTS[:1])

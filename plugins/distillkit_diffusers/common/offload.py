@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from distillkit.values import Condition
 from distillkit_diffusers.common import autoencoder
 from distillkit_diffusers.common.precision import own_format
 from distillkit_diffusers.common.quantized import bits_of, plain_copy, quantize
@@ -30,6 +31,20 @@ class PipelineNetworks:
     """Networks that are in main memory, and on the device only during their calls."""
     reload: Callable[[], Any] | None = None
     """Loads the denoiser's network again, unpacked."""
+
+    _empty: Condition | None = None
+
+    def encode(self, prompts: Sequence[str]) -> Condition:
+        """The condition of each prompt."""
+        raise NotImplementedError
+
+    def encoded_null(self, count: int) -> Condition:
+        """The encoders' output for the empty text, in `count` rows; it is worked out once."""
+        device = self.pipe.text_encoder.device
+        if self._empty is None:
+            self._empty = self.encode([""])
+        one = self._empty.to(device)
+        return Condition({n: t.repeat(count, *[1] * (t.ndim - 1)) for n, t in one.tensors.items()})
 
     def denoisers(self) -> list[nn.Module]:
         """The network that is distilled."""

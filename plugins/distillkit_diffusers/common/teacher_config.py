@@ -46,15 +46,18 @@ class PipelineTeacherConfig(TeacherConfig):
     offload: tuple[OffloadName, ...] = ()
     """Networks that are kept in main memory, and on the device only while they run. With
     `samples.cache_prompt_embeds` the text encoders do not run again once the cache is filled."""
-    vae_tiling: bool = False
+    # Left out likewise: rows of pictures that were drawn without it stay good.
+    vae_tiling: bool = Field(False, exclude_if=lambda value: not value)
     """Decode one picture at a time, in overlapping tiles with blended seams: less memory for
-    previews and evaluation."""
+    previews and evaluation, whose pictures differ a little from untiled ones. Pictures are encoded
+    whole, one at a time."""
     saves_memory: ClassVar[dict[str, Any]] = {
         "dtype": "bfloat16",
         "vae_tiling": True,
         "offload": ("text_encoders", "vae"),
     }
-    same_result: ClassVar[tuple[str, ...]] = ("offload", "vae_tiling")
+    same_result: ClassVar[tuple[str, ...]] = ("offload",)
+    same_latents: ClassVar[tuple[str, ...]] = ("vae_tiling",)
 
     @classmethod
     def with_preset(cls, name: str, given: dict[str, Any]) -> dict[str, Any]:

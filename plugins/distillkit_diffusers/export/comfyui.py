@@ -44,14 +44,21 @@ def workflow(kind: Kind, name: str, shift: int, height: int, width: int) -> dict
     return nodes | _drawing(model, ["1", 1], latent, "lcm")
 
 
-def sd3_workflow(name: str, shift: float, sampler: str, height: int, width: int) -> dict[str, Any]:
+def sd3_workflow(
+    name: str, shift: float, sampler: str, height: int, width: int, t5: bool = True
+) -> dict[str, Any]:
     """The same for a LoRA of the SD3 family. `shift`: of its noise schedule, which ComfyUI takes to
-    be 3 where no node says otherwise. `sampler`: `lcm` or `euler`."""
-    encoders = {f"clip_name{n}": file for n, file in enumerate(SD3_ENCODERS, 1)}
+    be 3 where no node says otherwise. `sampler`: `lcm` or `euler`. `t5`: whether the third text
+    encoder is loaded."""
+    files = SD3_ENCODERS if t5 else SD3_ENCODERS[:2]
+    encoders = {f"clip_name{n}": file for n, file in enumerate(files, 1)}
+    loader = _node("TripleCLIPLoader", **encoders)
+    if not t5:
+        loader = _node("DualCLIPLoader", **encoders, type="sd3")
     nodes = {
         "1": _node("CheckpointLoaderSimple", ckpt_name=SD3_BASE),
         "2": _node("LoraLoaderModelOnly", model=["1", 0], lora_name=name, strength_model=1.0),
-        "10": _node("TripleCLIPLoader", **encoders),
+        "10": loader,
     }
     model = ["2", 0]
     if shift != SD3_SHIFT:

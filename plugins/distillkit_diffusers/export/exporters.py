@@ -135,7 +135,7 @@ class LoRAExporter:
                 "another base: --set base=..."
             )
         if isinstance(network, FlowStudent):
-            _save_flow_lora(path, lora.tensors, network)
+            _save_flow_lora(path, lora.tensors, network, self.base)
         else:
             student = require_unet_student(network, "lora")
             metadata = kohya_metadata(lora) if names == "kohya" else {}
@@ -199,16 +199,19 @@ def _save(
     _write(path, tensors, stated, page, graph)
 
 
-def _save_flow_lora(path: Path, tensors: Mapping[str, Tensor], student: FlowStudent) -> None:
+def _save_flow_lora(
+    path: Path, tensors: Mapping[str, Tensor], student: FlowStudent, base: str | None
+) -> None:
     """The same for a LoRA of a transformer; a workflow for the SD3 family alone, and none where
     ComfyUI's schedulers have other noise levels than the student."""
     teacher, stochastic = student.teacher, student.sampler == "renoise"
     graph = None
     if tuple(student.levels) == LEVELS and teacher.family == SD3:
         sampler = "lcm" if stochastic else "euler"
-        graph = sd3_workflow(path.name, teacher.shift, sampler, *teacher.image_size)
+        t5 = "text_encoder_3" not in teacher.parts_left_out()
+        graph = sd3_workflow(path.name, teacher.shift, sampler, *teacher.image_size, t5=t5)
     beside = None if graph is None else path.with_suffix(".json").name
-    page = flow_page(teacher, path.name, beside, student.levels, stochastic)
+    page = flow_page(teacher, path.name, beside, student.levels, stochastic, base)
     _write(path, tensors, {"format": "pt"}, page, graph)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from distillkit.errors import UserError
+from distillkit_diffusers.flow.settings import read_settings
 from distillkit_diffusers.io import tensor_names
-from distillkit_diffusers.io.model_configs import read_json
+from distillkit_diffusers.io.model_configs import local_path, read_json
 from distillkit_diffusers.io.weights import keys_of
 
 if TYPE_CHECKING:
@@ -59,7 +60,19 @@ class FlowLayout:
         scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
         return "renoise" if scheduler.get("stochastic_sampling") else "euler"
 
+    def published_levels(self, folder: Path) -> Sequence[float]:
+        """The noise levels of the student's roll-outs."""
+        return read_settings(folder).levels
+
     def open(self, model: str, weights: str | None, dtype: str) -> Teacher:
-        """The pipeline, with `weights` for its transformer's."""
-        fields = {"model": model, "transformer": weights, "dtype": dtype, "guidance": 0}
+        """The pipeline, with `weights` for its transformer's, and with the tokens of its texts that
+        a published folder states."""
+        fields: dict[str, Any] = {
+            "model": model,
+            "transformer": weights,
+            "dtype": dtype,
+            "guidance": 0,
+        }
+        tokens = read_settings(local_path(model)).max_tokens
+        fields |= {} if tokens is None else {"max_tokens": tokens}
         return self.teacher.model_validate(fields).build()

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from distillkit.configs import LEVELS
 from distillkit_diffusers.export.comfyui import FOLDERS, Kind
-from distillkit_diffusers.flow.publish import BETWEEN, stock_sigmas
+from distillkit_diffusers.flow.publish import BETWEEN, in_call, not_loaded, stock_sigmas
+from distillkit_diffusers.io.hub import Asset
+from distillkit_diffusers.io.model_configs import local_path
 from distillkit_diffusers.io.publish import front_matter
 
 if TYPE_CHECKING:
@@ -74,21 +76,25 @@ FLOW = """\
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, {classes}
 
-base = "{base}"  # or the model that it derives from
+{base}
 {load}
 pipe.scheduler = FlowMatchEulerDiscreteScheduler(shift={shift:g}, stochastic_sampling={stochastic})
 sigmas = {grids}
-image = pipe("a lighthouse at dawn", {size}sigmas=sigmas[4], guidance_scale=0).images[0]
+image = pipe(prompt="a lighthouse at dawn", {settings}sigmas=sigmas[4], guidance_scale=0).images[0]
 ```
 """
+BASE_ON_HUB = 'base = "{base}"  # or the model that it derives from'
+BASE_HERE = 'base = "{base}"  # the folder of the model that it was made for'
 FLOW_LORA = """\
-pipe = {pipeline}.from_pretrained(base, dtype=torch.bfloat16)
+pipe = {pipeline}.from_pretrained(base, dtype=torch.bfloat16{without})
 pipe.load_lora_weights(".", weight_name="{name}")"""
 FLOW_TRANSFORMER = """\
 transformer = {transformer}.from_single_file(
     "{name}", config=base, subfolder="transformer", dtype=torch.bfloat16
 )
-pipe = {pipeline}.from_pretrained(base, transformer=transformer, dtype=torch.bfloat16)"""
+pipe = {pipeline}.from_pretrained(
+    base, transformer=transformer, dtype=torch.bfloat16{without}
+)"""
 UNET_LOADER = """
 ComfyUI: the file belongs into models/diffusion_models, and has the tensors' names of the family's
 own files. It was not tried inside ComfyUI.
@@ -96,7 +102,11 @@ own files. It was not tried inside ComfyUI.
 SD3_COMFYUI = """
 ComfyUI: the file belongs into models/loras; {workflow} is a workflow in its API format: KSampler
 with sampler {sampler}, scheduler simple, 1, 2 or 4 steps, cfg 1, which has these noise levels.
-{untried}
+{text}{untried}
+"""
+CLIPS_ALONE = """\
+It loads no T5. In diffusers {tokens} zeros stand for T5's tokens, which ComfyUI leaves out, so that
+pictures differ.
 """
 
 
@@ -118,17 +128,29 @@ def sdxl_page(kind: Kind, name: str, workflow: str, shift: int) -> str:
 
 
 def flow_page(
-    teacher: FlowTeacher, name: str, workflow: str | None, levels: Sequence[float], stochastic: bool
+    teacher: FlowTeacher,
+    name: str,
+    workflow: str | None,
+    levels: Sequence[float],
+    stochastic: bool,
+    base: str | None = None,
 ) -> str:
     """Of a LoRA of a transformer that predicts a flow. `workflow`: None where there is none for
-    ComfyUI."""
+    ComfyUI. `base`: what it is added to, where that is not the teacher's model."""
     comfyui, family = "", teacher.family
     if workflow is not None:
         sampler = "lcm" if stochastic else "euler"
-        comfyui = SD3_COMFYUI.format(workflow=workflow, sampler=sampler, untried=UNTRIED)
-    load = FLOW_LORA.format(pipeline=family.pipeline, name=name)
+        tokens = teacher.options.max_tokens
+        comfyui = SD3_COMFYUI.format(
+            workflow=workflow,
+            sampler=sampler,
+            text=CLIPS_ALONE.format(tokens=tokens) if teacher.parts_left_out() else "",
+            untried=UNTRIED,
+        )
+    load = FLOW_LORA.format(pipeline=family.pipeline, name=name, without=not_loaded(teacher))
     what = f"A LoRA for a {family.name} model"
-    return _flow(teacher, name, what, family.pipeline, load, levels, stochastic) + comfyui
+    page = _flow(teacher, name, what, family.pipeline, load, levels, stochastic, base)
+    return page + comfyui
 
 
 def transformer_page(
@@ -136,7 +158,10 @@ def transformer_page(
 ) -> str:
     """Of a whole transformer in one file."""
     pipeline, transformer = teacher.family.pipeline, teacher.family.parts["transformer"][1]
-    load = FLOW_TRANSFORMER.format(pipeline=pipeline, transformer=transformer, name=name)
+    without = not_loaded(teacher)
+    load = FLOW_TRANSFORMER.format(
+        pipeline=pipeline, transformer=transformer, name=name, without=without
+    )
     what, classes = (
         f"The transformer of a {teacher.family.name} model",
         f"{pipeline}, {transformer}",
@@ -152,21 +177,34 @@ def _flow(
     load: str,
     levels: Sequence[float],
     stochastic: bool,
+    base: str | None = None,
 ) -> str:
     grids = {steps: stock_sigmas(levels, steps) for steps in (1, 2, 4)}
     page = FLOW.format(
         name=name,
         what=what,
         classes=classes,
-        base=next(iter(teacher.family.sizes)),
+        base=base_line(base or teacher.options.model, next(iter(teacher.family.sizes))),
         load=load,
-        size=teacher.size_in_call(),
+        settings=in_call(teacher),
         between=BETWEEN[stochastic],
         shift=teacher.shift,
         stochastic=stochastic,
         grids=grids,
     )
-    return front_matter(num_inference_steps=4, sigmas=grids[4]) + page
+    call = teacher.call_settings()
+    return front_matter(num_inference_steps=4, sigmas=grids[4], **call) + page
+
+
+def base_line(model: str | None, known: str) -> str:
+    """`base = ...`: the model on the hub, or `known` where none is named. Of a path of this machine
+    its last name alone is told."""
+    if model is None:
+        return BASE_ON_HUB.format(base=known)
+    here = local_path(model)
+    if here.exists() or not Asset("base", model, "pipeline").on_hub:
+        return BASE_HERE.format(base=here.resolve().name)
+    return BASE_ON_HUB.format(base=model)
 
 
 def _grid(steps: int, shift: int) -> str:

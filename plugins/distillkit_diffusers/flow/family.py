@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +103,8 @@ class Family:
 
     def flaw_of(self, path: Path, left_out: Collection[str] = ()) -> str | None:
         """What is wrong with a model on this machine, if anything: a file, a folder of another
-        family, one without the folder of a part. `left_out`: parts that are not loaded."""
+        family, one without the folder of a part, one whose scheduler is none of a flow like this
+        family's. `left_out`: parts that are not loaded."""
         if path.is_file():
             return (
                 f"{path} is one file, and has not all text encoders of the family; name a "
@@ -114,6 +116,8 @@ class Family:
         if index.get("_class_name") != self.pipeline:
             what = index.get("_class_name", "no diffusers pipeline folder")
             return f"{path} is {what}, and a {self.pipeline} is needed"
+        if flaw := scheduler_flaw(read_json(path / "scheduler" / "scheduler_config.json")):
+            return f"{path}'s scheduler {flaw}"
         parts = [n for n, of in index.items() if isinstance(of, list) and of[0] is not None]
         missing = [n for n in parts if n not in left_out and not (path / n).is_dir()]
         if missing:
@@ -144,6 +148,20 @@ class Family:
         assets += [Asset("teacher.transformer", transformer, "file")] if transformer else []
         assets += [Asset("teacher.lora", lora, "file")] if lora else []
         return assets
+
+
+EULER = "FlowMatchEulerDiscreteScheduler"
+
+
+def scheduler_flaw(config: Mapping[str, Any]) -> str | None:
+    """What in a scheduler's config samples otherwise than teachers do, if anything."""
+    if (name := config.get("_class_name", EULER)) != EULER:
+        return f"is {name}, and teachers of a flow sample by {EULER} alone"
+    for field, only in (("invert_sigmas", False), ("num_train_timesteps", 1000)):
+        if (found := config.get(field, only)) != only:
+            said, known = json.dumps(found), json.dumps(only)
+            return f"has `{field}: {said}`, and teachers of a flow know {known} alone"
+    return None
 
 
 def changed(base: Configs, part: str, **fields: Any) -> Configs:

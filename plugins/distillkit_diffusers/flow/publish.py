@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distillkit_diffusers.common.publishing import published
-from distillkit_diffusers.flow.teacher import euler_scheduler
+from distillkit_diffusers.flow.scheduler import euler_scheduler
+from distillkit_diffusers.flow.settings import PublishedSettings, write_settings
 from distillkit_diffusers.io.loading import no_progress_bars
 from distillkit_diffusers.io.publish import front_matter
 
@@ -30,7 +31,7 @@ from diffusers import {pipeline}
 folder = "."  # this folder; from the hub: huggingface_hub.snapshot_download("owner/name")
 pipe = {pipeline}.from_pretrained(folder, dtype=torch.{dtype}{without})
 sigmas = {grids}
-image = pipe("a lighthouse at dawn", {size}sigmas=sigmas[1], guidance_scale=0).images[0]
+image = pipe(prompt="a lighthouse at dawn", {settings}sigmas=sigmas[1], guidance_scale=0).images[0]
 ```
 """
 BETWEEN = {
@@ -59,7 +60,7 @@ def publish_pipeline(
     `UserError`. `stochastic`: fresh noise between steps.
     """
     pipe = teacher.pipe
-    scheduler = euler_scheduler(pipe.scheduler.config, teacher.shift, stochastic)
+    scheduler = euler_scheduler(teacher.shift, stochastic)
     with published(folder) as temporary:
         with no_progress_bars(), _absent_parts_untold():
             parts = {**pipe.components, "transformer": transformer, "scheduler": scheduler}
@@ -71,13 +72,26 @@ def publish_pipeline(
             family=teacher.family.name,
             pipeline=type(pipe).__name__,
             between=BETWEEN[stochastic],
-            without="".join(f", {n}=None" for n, part in pipe.components.items() if part is None),
-            size=teacher.size_in_call(),
+            without=not_loaded(teacher),
+            settings=in_call(teacher),
             dtype=str(transformer.dtype).removeprefix("torch."),
             grids=grids,
         )
-        head = front_matter(num_inference_steps=4, sigmas=grids[4])
+        head = front_matter(num_inference_steps=4, sigmas=grids[4], **teacher.call_settings())
+        stated = PublishedSettings(levels=tuple(levels), max_tokens=teacher.options.max_tokens)
+        write_settings(temporary, stated)
         (temporary / "README.md").write_text(head + page, encoding="utf-8")
+
+
+def in_call(teacher: FlowTeacher) -> str:
+    """The stock pipeline's settings as they stand in a call, before its last arguments."""
+    return "".join(f"{name}={value}, " for name, value in teacher.call_settings().items())
+
+
+def not_loaded(teacher: FlowTeacher) -> str:
+    """The parts that are left out, as they stand in a call of `from_pretrained`, after its first
+    arguments."""
+    return "".join(f", {name}=None" for name in teacher.parts_left_out())
 
 
 @contextmanager

@@ -35,7 +35,8 @@ def start_asset(spec: str, family: Family) -> Asset:
 def misfit_grid(student: FlowStudentConfig, teacher: FlowTeacherConfig) -> Iterator[Remark]:
     """A remark on a published start whose own noise levels the student does not visit.
 
-    Levels of a schedule of shift a are at sigma = a s / (1 + (a - 1) s), s evenly from 1 to 1 / n.
+    Levels of a schedule of shift a are at sigma = a s / (1 + (a - 1) s), s evenly from 1 to 1 / n:
+    where students are trained, of Stable Diffusion 3 too, whose stock pipeline spaces otherwise.
     """
     terms = start_terms(student.start)
     if not terms:

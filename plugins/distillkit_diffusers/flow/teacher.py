@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from inspect import signature
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -16,7 +17,9 @@ from torch import Generator, Tensor, nn
 from distillkit.errors import UserError
 from distillkit.noising import NoiseSchedule
 from distillkit.values import Condition, sent
+from distillkit_diffusers.common import autoencoder
 from distillkit_diffusers.common.offload import PipelineNetworks
+from distillkit_diffusers.flow.scheduler import fixed_shift, linear_mu, own_scheduler
 from distillkit_diffusers.lora_twin import LoRATwin
 
 if TYPE_CHECKING:
@@ -27,12 +30,17 @@ if TYPE_CHECKING:
 
 TIMES = 1000
 """Noise levels of every family's schedule."""
+SHIFT_OF = 4
+"""Where a dynamic shift depends on the number of steps, the schedule's is that of so many: the
+family's published students take four."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FlowOptions:
     """The settings of a teacher beside its files; fields as in `FlowTeacherConfig`."""
 
+    model: str | None = None
+    """What the pipeline was loaded from, for pages about what a student publishes."""
     steps: int = 28
     sigmas: tuple[float, ...] | None = None
     guidance: float = 0.0
@@ -66,15 +74,13 @@ class FlowTeacher(PipelineNetworks):
         self.latent_shape, self.vae_factor = self._latents()
         height, width = self.latent_shape[1:]
         self.image_size = (height * self.vae_factor, width * self.vae_factor)
-        self.shift = self._shift()
+        self.shift = fixed_shift(pipe.scheduler.config, self._mu_if_dynamic(SHIFT_OF))
         self.schedule = NoiseSchedule.flow_matching(self.shift)
         if options.vae_tiling:
-            pipe.vae.enable_slicing()
-            pipe.vae.enable_tiling()
+            autoencoder.enable_tiling(pipe.vae, max(self.image_size))
         self.denoiser: Denoiser = self.denoise(pipe.transformer)
         self.sigmas = self._noise_levels()
         """Noise levels of the sampler, from 1 to 0, as the stock pipeline spaces them."""
-        self._null: Condition | None = None
 
     # ---- what a family says
 
@@ -90,27 +96,24 @@ class FlowTeacher(PipelineNetworks):
         """The condition of each prompt."""
         raise NotImplementedError
 
-    def size_in_call(self) -> str:
+    def size_in_call(self) -> dict[str, int]:
         """What the stock pipeline has to be told of the pictures' size: it knows 1024 alone."""
         height, width = self.image_size
-        return "" if height == width == 1024 else f"height={height}, width={width}, "
+        return {} if height == width == 1024 else {"height": height, "width": width}
 
     def _latents(self) -> tuple[tuple[int, int, int], int]:
         """Shape of the latents (C, H, W), and pixels a cell."""
         raise NotImplementedError
 
-    def _shift(self) -> float:
-        """The shift of the noise schedule: that of the pipeline's scheduler."""
-        return float(self.pipe.scheduler.config["shift"])
+    def _mu(self, steps: int) -> float:
+        """mu of dynamic shifting, as the stock pipeline works it out for so many steps."""
+        _, height, width = self.latent_shape
+        patch = self.family.blocks(self.pipe.transformer.config).patch
+        return linear_mu(self.pipe.scheduler.config, (height // patch) * (width // patch))
 
-    def _noise_levels(self) -> list[float]:
-        scheduler = euler_scheduler(self.pipe.scheduler.config, self.shift)
-        own = self.options.sigmas or self._stock_sigmas(self.options.steps)
-        scheduler.set_timesteps(sigmas=list(own))
-        return [float(sigma) for sigma in scheduler.sigmas]
-
-    def _stock_sigmas(self, steps: int) -> Sequence[float]:
-        """What the stock pipeline hands its scheduler: evenly from 1 to 1 / steps."""
+    def _stock_sigmas(self, steps: int) -> Sequence[float] | None:
+        """What the stock pipeline hands its scheduler: evenly from 1 to 1 / steps. None leaves the
+        spacing to the scheduler."""
         return [float(sigma) for sigma in torch.linspace(1, 1 / steps, steps)]
 
     def _is_guided(self, sigma: float) -> bool:
@@ -123,18 +126,44 @@ class FlowTeacher(PipelineNetworks):
 
     # ---- what they share
 
+    def _mu_if_dynamic(self, steps: int) -> float | None:
+        return self._mu(steps) if self.pipe.scheduler.config.use_dynamic_shifting else None
+
+    def _noise_levels(self) -> list[float]:
+        """Of the sampler, as the pipeline's own scheduler spaces them."""
+        scheduler, own = own_scheduler(self.pipe.scheduler.config), self.options.sigmas
+        steps = self.options.steps if own is None else len(own)
+        sigmas = self._stock_sigmas(steps) if own is None else own
+        spaced = {"num_inference_steps": steps} if sigmas is None else {"sigmas": list(sigmas)}
+        scheduler.set_timesteps(**spaced, mu=self._mu_if_dynamic(steps))
+        return [float(sigma) for sigma in scheduler.sigmas]
+
+    def call_settings(self) -> dict[str, int]:
+        """What a call of the stock pipeline has to be told to draw as the teacher's networks are
+        run here: the pictures' size and the text's tokens, where they are not its defaults."""
+        own, name = signature(type(self.pipe).__call__).parameters, "max_sequence_length"
+        tokens = self.options.max_tokens
+        return self.size_in_call() | ({} if own[name].default == tokens else {name: tokens})
+
+    def parts_left_out(self) -> list[str]:
+        """Parts of the pipeline that the teacher is run without, such as T5; not those that the
+        stock pipeline adds only where it is told to."""
+        optional = type(self.pipe)._optional_components
+        parts = self.pipe.components.items()
+        return [name for name, part in parts if part is None and name not in optional]
+
     def null(self, count: int) -> Condition:
         """The family's own: the encoders' output for the empty text, which is worked out once."""
-        device = self.pipe.text_encoder.device
-        if self._null is None:
-            self._null = self.encode([""])
-        one = self._null.to(device)
-        return Condition({n: t.repeat(count, *[1] * (t.ndim - 1)) for n, t in one.tensors.items()})
+        return self.encoded_null(count)
 
     @torch.no_grad()
     def sample(self, x_T_BCHW: Tensor, cond: Condition, generators: Sequence[Generator]) -> Tensor:
         """x_0 from x_T by Euler steps along the flow, which draw nothing; with classifier-free
-        guidance where the family's scale asks for it."""
+        guidance where the family's scale asks for it.
+
+        Where the pipeline's scheduler is stochastic, x_0-hat gets fresh noise between steps: for
+        picture b from `generators[b]`.
+        """
         cond, x_BCHW = cond.to(x_T_BCHW.device), x_T_BCHW
         both = cond
         if self._is_guided(1.0):
@@ -148,7 +177,11 @@ class FlowTeacher(PipelineNetworks):
                 v_BCHW = self._guided(cond_BCHW, null_BCHW)
             else:
                 v_BCHW = self.denoiser(x_BCHW, t_B, cond)
-            x_BCHW = x_BCHW + (after - sigma) * v_BCHW
+            if self.pipe.scheduler.config.stochastic_sampling and after > 0:
+                noise_BCHW = _noise_like(x_BCHW, generators)
+                x_BCHW = (1 - after) * (x_BCHW - sigma * v_BCHW) + after * noise_BCHW
+            else:
+                x_BCHW = x_BCHW + (after - sigma) * v_BCHW
         return x_BCHW
 
     def adapted(self, rank: int) -> Denoiser:
@@ -160,15 +193,10 @@ class FlowTeacher(PipelineNetworks):
         return [self.pipe.transformer]
 
 
-def euler_scheduler(config: Any, shift: float, stochastic: bool = False) -> Any:
-    """FlowMatchEulerDiscreteScheduler at a fixed shift, with no other spacing.
-
-    `stochastic`: x_0-hat gets fresh noise between steps, where the plain one steps along the flow.
-    """
-    from diffusers import FlowMatchEulerDiscreteScheduler
-
-    levels = int(config.get("num_train_timesteps", TIMES))
-    return FlowMatchEulerDiscreteScheduler(levels, shift=shift, stochastic_sampling=stochastic)
+def _noise_like(x_BCHW: Tensor, generators: Sequence[Generator]) -> Tensor:
+    """A row of each generator, which is on the CPU."""
+    rows = [torch.randn(x_BCHW.shape[1:], generator=generator) for generator in generators]
+    return sent(torch.stack(rows), x_BCHW.device).to(x_BCHW.dtype)
 
 
 def network_sigma(schedule: NoiseSchedule, t_B: Tensor) -> Tensor:

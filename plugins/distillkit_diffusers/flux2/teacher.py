@@ -5,7 +5,6 @@ Legend: B batch, C latent channels, H, W latent cells, L words, D units.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 from distillkit.values import Condition
 from distillkit_diffusers.common import autoencoder
 from distillkit_diffusers.flow.qwen import encode
-from distillkit_diffusers.flow.teacher import FlowOptions, FlowTeacher, euler_scheduler
+from distillkit_diffusers.flow.teacher import FlowOptions, FlowTeacher
 from distillkit_diffusers.flux2.backbone import TappedFlux2
 from distillkit_diffusers.flux2.denoiser import Flux2Denoiser
 from distillkit_diffusers.flux2.family import FLUX2
@@ -29,9 +28,6 @@ PATCH = 2
 """Cells of the VAE a side of a token."""
 TEXT_LAYERS = (9, 18, 27)
 """Layers of the text encoder whose outputs the network takes."""
-SHIFT_OF = 4
-"""The schedule's shift is that of so many steps: the family's depends on their number, and its
-published students take four."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,24 +90,12 @@ class Flux2Teacher(FlowTeacher):
         side = (self.options.resolution or self.pipe.vae.config.sample_size) // factor
         return (int(self.pipe.transformer.config.in_channels), side, side), factor
 
-    def _shift(self) -> float:
-        return self._shift_of(SHIFT_OF)
-
-    def _shift_of(self, steps: int) -> float:
-        """exp(mu): mu is a function of the tokens and the steps (diffusers' formula)."""
-        config = self.pipe.scheduler.config
-        if not config.get("use_dynamic_shifting"):
-            return float(config["shift"])
+    def _mu(self, steps: int) -> float:
+        """A function of the tokens and the steps (diffusers' formula)."""
         from diffusers.pipelines.flux2 import pipeline_flux2_klein as stock
 
         _, height, width = self.latent_shape
-        return math.exp(stock.compute_empirical_mu(height * width, steps))
-
-    def _noise_levels(self) -> list[float]:
-        own = self.options.sigmas or self._stock_sigmas(self.options.steps)
-        scheduler = euler_scheduler(self.pipe.scheduler.config, self._shift_of(len(own)))
-        scheduler.set_timesteps(sigmas=list(own))
-        return [float(sigma) for sigma in scheduler.sigmas]
+        return float(stock.compute_empirical_mu(height * width, steps))
 
     def _is_guided(self, sigma: float) -> bool:
         return super()._is_guided(sigma) and not self.pipe.config.is_distilled

@@ -5,14 +5,13 @@ Legend: B batch, C latent channels, H, W latent cells, L tokens, D context units
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from distillkit.values import Condition
-from distillkit_diffusers.flow.teacher import FlowTeacher, euler_scheduler
+from distillkit_diffusers.flow.teacher import FlowTeacher
 from distillkit_diffusers.sd3.backbone import TappedMMDiT
 from distillkit_diffusers.sd3.denoiser import MMDiTDenoiser
 from distillkit_diffusers.sd3.family import SD3
@@ -48,35 +47,14 @@ class SD3Teacher(FlowTeacher):
             )
         return Condition({"prompt": prompt_BLD, "pooled": pooled_BP})
 
-    def size_in_call(self) -> str:
+    def size_in_call(self) -> dict[str, int]:
         """Nothing: the stock pipeline reads it in the transformer's config."""
-        return ""
+        return {}
 
     def _latents(self) -> tuple[tuple[int, int, int], int]:
         config = self.pipe.transformer.config
         side = int(config.sample_size)
         return (int(config.in_channels), side, side), int(self.pipe.vae_scale_factor)
 
-    def _shift(self) -> float:
-        side = self.latent_shape[1] // self.pipe.transformer.config.patch_size
-        return fixed_shift(self.pipe.scheduler.config, side**2)
-
-    def _noise_levels(self) -> list[float]:
-        if self.options.sigmas is not None:
-            return super()._noise_levels()
-        scheduler = euler_scheduler(self.pipe.scheduler.config, self.shift)
-        scheduler.set_timesteps(self.options.steps)  # the stock pipeline leaves it to the scheduler
-        return [float(sigma) for sigma in scheduler.sigmas]
-
-
-def fixed_shift(config: Any, tokens: int) -> float:
-    """The shift of a scheduler's config for pictures of so many tokens.
-
-    Dynamic shifting is exp(mu), mu linear in the number of tokens (diffusers' `calculate_shift`).
-    """
-    if not config.get("use_dynamic_shifting"):
-        return float(config["shift"])
-    from diffusers.pipelines.stable_diffusion_3 import pipeline_stable_diffusion_3 as stock
-
-    names = ("base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift")
-    return math.exp(stock.calculate_shift(tokens, *(config[name] for name in names)))
+    def _stock_sigmas(self, steps: int) -> None:
+        """None: the stock pipeline leaves the spacing to its scheduler."""

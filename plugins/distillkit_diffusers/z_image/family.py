@@ -16,6 +16,7 @@ from distillkit_diffusers.flow.family import (
     Configs,
     Family,
     OriginalNames,
+    changed,
 )
 
 PATCH = 2
@@ -37,8 +38,9 @@ _SIZES: Configs = {
     },
     "vae": {**VAE_16, "scaling_factor": 0.3611, "shift_factor": 0.1159},
     "text_encoder": QWEN3_4B,
-    "scheduler": {"num_train_timesteps": 1000, "shift": 3.0},
+    "scheduler": {"num_train_timesteps": 1000, "shift": 6.0},
 }
+_TURBO = changed(_SIZES, "scheduler", shift=3.0)
 
 
 def _blocks(config: Mapping[str, Any]) -> Blocks:
@@ -81,5 +83,5 @@ Z_IMAGE = Family(
     ),
     blocks=_blocks,
     original=_ORIGINAL,
-    sizes={"Tongyi-MAI/Z-Image": _SIZES, "Tongyi-MAI/Z-Image-Turbo": _SIZES},
+    sizes={"Tongyi-MAI/Z-Image": _SIZES, "Tongyi-MAI/Z-Image-Turbo": _TURBO},
 )

@@ -62,5 +62,9 @@ def test_a_workflow_of_the_sd3_family(shift: float) -> None:
         assert last["class_type"] == "LoraLoaderModelOnly"
     else:
         assert (last["class_type"], last["inputs"]["shift"]) == ("ModelSamplingSD3", 5.0)
+    assert len(of_class(graph, "TripleCLIPLoader")) == 3
+    both = sd3_workflow("mine.safetensors", shift, "euler", 1024, 768, t5=False)
+    check_links(both)
+    assert of_class(both, "DualCLIPLoader")["type"] == "sd3"
     assert of_class(graph, "EmptySD3LatentImage")["width"] == 768
     assert graph[of_class(graph, "VAEDecode")["vae"][0]]["class_type"] == "CheckpointLoaderSimple"

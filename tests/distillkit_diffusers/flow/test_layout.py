@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from distillkit import testing
+from distillkit.errors import UserError
 from distillkit.evaluation.sampling import open_model
 from distillkit.registry.entry_points import installed
 from distillkit.registry.layouts import installed_layouts
@@ -52,9 +54,13 @@ def test_adapt_adds_the_difference(folder: Path, tmp_path: Path) -> None:
         torch.testing.assert_close(made[f"model.diffusion_model.{name}"], weight + 3.5)
 
 
-def test_a_published_folder_is_opened_as_it_draws(tiny: Tiny, teacher: Any, tmp_path: Path) -> None:
-    """With its sampler and its pictures' size, and no shift that must be named."""
-    fields = {"train": "lora", "rank": 2, "sampler": "euler"}
+@pytest.mark.parametrize("levels", [[999, 749, 499, 249], [999, 599.5, 332, 142]])
+def test_a_published_folder_is_opened_as_it_draws(
+    tiny: Tiny, teacher: Any, tmp_path: Path, levels: list[float]
+) -> None:
+    """With its sampler, its noise levels and its pictures' size, and no shift that must be
+    named."""
+    fields = {"train": "lora", "rank": 2, "sampler": "euler", "levels": levels}
     config = tiny.student.model_validate(fields)
     network: Any = perturbed(config.build(teacher))
     network.publish(tmp_path / "student", 1000)
@@ -63,5 +69,17 @@ def test_a_published_folder_is_opened_as_it_draws(tiny: Tiny, teacher: Any, tmp_
     assert (made.latent_shape, student.sampler) == (tiny.latent_shape, "euler")
     x_T, cond = tiny.noise(2), teacher.encode(PROMPTS)
     with torch.no_grad():
-        drawn, expected = (s.rollout(x_T, cond, 2, x_T[None]) for s in (student, own))
+        renoise = x_T.expand(3, *x_T.shape)
+        drawn, expected = (s.rollout(x_T, cond, 4, renoise) for s in (student, own))
     torch.testing.assert_close(drawn, expected, rtol=1e-4, atol=1e-4)
+    assert list(student.levels) == levels
+
+
+def test_a_folder_whose_settings_cant_be_read_is_a_sentence(
+    teacher: Any, tiny: Tiny, tmp_path: Path
+) -> None:
+    network: Any = tiny.student().build(teacher)
+    network.publish(tmp_path / "student", 1000)
+    (tmp_path / "student" / "distillkit.json").write_text('{"levels": [1, 2, 3, 4]}')
+    with pytest.raises(UserError, match=r"distillkit\.json can't be read, .* levels: .* fall"):
+        open_model(str(tmp_path / "student"), None, None)

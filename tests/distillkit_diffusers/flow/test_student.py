@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from distillkit.errors import UserError
-from distillkit.recipe.load import load_recipe
 from distillkit.training.models.student import Student
 from distillkit_diffusers.export.exporters import FolderExporter, LoRAExporter, TransformerExporter
+from tests.distillkit_diffusers.flow.pages import PROMPT, run_page
 from tests.distillkit_diffusers.flow.tiny import PROMPTS, Tiny, draw, stock_pipeline
 from tests.distillkit_diffusers.tiny import perturbed
 
@@ -45,7 +45,6 @@ def test_stock_diffusers_draws_what_the_roll_out_draws(
     student, folder = published
     steps = call.get("num_inference_steps", 1)
     assert "4: [1.0, 0.75, 0.5, 0.25]" in (folder / "README.md").read_text()
-    assert "height=32, width=32, sigmas=sigmas[1]" in (folder / "README.md").read_text()
     pipe, x_T = stock_pipeline(folder), tiny.noise(2)
     drawn = [tiny.noise(2, key) for key in range(1, steps)]
     renoise = torch.stack(drawn) if drawn else x_T[None, :0]
@@ -61,6 +60,20 @@ def test_stock_diffusers_draws_what_the_roll_out_draws(
         cond = student.network.teacher.encode(PROMPTS)  # type: ignore[attr-defined]
         x_0 = student.rollout(x_T, cond, steps, renoise)
     torch.testing.assert_close(x_0, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_pages_own_call_draws_what_the_roll_out_draws(
+    published: tuple[Student, Path], tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one step, for the pictures' size and the text's tokens that the student was trained on."""
+    student, folder = published
+    page, x_T = folder / "README.md", tiny.noise(1)
+    assert "height=32, width=32, max_sequence_length=48, sigmas=sigmas[1]" in page.read_text()
+    monkeypatch.chdir(folder)
+    drawn, teacher = run_page(page, x_T), student.network.teacher  # type: ignore[attr-defined]
+    with torch.no_grad():
+        x_0 = student.rollout(x_T, teacher.encode([PROMPT]), 1, x_T[None, :0])
+        torch.testing.assert_close(drawn, teacher.decode(x_0), rtol=0, atol=1e-5)
 
 
 def test_the_student_has_left_the_teacher(published: tuple[Student, Path], folder: Path) -> None:
@@ -232,32 +245,3 @@ def test_a_single_files_names_are_the_original_ones(
     start = str(tmp_path / "single.safetensors")
     network = tiny.student.model_validate({"start": start}).build(teacher)
     torch.testing.assert_close(merged(network), {n: w + 1 for n, w in weights.items()})
-
-
-@pytest.mark.parametrize("given", [False, True])
-def test_a_turbo_whose_grid_does_not_fit_is_a_sentence(
-    folder: Path, kind: str, tmp_path: Path, given: bool
-) -> None:
-    """A teacher of shift 6 and Z-Image-Turbo's 3: sigma 0.9, 0.75, 0.5 are at s = sigma / (6 - 5
-    sigma) = 0.6, 0.333, 0.143 of the teacher's. Levels that were given are the user's own."""
-    if kind != "z-image":
-        pytest.skip("FLUX.2's shift depends on the size, for teacher and student alike")
-    teacher = tmp_path / "teacher"
-    (teacher / "scheduler").mkdir(parents=True)
-    (teacher / "transformer").mkdir()
-    (teacher / "scheduler" / "scheduler_config.json").write_text('{"shift": 6.0}')
-    config = (folder / "transformer" / "config.json").read_text()
-    (teacher / "transformer" / "config.json").write_text(config)
-    levels = "levels: [999, 700, 400, 100]" if given else ""
-    file = tmp_path / "tiny.yaml"
-    file.write_text(
-        f"prompts: {{type: list, prompts: [a]}}\nteacher: {{type: z-image, model: {teacher}}}\n"
-        f"student: {{type: z-image, start: z-image-turbo, {levels}}}\n"
-        "losses: [{type: regression}]\noptim: {student: {lr: 1.0e-5}}\n"
-        "refinement: {type: bottom-up, stages: {1: 2}}\n"
-    )
-    recipe = load_recipe(file).recipe
-    [remark] = [r for r in recipe.student.preflight(recipe) if "noise levels of shift" in r.message]
-    assert "shift 3, and the teacher's schedule has shift 6" in remark.message
-    assert "`levels: [999.0, 599.0, 332.3, 141.9]` visits its own" in remark.message
-    assert remark.is_error != given

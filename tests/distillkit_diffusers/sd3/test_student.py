@@ -13,9 +13,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from distillkit.errors import UserError
+from distillkit.evaluation.sampling import open_model
 from distillkit.training.models.student import Student
 from distillkit_diffusers.export.exporters import FolderExporter, LoRAExporter, TransformerExporter
 from distillkit_diffusers.sd3.configs import SD3StudentConfig, SD3TeacherConfig
+from tests.distillkit_diffusers.flow.pages import PROMPT, run_page
 from tests.distillkit_diffusers.sd3.tiny import T5_TOKENS, noise, stock_pipeline
 from tests.distillkit_diffusers.tiny import PROMPTS, perturbed
 
@@ -58,6 +60,44 @@ def test_stock_diffusers_draws_what_the_roll_out_draws(
         cond = student.network.teacher.encode(PROMPTS)  # type: ignore[attr-defined]
         x_0 = student.rollout(x_T, cond, steps, renoise)
     torch.testing.assert_close(x_0, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("t5", [True, False])
+def test_pages_and_folders_keep_how_texts_are_read(
+    teacher_config: SD3TeacherConfig,
+    tiny_sd3: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    t5: bool,
+) -> None:
+    """12 tokens of T5 where the stock pipeline takes 256, or as many zeros: what a page's own call
+    draws is what the roll-out draws, and so is what a published folder is opened for."""
+    teacher: Any = teacher_config.model_copy(update={"t5": t5}).build()
+    config = SD3StudentConfig(train="lora", rank=2)
+    network: Any = perturbed(config.build(teacher))
+    student, x_T = Student.of(network, teacher.schedule, config), noise(1)
+    names = {"student": "README.md", "lora.safetensors": "lora.md", "whole.safetensors": "whole.md"}
+    network.publish(tmp_path / "student", 1000)
+    LoRAExporter("fp32", 2, None).export(network, 1000, tmp_path / "lora.safetensors")
+    TransformerExporter("fp32").export(network, 1000, tmp_path / "whole.safetensors")
+
+    def drawn(of: Student, by: Any, steps: int) -> torch.Tensor:
+        with torch.no_grad():
+            x_0 = of.rollout(x_T, by.encode([PROMPT]), steps, x_T.expand(3, *x_T.shape))
+            return torch.as_tensor(by.decode(x_0))
+
+    for made, page in names.items():
+        folder = tmp_path / made if made == "student" else tmp_path
+        monkeypatch.chdir(folder)
+        steps, base = (1, None) if made == "student" else (4, tiny_sd3)
+        picture = run_page(folder / page, x_T, base)
+        torch.testing.assert_close(picture, drawn(student, teacher, steps), rtol=0, atol=1e-4)
+    opened, again = open_model(str(tmp_path / "student"), None, None)
+    expected = drawn(student, teacher, 2)
+    torch.testing.assert_close(drawn(again, opened, 2), expected, rtol=0, atol=1e-5)
+    graph = json.loads((tmp_path / "lora.json").read_text())
+    assert graph["10"]["class_type"] == ("TripleCLIPLoader" if t5 else "DualCLIPLoader")
+    assert ("It loads no T5" in (tmp_path / "lora.md").read_text()) == (not t5)
 
 
 def test_a_student_without_t5_is_published_without_a_warning(

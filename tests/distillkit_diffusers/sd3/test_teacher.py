@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from distillkit_diffusers.sd3.configs import SD3TeacherConfig
-from distillkit_diffusers.sd3.teacher import fixed_shift
 from tests.distillkit_diffusers.sd3.tiny import T5_TOKENS, noise, stock_pipeline
 from tests.distillkit_diffusers.tiny import PROMPTS
 
@@ -52,13 +51,3 @@ def test_what_the_trainer_needs_to_know(teacher: Any) -> None:
     assert teacher.image_size == (32, 32)
     assert float(teacher.schedule.alpha_sigma(torch.tensor([499]))[1]) == pytest.approx(0.75)
     assert teacher.denoiser.prediction == "flow"
-
-
-def test_a_dynamic_shift_is_that_of_the_pictures_size() -> None:
-    """mu rises from 0.5 at 256 tokens to 1.15 at 4096; the shift is exp(mu)."""
-    config = {
-        "use_dynamic_shifting": True, "base_image_seq_len": 256, "max_image_seq_len": 4096,
-        "base_shift": 0.5, "max_shift": 1.15,
-    }  # fmt: skip
-    assert fixed_shift(config, 256) == pytest.approx(1.6487, abs=1e-4)
-    assert fixed_shift(config, 4096) == pytest.approx(3.1582, abs=1e-4)
