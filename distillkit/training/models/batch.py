@@ -73,23 +73,24 @@ class LazyTrainBatch:
     """How often losses have asked for the student's logits: those are adversarial."""
 
     @cached_property
-    def _samples(self) -> LazySamples:
+    def samples(self) -> LazySamples:
+        """What all panel passes look at."""
         return LazySamples(self.make_real, self.make_fake)
 
     @property
     def real_BCHW(self) -> Tensor:
         """x_0, the teacher's sample."""
-        return self._samples.real_BCHW
+        return self.samples.real_BCHW
 
     @property
     def rollout_BCHW(self) -> Tensor:
         """The student's sample with its graph; `backward_student` runs it."""
-        return self._samples.rollout_BCHW
+        return self.samples.rollout_BCHW
 
     @property
     def fake_BCHW(self) -> Tensor:
         """x_0-hat, the student's sample: a leaf that losses put their gradients on."""
-        return self._samples.fake_BCHW
+        return self.samples.fake_BCHW
 
     def noise(self, purpose: str) -> Tensor:
         """Standard normal noise (B, C, H, W) for a loss; the same at every call."""
@@ -110,8 +111,8 @@ class LazyTrainBatch:
             PanelPass(
                 critic=critic,
                 panel=panel,
-                real=partial(getattr, self._samples, "real_BCHW"),
-                fake=partial(getattr, self._samples, "fake_BCHW"),
+                real=partial(getattr, self.samples, "real_BCHW"),
+                fake=partial(getattr, self.samples, "fake_BCHW"),
                 cond=self.cond,
                 null=self.null,
                 positions=self.positions,

@@ -165,7 +165,7 @@ def test_losses_in_two_stages_give_the_gradient_of_one_joint_backward(tmp_path: 
     terms = [(loss, loss.student_term(split)) for loss in spec.losses]
     share, pulls = state.backward_student(terms, spec, split)
     joint = batch()
-    joint.__dict__["fake_BCHW"] = joint.rollout_BCHW
+    joint.samples.__dict__["fake_BCHW"] = joint.rollout_BCHW
     alone = [loss.loss.student(joint) for loss in spec.losses]
     total = sum(weight * term for weight, term in zip(weights, alone, strict=True))
     for p, expected in zip(parameters, torch.autograd.grad(total, parameters), strict=True):

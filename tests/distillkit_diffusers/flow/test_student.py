@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from distillkit.errors import UserError
 from distillkit.training.models.student import Student
 from distillkit_diffusers.export.exporters import FolderExporter, LoRAExporter, TransformerExporter
-from tests.distillkit_diffusers.flow.pages import PROMPT, run_page
+from tests.distillkit_diffusers.flow.published.pages import PROMPT, run_page
 from tests.distillkit_diffusers.flow.tiny import PROMPTS, Tiny, draw, stock_pipeline
 from tests.distillkit_diffusers.tiny import perturbed
 

@@ -17,7 +17,7 @@ from distillkit.evaluation.sampling import open_model
 from distillkit.training.models.student import Student
 from distillkit_diffusers.export.exporters import FolderExporter, LoRAExporter, TransformerExporter
 from distillkit_diffusers.sd3.configs import SD3StudentConfig, SD3TeacherConfig
-from tests.distillkit_diffusers.flow.pages import PROMPT, run_page
+from tests.distillkit_diffusers.flow.published.pages import PROMPT, run_page
 from tests.distillkit_diffusers.sd3.tiny import T5_TOKENS, noise, stock_pipeline
 from tests.distillkit_diffusers.tiny import PROMPTS, perturbed
 
