@@ -44,7 +44,7 @@ class Pull:
     @staticmethod
     def of(loss: str, grad_BCHW: Tensor, batch: LazyTrainBatch) -> Pull:
         """The pull of a loss on a batch."""
-        has_real = "real_BCHW" in batch.__dict__
+        has_real = batch.samples.real_is_made
         toward = (batch.real_BCHW - batch.fake_BCHW).detach() if has_real else None
         return Pull(loss, grad_BCHW, toward)
 

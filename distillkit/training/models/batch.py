@@ -31,6 +31,11 @@ class LazySamples:
         """x_0, the teacher's sample."""
         return self.make_real()
 
+    @property
+    def real_is_made(self) -> bool:
+        """Whether anybody has asked for the teacher's sample."""
+        return "real_BCHW" in self.__dict__
+
     @cached_property
     def rollout_BCHW(self) -> Tensor:
         """The student's sample with its graph."""
