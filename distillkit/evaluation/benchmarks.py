@@ -22,9 +22,9 @@ from distillkit.samples.order import SampleOrder
 from distillkit.training.build import build_part
 
 KINDS = {".txt": "text", ".jsonl": "jsonl", ".parquet": "parquet"}
+"""Prompt sources by the end of a file's name."""
 HOLDS = {"jsonl": "field", "parquet": "column"}
 """What such a prompt source calls the field that holds the prompt."""
-"""Prompt sources by the end of a file's name."""
 PER_PROMPT = 4
 """Pictures of a prompt that both benchmarks judge."""
 BENCHMARKS = ("geneval", "dpg")
