@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,7 @@ from distillkit.training import step
 from distillkit.training.build import Parts
 from distillkit.training.train_state import TrainState
 
+BESIDE = "weights beside"
 MOMENTS, GRADIENTS, OTHER = "moments", "gradients", "other"
 
 
@@ -135,6 +137,24 @@ def planned_peak(plan: Plan) -> dict[str, int]:
     return {name: size for name, size in found.items() if size}
 
 
+def beside(plan: Plan, row: dict[str, Any]) -> dict[str, Any]:
+    """What a plan adds to a row of measured figures; the rest of a peak are gradients and maps."""
+    measured, flops = row["measured"], sum(plan.flops.values())
+    planned = {
+        "weights": sum(part.weights for part in plan.parts) + plan.activations.get(BESIDE, 0),
+        "moments": sum(part.optimizer for part in plan.parts),
+        "peak": plan.peak,
+    }
+    return {
+        "planned": planned,
+        "ratio": planned["peak"] / (measured["peak"] or math.nan),
+        "peak_by_part": row["peak_by_part"] | {"planned": planned_peak(plan)},
+        "flops": flops,
+        "flops_by_part": dict(plan.flops),
+        "flops_per_second": flops / row["seconds"],
+    }
+
+
 def show(result: dict[str, Any]) -> Table:
     """A row a variant."""
     table = Table(title=f"{result['device']}: bf16 peak {result['matmul'] / 1e12:.1f} TFLOP/s")
@@ -146,16 +166,26 @@ def show(result: dict[str, Any]) -> Table:
         if "error" in row:
             table.add_row(name, row["error"])
             continue
-        planned, measured = row["planned"], row["measured"]
-        sizes = [
-            f"{planned[k] / GIB:.2f} / {measured[k] / GIB:.2f}"
-            for k in ("weights", "moments", "gradients and activations", "peak")
-        ]
-        share = f"{row['flops_per_second'] / result['matmul']:.0%}"
-        speed = (f"{row['seconds']:.2f}", f"{row['pictures_per_second']:.2f}", share)
-        table.add_row(name, *sizes, f"{row['ratio']:.3f}", *speed)
+        sizes = [pair(row.get("planned"), row["measured"], k) for k in ("weights", "moments")]
+        sizes += [pair(rest(row.get("planned")), rest(row["measured"]), "rest")]
+        sizes += [pair(row.get("planned"), row["measured"], "peak")]
+        speed = [f"{row['seconds']:.2f}", f"{row['pictures_per_second']:.2f}"]
+        if "planned" in row:
+            speed += [f"{row['flops_per_second'] / result['matmul']:.0%}"]
+        table.add_row(name, *sizes, f"{row.get('ratio', math.nan):.3f}", *speed)
     table.caption = "GiB: planned / measured"
     return table
+
+
+def rest(sizes: dict[str, int] | None) -> dict[str, int]:
+    """Of a peak, what are neither weights nor moments: gradients and activations."""
+    return {"rest": sizes["peak"] - sizes["weights"] - sizes["moments"]} if sizes else {}
+
+
+def pair(planned: dict[str, int] | None, measured: dict[str, int], kind: str) -> str:
+    """GiB, the plan's first; a dash where no plan was made."""
+    before = f"{planned[kind] / GIB:.2f}" if planned else "-"
+    return f"{before} / {measured[kind] / GIB:.2f}"
 
 
 def show_parts(result: dict[str, Any]) -> Iterator[Table]:
@@ -172,8 +202,8 @@ def show_parts(result: dict[str, Any]) -> Iterator[Table]:
     peaks = [row["peak_by_part"] for row in done.values()]
     if not any(each["measured"] for each in peaks):
         return iter((seconds,))
-    for part in merged([each[kind] for each in peaks for kind in ("planned", "measured")]):
-        found = [(p["planned"].get(part, 0), p["measured"].get(part, 0)) for p in peaks]
+    for part in merged([each[kind] for each in peaks for kind in each]):
+        found = [(p.get("planned", {}).get(part, 0), p["measured"].get(part, 0)) for p in peaks]
         sizes.add_row(part, *(f"{a / GIB:.2f} / {b / GIB:.2f}" for a, b in found))
     sizes.caption = "planned / measured; copies of 16 bits are measured with what makes them"
     return iter((seconds, sizes))

@@ -1,6 +1,8 @@
 """NitroFusion's iteration on SDXL at its true size, with random weights: memory and speed.
 
     python benchmarks/sdxl_gpu.py [--out sdxl_gpu.json] [--within SECONDS]
+    python benchmarks/sdxl_gpu.py --measure-only, where a GPU's time is short; then, on any machine,
+    python benchmarks/sdxl_gpu.py --plan-only
 
 On one GPU: for the recipe as it is and with each switch on or off: peak memory by part beside what
 `distillkit plan` says, seconds an iteration by part, and the share of the bf16 peak that this card
@@ -13,8 +15,8 @@ import argparse
 import gc
 import itertools
 import json
-import math
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,15 +26,15 @@ import torch
 from accelerate import Accelerator
 from gpu_parts import (
     Seconds,
+    beside,
     labelled_step,
     measured_peak,
-    planned_peak,
     show,
     show_parts,
 )
 
 from distillkit.cli.terminal.console import console
-from distillkit.memory.plan import Plan, make_plan
+from distillkit.memory.plan import make_plan
 from distillkit.recipe.load import load_recipe
 from distillkit.recipe.schema import Recipe
 from distillkit.training.build import (
@@ -43,7 +45,6 @@ from distillkit.training.build import (
     make_schedule,
     make_train_state,
 )
-from distillkit.training.guard import PartError
 from distillkit.training.schedule import WeightedLoss
 from distillkit.training.step import train_step
 from distillkit.training.train_state import TrainState
@@ -71,6 +72,7 @@ VARIANTS: dict[str, list[str]] = {
     "backbone not checkpointed": ["backbone.gradient_checkpointing=false"],
     "without its switches": OFF,
     "as graphs": GRAPHS,
+    "10 pictures at once": ["run.batch=10", "run.accumulate=1"],
     "LoRA, as graphs": [*LORA, *GRAPHS],
     "LoRA, compiled": [*LORA, *COMPILED],
     "compiled": COMPILED,
@@ -161,7 +163,7 @@ def measure(recipe: Recipe, device: str, repeats: int, peaks: bool) -> dict[str,
     `peaks`: by part too, for which every operation is looked at, so that takes longest.
     Where samples are used several times, as many iterations are timed as make it a whole mean.
     """
-    plan, began = make_plan(recipe), time.perf_counter()
+    began = time.perf_counter()
     accelerator = Accelerator(mixed_precision=recipe.run.precision, cpu=device == "cpu")
     parts = random_parts(recipe, device)
     state = make_train_state(recipe, parts, accelerator)
@@ -189,32 +191,14 @@ def measure(recipe: Recipe, device: str, repeats: int, peaks: bool) -> dict[str,
             by_part = measured_peak(recipe, parts, state, switch, iteration)
         peak = memory.peak(iteration, sum(by_part.values()))
     whole = sum(seconds.values()) / times
-    return beside(plan, {"weights": weights, "moments": moments, "peak": peak}) | {
+    return {
         "built": built,
         "seconds": whole,
         "seconds_by_part": {name: each / times for name, each in seconds.items()},
-        "peak_by_part": {"planned": planned_peak(plan), "measured": by_part},
         "pictures_per_second": recipe.run.batch * recipe.run.accumulate / whole,
-        "flops": sum(plan.flops.values()),
-        "flops_by_part": dict(plan.flops),
-        "flops_per_second": sum(plan.flops.values()) / whole,
+        "measured": {"weights": weights, "moments": moments, "peak": peak},
+        "peak_by_part": {"measured": by_part},
     }
-
-
-def beside(plan: Plan, measured: dict[str, int]) -> dict[str, Any]:
-    """Measured bytes beside the plan's; the rest of a peak are gradients and activations."""
-    planned = {
-        "weights": sum(part.weights for part in plan.parts) + plan.activations.get(BESIDE, 0),
-        "moments": sum(part.optimizer for part in plan.parts),
-        "peak": plan.peak,
-    }
-    for sizes in (planned, measured):
-        sizes["gradients and activations"] = sizes["peak"] - sizes["weights"] - sizes["moments"]
-    ratio = planned["peak"] / (measured["peak"] or math.nan)
-    return {"planned": planned, "measured": measured, "ratio": ratio}
-
-
-BESIDE = "weights beside"
 
 
 def matmul_flops(device: str, side: int) -> float:
@@ -232,34 +216,54 @@ def matmul_flops(device: str, side: int) -> float:
 
 
 def run(given: argparse.Namespace, sets: Sequence[str], device: str) -> dict[str, Any]:
-    """All variants, one after the other; one that does not fit is a row that says so."""
+    """All variants, one after the other; one that fails is a row that says how."""
     began, only = time.monotonic(), given.only
     name = torch.cuda.get_device_name() if device == "cuda" else "CPU"
     result: dict[str, Any] = {
         "device": name,
         "torch": torch.__version__,
         "matmul": matmul_flops(device, 8192 if device == "cuda" else 256),
+        "sets": list(sets),
         "variants": {},
     }
     for variant, more in VARIANTS.items():
         if (only and variant not in only) or time.monotonic() - began > given.within:
             continue
-        if any("bits=" in text for text in more) and find_spec("bitsandbytes") is None:
-            result["variants"][variant] = {"error": "needs bitsandbytes"}
-            continue
-        try:
-            recipe = load_recipe(RECIPE, [*ITERATION, *sets, *more]).recipe
-            result["variants"][variant] = measure(recipe, device, given.repeats, given.peaks)
-        except (torch.OutOfMemoryError, PartError) as error:
-            # Within a part's own method it is told as that part's.
-            if not isinstance(error.__cause__ or error, torch.OutOfMemoryError):
-                raise
-            result["variants"][variant] = {"error": "out of memory"}
+        result["variants"][variant] = row(variant_recipe(variant, sets), more, given, device)
         gc.collect()
         if device == "cuda":
             torch.cuda.empty_cache()
         given.out.write_text(json.dumps(result, indent=1) + "\n")
     return result
+
+
+def variant_recipe(variant: str, sets: Sequence[str]) -> Recipe:
+    """The recipe of one row."""
+    return load_recipe(RECIPE, [*ITERATION, *sets, *VARIANTS[variant]]).recipe
+
+
+def row(
+    recipe: Recipe, more: Sequence[str], given: argparse.Namespace, device: str
+) -> dict[str, Any]:
+    """What was measured of one variant, or why it was not."""
+    if any("bits=" in text for text in more) and find_spec("bitsandbytes") is None:
+        return {"error": "needs bitsandbytes"}
+    try:
+        return measure(recipe, device, given.repeats, given.peaks)
+    except Exception as error:  # the other rows are worth having
+        # Within a part's own method it is told as that part's.
+        if isinstance(error.__cause__ or error, torch.OutOfMemoryError):
+            return {"error": "out of memory"}
+        traceback.print_exc()
+        return {"error": f"{type(error).__name__}: {error}"[:300]}
+
+
+def add_plans(result: dict[str, Any]) -> None:
+    """Beside what was measured, what `distillkit plan` says; needs no GPU."""
+    for variant, found in result["variants"].items():
+        if "error" not in found:
+            plan = make_plan(variant_recipe(variant, result["sets"]))
+            result["variants"][variant] = found | beside(plan, found)
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -273,15 +277,27 @@ def main(words: Sequence[str] | None = None) -> None:
         "--within", type=float, default=float("inf"), help="seconds after which no variant begins"
     )
     options.add_argument("--no-peaks", dest="peaks", action="store_false", help="no peak by part")
+    half = options.add_mutually_exclusive_group()
+    half.add_argument("--measure-only", action="store_true", help="no plan; --plan-only adds it")
+    half.add_argument("--plan-only", action="store_true", help="plans for what --out holds")
     options.add_argument("--out", type=Path, default=Path("sdxl_gpu.json"))
     given = options.parse_args(words)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cpu" and not given.tiny:
-        raise SystemExit("SDXL at its true size needs a GPU; --tiny runs a small model on a CPU")
-    sets = [*(tiny() if given.tiny else []), *given.set]
-    result = run(given, sets, device)
+    if given.plan_only:
+        result = json.loads(given.out.read_text())
+    else:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        if device == "cpu" and not given.tiny:
+            raise SystemExit(
+                "SDXL at its true size needs a GPU; --tiny takes a small model on a CPU"
+            )
+        result = run(given, [*(tiny() if given.tiny else []), *given.set], device)
+    if not given.measure_only:
+        add_plans(result)
+        given.out.write_text(json.dumps(result, indent=1) + "\n")
     for table in (show(result), *show_parts(result)):
         console().print(table)
+    if any("error" in found for found in result["variants"].values()):
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

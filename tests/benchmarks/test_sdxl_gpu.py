@@ -19,11 +19,14 @@ def test_a_tiny_model_on_a_cpu(
     monkeypatch.syspath_prepend(SCRIPT.parent)
     out = tmp_path / "result.json"
     words = ["--tiny", "--repeats", "1", "--out", str(out)]
-    words += ["--set", "teacher.steps=1"]
+    words += ["--set", "teacher.steps=1", "--measure-only"]
     variants = ("the recipe", "without its switches", "LoRA")
     for variant in variants:
         words += ["--only", variant]
-    runpy.run_path(str(SCRIPT))["main"](words)
+    main = runpy.run_path(str(SCRIPT))["main"]
+    main(words)
+    assert "planned" not in json.loads(out.read_text())["variants"]["LoRA"]
+    main(["--plan-only", "--out", str(out)])
     result = json.loads(out.read_text())
     assert set(result["variants"]) == set(variants)
     for name, row in result["variants"].items():
