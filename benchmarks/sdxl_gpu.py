@@ -1,8 +1,8 @@
 """NitroFusion's iteration on SDXL at its true size, with random weights: memory and speed.
 
     python benchmarks/sdxl_gpu.py [--out sdxl_gpu.json] [--within SECONDS]
-    python benchmarks/sdxl_gpu.py --measure-only, where a GPU's time is short; then, on any machine,
-    python benchmarks/sdxl_gpu.py --plan-only
+
+Where a GPU's time is short: `--measure-only`, and then, on any machine, `--plan-only`.
 
 On one GPU: for the recipe as it is and with each switch on or off: peak memory by part beside what
 `distillkit plan` says, seconds an iteration by part, and the share of the bf16 peak that this card

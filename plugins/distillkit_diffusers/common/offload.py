@@ -105,15 +105,31 @@ class PipelineNetworks:
         """Inside, the networks of that name are on the device even if they are offloaded, and are
         computed in their own number format."""
         networks = self.named(name)
-        homes = [(m, next(m.parameters()).device) for m in networks if name in self.offload]
-        for module, _ in homes:
-            module.to(self.device)
+        visitors = networks if name in self.offload else []
         with ExitStack() as stack:
+            for module in visitors:
+                stack.enter_context(visiting(module, self.device))
             for module in networks[:1]:
                 weight = next(module.parameters())
                 stack.enter_context(own_format(weight.dtype, weight.device))
-            try:
-                yield
-            finally:
-                for module, home in homes:
-                    module.to(home)
+            yield
+
+
+@contextmanager
+def visiting(module: nn.Module, device: Any) -> Iterator[None]:
+    """Inside, a frozen network's weights are on the device. What is in main memory stays there, so
+    that nothing is copied back; for CUDA it is pinned at the first visit, for faster copies."""
+    tensors = [t for t in (*module.parameters(), *module.buffers()) if t.device != device]
+    homes = [_pinned(t.data, device) for t in tensors]
+    for tensor, home in zip(tensors, homes, strict=True):
+        tensor.data = home.to(device, non_blocking=True)
+    try:
+        yield
+    finally:
+        for tensor, home in zip(tensors, homes, strict=True):
+            tensor.data = home
+
+
+def _pinned(values: Tensor, device: Any) -> Tensor:
+    to_cuda = torch.device(device).type == "cuda" and values.device.type == "cpu"
+    return values.pin_memory() if to_cuda and not values.is_pinned() else values
