@@ -137,6 +137,20 @@ def planned_peak(plan: Plan) -> dict[str, int]:
     return {name: size for name, size in found.items() if size}
 
 
+def matmul_flops(device: str, side: int) -> float:
+    """FLOP/s of a square bf16 matrix product: the peak that this machine reaches."""
+    a, b = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
+    best = 0.0
+    for _ in range(10):
+        began = time.perf_counter()
+        for _ in range(5):
+            a @ b
+        if device == "cuda":
+            torch.cuda.synchronize()
+        best = max(best, 5 * 2 * side**3 / (time.perf_counter() - began))
+    return best
+
+
 def beside(plan: Plan, row: dict[str, Any]) -> dict[str, Any]:
     """What a plan adds to a row of measured figures; the rest of a peak are gradients and maps."""
     measured, flops = row["measured"], sum(plan.flops.values())

@@ -28,6 +28,7 @@ from gpu_parts import (
     Seconds,
     beside,
     labelled_step,
+    matmul_flops,
     measured_peak,
     show,
     show_parts,
@@ -199,20 +200,6 @@ def measure(recipe: Recipe, device: str, repeats: int, peaks: bool) -> dict[str,
         "measured": {"weights": weights, "moments": moments, "peak": peak},
         "peak_by_part": {"measured": by_part},
     }
-
-
-def matmul_flops(device: str, side: int) -> float:
-    """FLOP/s of a square bf16 matrix product: the peak that this machine reaches."""
-    a, b = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
-    best = 0.0
-    for _ in range(10):
-        began = time.perf_counter()
-        for _ in range(5):
-            a @ b
-        if device == "cuda":
-            torch.cuda.synchronize()
-        best = max(best, 5 * 2 * side**3 / (time.perf_counter() - began))
-    return best
 
 
 def run(given: argparse.Namespace, sets: Sequence[str], device: str) -> dict[str, Any]:

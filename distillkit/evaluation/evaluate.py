@@ -6,7 +6,7 @@ Two sets are drawn on the same captions, unseen by training, with other noise: `
 pictures would be paired with the teacher's: what they share by chance would count as quality, and
 the teacher's own distance would be zero. As it is, that distance is the floor, below which no
 student can be expected to come. With other captions, most of the distance would be that between the
-captions (`benchmarks/floor.py` measures both).
+captions (`benchmarks/judge.py --floor` measures both).
 
 Legend: B pictures of a set, H, W pixels.
 """

@@ -86,6 +86,11 @@ class LoRATwin(nn.Module):
             output = self._twin(_cast(x_t, dtype), return_dict=False, **rounded)
         return (_cast(output[0], first.dtype),)
 
+    @property
+    def calls(self) -> Any:
+        """The network with its LoRA, which is not among this module's own: for `run.compile`."""
+        return self._twin
+
     def _apply(self, fn: Any, recurse: bool = True) -> LoRATwin:
         """Moves the frozen network too, which may be nobody else's."""
         super()._apply(fn, recurse)

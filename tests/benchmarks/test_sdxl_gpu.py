@@ -7,6 +7,7 @@ import runpy
 from pathlib import Path
 
 import pytest
+import torch
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "sdxl_gpu.py"
 
@@ -40,3 +41,20 @@ def test_a_tiny_model_on_a_cpu(
     bare = result["variants"]["without its switches"]
     assert bare["planned"]["weights"] == bare["measured"]["weights"]
     assert "the recipe" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_unet_alone_on_a_cpu(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from torch._dynamo.utils import counters
+
+    torch.compiler.reset()
+    counters.clear()
+    script = runpy.run_path(str(SCRIPT.with_name("unet_gpu.py")))
+    script["main"](["--tiny", "--backend", "eager"])
+    assert counters["stats"]["unique_graphs"] >= 3
+    torch.compiler.reset()
+    rows = capsys.readouterr().out.splitlines()
+    assert [row.split(":")[0] for row in rows] == ["one by one"] * 4 + ["layers compiled"] * 4
+    assert "layers compiled: to weights, batch 5" in rows[-1]

@@ -22,6 +22,8 @@ class TappedFlux2(TappedBlocks):
     Blocks are counted through: first the double ones, then the single ones.
     """
 
+    _repeated_blocks = ("Flux2TransformerBlock", "Flux2SingleTransformerBlock")
+
     def __init__(self, transformer: Any, taps: Sequence[int], gradient_checkpointing: bool) -> None:
         super().__init__(taps, gradient_checkpointing)
         self.x_embedder = transformer.x_embedder

@@ -19,6 +19,8 @@ from distillkit_diffusers.flow.teacher import TIMES
 class TappedMMDiT(TappedBlocks):
     """The blocks of a SD3Transformer2DModel up to the last tapped one, whose tensors it shares."""
 
+    _repeated_blocks = ("JointTransformerBlock",)
+
     def __init__(self, transformer: Any, taps: Sequence[int], gradient_checkpointing: bool) -> None:
         super().__init__(taps, gradient_checkpointing)
         self.pos_embed = transformer.pos_embed

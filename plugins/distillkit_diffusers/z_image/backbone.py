@@ -23,6 +23,8 @@ class TappedZImage(TappedBlocks):
     own methods.
     """
 
+    _repeated_blocks = ("ZImageTransformerBlock",)
+
     def __init__(self, transformer: Any, taps: Sequence[int], gradient_checkpointing: bool) -> None:
         super().__init__(taps, gradient_checkpointing)
         self.t_embedder = transformer.t_embedder

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from distillkit.errors import UserError
+from distillkit.training.models.compiled import regions
 from distillkit.values import Window
 from distillkit_diffusers.flow.dit_config import DiTConfig
 from tests.distillkit_diffusers.flow.tiny import PROMPTS, Tiny
@@ -129,3 +130,12 @@ def test_a_block_that_is_not_there_is_a_sentence(tiny: Tiny, teacher: Any) -> No
     said = f"backbone.blocks: there is no block 9; the network's blocks are 0 to {tiny.blocks - 1}"
     with pytest.raises(UserError, match=said):
         DiTConfig(blocks=(0, 9)).build(teacher)
+
+
+def test_layers_are_compiled_one_by_one(teacher: Any) -> None:
+    """Of the transformer as it is trained or sampled, of its taps, of a LoRA's network."""
+    [taps] = DiTConfig(type="dit").build(teacher).modules()
+    for network in (teacher.pipe.transformer, taps, teacher.adapted(2).module):
+        layers = regions(network)
+        assert network not in layers
+        assert {type(m) for m in layers} <= {type(m) for m in blocks_of(teacher.pipe.transformer)}
