@@ -51,15 +51,15 @@ def test_a_lora_student_of_sdxl_fits_in_24_gb() -> None:
     assert plan.fits(24)
 
 
-@pytest.mark.parametrize("name", ["dmd2_shapes", "ladd_shapes", "nitro_shapes"])
+@pytest.mark.parametrize("name", ["dmd2_shapes", "ladd_shapes", "nitro_guided_shapes", "nitro_shapes"])
 def test_every_other_recipe_has_a_plan(name: str) -> None:
-    """DMD2's fake score is as large as the student, and has a gradient and moments of its own."""
+    """A fake score is as large as the student, and has a gradient and moments of its own."""
     plan = make_plan(load_recipe(RECIPES / f"{name}.yaml").recipe)
     parts = {part.name: part for part in plan.parts}
     student, score = parts["student"], parts["losses' networks"]
     assert plan.fits(24)
     assert student.optimizer >= 2 * student.weights > 0
-    expected = student.parameters if name.startswith("dmd2") else 0
+    expected = student.parameters if name.startswith(("dmd2", "nitro_guided")) else 0
     assert score.parameters == expected
     assert score.gradients == 4 * expected
 
