@@ -51,7 +51,9 @@ def test_a_lora_student_of_sdxl_fits_in_24_gb() -> None:
     assert plan.fits(24)
 
 
-@pytest.mark.parametrize("name", ["dmd2_shapes", "ladd_shapes", "nitro_guided_shapes", "nitro_shapes"])
+@pytest.mark.parametrize(
+    "name", ["dmd2_shapes", "ladd_shapes", "nitro_guided_shapes", "nitro_shapes"]
+)
 def test_every_other_recipe_has_a_plan(name: str) -> None:
     """A fake score is as large as the student, and has a gradient and moments of its own."""
     plan = make_plan(load_recipe(RECIPES / f"{name}.yaml").recipe)
