@@ -26,7 +26,7 @@ def compile_networks(networks: Iterable[nn.Module], run: RunConfig, device: torc
     """Compile each when it is first called, for each shape and each way of taking gradients.
 
     Where layers of one kind repeat in a network, each is a region of its own: they share what is
-    compiled, which takes seconds where a whole UNet takes many minutes.
+    compiled, which takes seconds where a whole network takes many minutes.
 
     On a CPU those for GPUs are left out: inductor took nine minutes there for a student of 4 M
     parameters, and gained nothing.
