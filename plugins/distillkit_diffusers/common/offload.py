@@ -121,9 +121,9 @@ def visiting(module: nn.Module, device: Any) -> Iterator[None]:
     that nothing is copied back; for CUDA it is pinned at the first visit, for faster copies."""
     tensors = [t for t in (*module.parameters(), *module.buffers()) if t.device != device]
     homes = [_pinned(t.data, device) for t in tensors]
-    for tensor, home in zip(tensors, homes, strict=True):
-        tensor.data = home.to(device, non_blocking=True)
     try:
+        for tensor, home in zip(tensors, homes, strict=True):
+            tensor.data = home.to(device, non_blocking=True)
         yield
     finally:
         for tensor, home in zip(tensors, homes, strict=True):
