@@ -29,8 +29,6 @@ class Encoder(nn.Module):
     Blocks after the first `levels` maps are left out.
     """
 
-    _repeated_blocks = ("BasicTransformerBlock",)  # for `run.compile`, as the UNet's own
-
     def __init__(self, unet: Any, levels: int) -> None:
         super().__init__()
         self.levels = levels
