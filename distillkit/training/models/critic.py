@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -58,6 +59,12 @@ class Critic:
         """The guard of this critic's part."""
         return self.guards.get(socket) or Guard(socket)
 
+    @cached_property
+    def backbone_trains(self) -> bool:
+        """Whether the backbone has weights that learn; asked once, since a pass asks often."""
+        modules = self.backbone.modules()
+        return any(p.requires_grad for module in modules for p in module.parameters())
+
     def judges(self, steps: int) -> bool:
         """Whether it judges roll-outs of this length."""
         return not self.steps or steps in self.steps
@@ -75,8 +82,9 @@ class Critic:
 
     def count_updates(self, drawn: Sequence[int]) -> None:
         """Count an update of the drawn heads that have a gradient: a loss may use none of them."""
-        for head in drawn:
-            self.updates_N[head] += any(p.grad is not None for p in self.parameters([head]))
+        heads = self.pool.heads
+        learned = [h for h in drawn if any(p.grad is not None for p in heads[h].parameters())]
+        self.updates_N[learned] += 1
 
     def count(self, scores: Mapping[int, tuple[float, float]]) -> None:
         """Add an iteration's (wins, pictures) of the drawn heads."""

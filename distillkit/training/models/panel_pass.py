@@ -53,7 +53,7 @@ class PanelPass:
     @cached_property
     def critic_logits(self) -> list[HeadLogits]:
         """Logits whose gradients reach the drawn heads and a backbone that trains, no more."""
-        if self.critics_alone and not self._backbone_trains:
+        if self.critics_alone and not self.critic.backbone_trains:
             return self._both(*self._joint_logits())
         drawn_heads = list(self._drawn_heads())
         with torch.enable_grad():
@@ -61,7 +61,7 @@ class PanelPass:
                 self._run(head, v, self._real_maps[v][drawn.level])
                 for v, _, drawn, head in drawn_heads
             ]
-            if self._backbone_trains:
+            if self.critic.backbone_trains:
                 # Its own gradient is the critics' too. The fake is detached from the student.
                 maps = self._maps(self.fake().detach())
                 fake = [
@@ -113,7 +113,9 @@ class PanelPass:
 
     def _forget_logits(self) -> None:
         """What depends on weights that are no longer there."""
-        of_backbone = ("_real_maps", "_fake_maps", "_fake_leaves") if self._backbone_trains else ()
+        of_backbone = (
+            ("_real_maps", "_fake_maps", "_fake_leaves") if self.critic.backbone_trains else ()
+        )
         for name in ("_fake_logits", *of_backbone):
             self.__dict__.pop(name, None)
 
@@ -143,7 +145,7 @@ class PanelPass:
     def perturbed(self, which: str, sigma: float) -> list[Tensor]:
         """Logits of the real or fake pictures, perturbed after noising to t*: a backbone pass."""
         x_0_BCHW = (self.real() if which == "real" else self.fake()).detach()
-        with torch.set_grad_enabled(self._backbone_trains):
+        with torch.set_grad_enabled(self.critic.backbone_trains):
             maps = self._maps(x_0_BCHW, sigma)
         return [
             self._run(head, v, maps[v][drawn.level]).float()
@@ -195,13 +197,8 @@ class PanelPass:
                 yield v, judged, drawn, self.critic.pool.heads[drawn.head]
 
     @cached_property
-    def _backbone_trains(self) -> bool:
-        modules = self.critic.backbone.modules()
-        return any(p.requires_grad for module in modules for p in module.parameters())
-
-    @cached_property
     def _real_maps(self) -> Maps:
-        with torch.set_grad_enabled(self._backbone_trains):
+        with torch.set_grad_enabled(self.critic.backbone_trains):
             return self._maps(self.real())
 
     @cached_property
