@@ -1,4 +1,5 @@
-"""Discriminator heads: the paper's (section 4), LADD's, and a projection of the prompt for both.
+"""Discriminator heads: the paper's (section 4), LADD's, and for both a projection of the prompt and
+a logit of the whole map.
 
 Legend: B batch, C channels of the backbone's level, D width of the head, h, w cells of a feature
 map, K patch logits, P channels of the pooled prompt.
@@ -30,7 +31,8 @@ class PatchHead(nn.Module):
     the student no gradient, while its own projection learns from the first step. So pool refresh
     does not add random gradients to the student's.
 
-    With `pooled` channels it is called with the pooled prompt too (`logits_of`).
+    With `pooled` channels it is called with the pooled prompt too (`logits_of`); with `whole` the
+    logits share one of the whole map (`ImageLogit`).
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class PatchHead(nn.Module):
         zero_init: bool,
         stride: int = 2,
         pooled: int | None = None,
+        whole: bool = False,
     ) -> None:
         super().__init__()
         sizes = [channels] + [width] * depth
@@ -52,6 +55,7 @@ class PatchHead(nn.Module):
         self.norms = nn.ModuleList(nn.GroupNorm(GROUPS, width) for _ in range(depth))
         self.projection = nn.Conv2d(width, 1, 1)
         self.prompt = nn.Linear(pooled, width, bias=False) if pooled else None
+        self.image = ImageLogit(width, zero_init, pooled) if whole else None
         self.sees_prompt = pooled is not None
         self.zero_init = zero_init
 
@@ -60,7 +64,7 @@ class PatchHead(nn.Module):
         x_BDhw = feature_BChw
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x_BDhw = nn.functional.silu(norm(conv(at_least_2x2(x_BDhw))))
-        return logits_of(x_BDhw, self.projection, self.prompt, pooled_BP)
+        return logits_of(x_BDhw, self.projection, self.prompt, self.image, pooled_BP)
 
     @torch.no_grad()
     def initialise(self, generator: Generator) -> None:
@@ -71,17 +75,25 @@ class PatchHead(nn.Module):
             norm.weight.fill_(1)
             norm.bias.fill_(0)
         initialise_projection(self.projection, self.prompt, self.zero_init, generator)
+        if self.image is not None:
+            self.image.initialise(generator)
 
 
 class CellHead(nn.Module):
     """Feature map (B, C, h, w) -> one logit a cell (B, K = h w): no strides (as in LADD).
 
     1x1 convolution to D channels -> GroupNorm -> LeakyReLU, `depth` times x + LeakyReLU(3x3 of x),
-    then a 1x1 projection. `zero_init` and `pooled` as in `PatchHead`.
+    then a 1x1 projection. `zero_init`, `pooled` and `whole` as in `PatchHead`.
     """
 
     def __init__(
-        self, channels: int, width: int, depth: int, zero_init: bool, pooled: int | None = None
+        self,
+        channels: int,
+        width: int,
+        depth: int,
+        zero_init: bool,
+        pooled: int | None = None,
+        whole: bool = False,
     ) -> None:
         super().__init__()
         self.enter = nn.Conv2d(channels, width, 1, bias=False)
@@ -89,6 +101,7 @@ class CellHead(nn.Module):
         self.convs = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(depth))
         self.projection = nn.Conv2d(width, 1, 1)
         self.prompt = nn.Linear(pooled, width, bias=False) if pooled else None
+        self.image = ImageLogit(width, zero_init, pooled) if whole else None
         self.sees_prompt = pooled is not None
         self.zero_init = zero_init
 
@@ -97,7 +110,7 @@ class CellHead(nn.Module):
         x_BDhw = leaky_relu(self.norm(self.enter(feature_BChw)), 0.2)
         for conv in self.convs:
             x_BDhw = x_BDhw + leaky_relu(conv(x_BDhw), 0.2)
-        return logits_of(x_BDhw, self.projection, self.prompt, pooled_BP)
+        return logits_of(x_BDhw, self.projection, self.prompt, self.image, pooled_BP)
 
     @torch.no_grad()
     def initialise(self, generator: Generator) -> None:
@@ -109,31 +122,85 @@ class CellHead(nn.Module):
         self.norm.weight.fill_(1)
         self.norm.bias.fill_(0)
         initialise_projection(self.projection, self.prompt, self.zero_init, generator)
+        if self.image is not None:
+            self.image.initialise(generator)
 
 
 Head = PatchHead | CellHead
 
 
-def logits_of(
-    x_BDhw: Tensor, projection: nn.Conv2d, prompt: nn.Linear | None, pooled_BP: Tensor | None
-) -> Tensor:
-    """Logits (B, K): v . x of each cell, and x . W c / sqrt(D) where the head sees the prompt.
+class ImageLogit(nn.Module):
+    """Features (B, D, h, w) -> one logit of the whole map (B, 1), which all cells' logits share.
 
-    The projection discriminator (Miyato & Koyama 2018), as in StyleGAN-T and ADD. The pooled prompt
-    is brought to a mean square of 1, so that W's learning rate does not depend on its scale.
+    Mean, maximum and standard deviation of each channel over the cells -> linear to E = 2 D ->
+    LeakyReLU -> linear to 1. A cell's own logit cannot tell how many things a picture has. The
+    image's decision beside that of its parts, as in U-Net GAN (Schonfeld et al. 2020).
+    """
+
+    def __init__(self, width: int, zero_init: bool, pooled: int | None) -> None:
+        super().__init__()
+        self.enter = nn.Linear(3 * width, 2 * width)
+        self.leave = nn.Linear(2 * width, 1)
+        self.prompt = nn.Linear(pooled, 2 * width, bias=False) if pooled else None
+        self.zero_init = zero_init
+
+    def forward(self, x_BDhw: Tensor, pooled_BP: Tensor | None) -> Tensor:
+        """Logits (B, 1)."""
+        x_BDK = x_BDhw.flatten(2)
+        moments = [x_BDK.mean(2), x_BDK.amax(2), x_BDK.std(2, correction=0)]
+        x_BE = leaky_relu(self.enter(torch.cat(moments, 1)), 0.2)
+        logits_B1: Tensor = self.leave(x_BE)
+        if self.prompt is None:
+            return logits_B1
+        prompt_BE = projected(self.prompt, pooled_BP, x_BE.dtype)
+        compared_B1 = (x_BE * prompt_BE).sum(1, keepdim=True)
+        return logits_B1 + compared_B1 * prompt_BE.shape[1] ** -0.5
+
+    @torch.no_grad()
+    def initialise(self, generator: Generator) -> None:
+        """New weights in place: unit gain and no bias, and what makes logits as in the head."""
+        draw_weight(self.enter.weight, generator)
+        self.enter.bias.fill_(0)
+        initialise_projection(self.leave, self.prompt, self.zero_init, generator)
+
+
+def logits_of(
+    x_BDhw: Tensor,
+    projection: nn.Conv2d,
+    prompt: nn.Linear | None,
+    image: ImageLogit | None,
+    pooled_BP: Tensor | None,
+) -> Tensor:
+    """Logits (B, K): v . x of each cell, x . W c / sqrt(D) where the head sees the prompt, and the
+    logit of the whole map where it has one.
+
+    The projection discriminator (Miyato & Koyama 2018), as in StyleGAN-T and ADD.
     """
     logits_BK: Tensor = projection(x_BDhw).flatten(1)
-    if prompt is None:
-        return logits_BK
+    if prompt is not None:
+        prompt_BD = projected(prompt, pooled_BP, x_BDhw.dtype)
+        compared_BK = torch.einsum("bdhw,bd->bhw", x_BDhw, prompt_BD).flatten(1)
+        logits_BK = logits_BK + compared_BK * prompt_BD.shape[1] ** -0.5
+    return logits_BK if image is None else logits_BK + image(x_BDhw, pooled_BP)
+
+
+def projected(prompt: nn.Linear, pooled_BP: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """W c (B, D), for the inner product with features.
+
+    The pooled prompt c is brought to a mean square of 1, so that W's learning rate does not depend
+    on its scale.
+    """
     assert pooled_BP is not None, "a head that sees the prompt is called with it"
     scale_B1 = pooled_BP.square().mean(1, keepdim=True).add(1e-8).rsqrt()
-    prompt_BD = prompt((pooled_BP * scale_B1).to(x_BDhw.dtype))
-    compared_BK = torch.einsum("bdhw,bd->bhw", x_BDhw, prompt_BD).flatten(1)
-    return logits_BK + compared_BK * prompt_BD.shape[1] ** -0.5
+    prompt_BD: Tensor = prompt((pooled_BP * scale_B1).to(dtype))
+    return prompt_BD
 
 
 def initialise_projection(
-    projection: nn.Conv2d, prompt: nn.Linear | None, zero_init: bool, generator: Generator
+    projection: nn.Conv2d | nn.Linear,
+    prompt: nn.Linear | None,
+    zero_init: bool,
+    generator: Generator,
 ) -> None:
     """New weights of what makes logits: zeros, or normal with unit gain."""
     for weight in (projection.weight, *([prompt.weight] if prompt else [])):
@@ -179,9 +246,10 @@ def meta_head(
     kind: Literal["patch", "cell"] = "patch",
     stride: int = 2,
     pooled: int | None = None,
+    whole: bool = False,
 ) -> Head:
     """A head on the meta device: shapes without data, for `distillkit plan`."""
     with torch.device("meta"):
         if kind == "cell":
-            return CellHead(channels, width, depth, zero_init, pooled)
-        return PatchHead(channels, width, depth, zero_init, stride, pooled)
+            return CellHead(channels, width, depth, zero_init, pooled, whole)
+        return PatchHead(channels, width, depth, zero_init, stride, pooled, whole)

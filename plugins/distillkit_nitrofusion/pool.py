@@ -78,6 +78,10 @@ class CompartmentPoolConfig(PoolConfig):
     """Whether heads of global conditional views get the pooled prompt themselves: they add its
     inner product with the features to their logits, as in StyleGAN-T and ADD. So even levels that
     do not hear the prompt can be asked whether a picture fits it."""
+    image_logit: bool = False
+    """Whether a head has one more logit, of its whole map, that it adds to those of the cells: from
+    the channels' mean, maximum and standard deviation. So it can tell what no cell sees alone, as
+    how many things there are (our choice)."""
     zero_init: bool = True
     """Initialise a head's last projection with zeros, so that a new head gives the student no
     gradient before it has learned; false initialises it at random (our choice)."""
@@ -169,6 +173,8 @@ class CompartmentPoolConfig(PoolConfig):
             first, inner = 16 * width, (depth - 1) * 16 * width**2 + 2 * depth * width
         else:
             first, inner = width, depth * (9 * width**2 + width) + 2 * width
+        if self.image_logit:
+            inner += (3 * width + 1) * 2 * width + 2 * width + 1
         of_level = [first * channels[level] + inner + width + 1 for level in there]
         return PoolSize(slots * len(of_level), slots * sum(of_level))
 
@@ -200,7 +206,8 @@ class CompartmentPoolConfig(PoolConfig):
         """What a head of the view is, beside its size."""
         sees_prompt = self.prompt_projection and compares_prompt(view)
         pooled = pooled_channels if sees_prompt else None
-        return {"kind": self.head, "stride": self.stride, "pooled": pooled}
+        kind = {"kind": self.head, "stride": self.stride, "pooled": pooled}
+        return kind | {"whole": self.image_logit}
 
     def _missing_level(self, channels: tuple[int, ...]) -> str | None:
         """What is wrong with `levels` on a backbone of these channels, if anything."""

@@ -33,6 +33,8 @@ PARTS: list[ComponentConfig] = [
     DynamicPoolConfig(width=16, timesteps=[10], head="cell"),
     DynamicPoolConfig(width=16, depth=1, timesteps=[10], stride=1, prompt_projection=True),
     DynamicPoolConfig(width=16, timesteps=[10], head="cell", prompt_projection=True),
+    DynamicPoolConfig(width=16, timesteps=[10], head="cell", image_logit=True),
+    DynamicPoolConfig(width=16, timesteps=[10], prompt_projection=True, image_logit=True),
     StaticPoolConfig(width=16),
     RandomRefreshConfig(fraction=0.1),
     RandomRefreshConfig(updates_per_life=5),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from distillkit_nitrofusion.heads import CellHead, Head, PatchHead, logits_of, make_head
+from distillkit_nitrofusion.heads import CellHead, Head, ImageLogit, PatchHead, logits_of, make_head
 
 SDXL = [320] * 4 + [640] * 3 + [1280] * 3
 
@@ -138,8 +138,49 @@ def test_the_prompt_is_projected_onto_each_cells_features() -> None:
     features = torch.tensor([[1.0, 3.0], [2.0, 4.0]]).view(1, 2, 1, 2)
     for scale in (1, 2):
         pooled = scale * torch.tensor([[1.0, -1.0]])
-        logits = logits_of(features, projection, prompt, pooled)
+        logits = logits_of(features, projection, prompt, None, pooled)
         torch.testing.assert_close(logits, torch.tensor([[3.5, 7.5 + 2**0.5]]))
+
+
+@pytest.mark.parametrize("kind", ["patch", "cell"])
+@pytest.mark.parametrize("side", [8, 1])
+def test_the_logit_of_the_whole_map_is_added_to_every_cells(kind: str, side: int) -> None:
+    """Of any size of map; every weight has a gradient, and so have the picture and the prompt."""
+    judge = make_head(4, 16, 1, False, seeded(0), kind=kind, pooled=6, whole=True)
+    feature = torch.randn(3, 4, side, side, generator=seeded(1), requires_grad=True)
+    pooled = torch.randn(3, 6, generator=seeded(2), requires_grad=True)
+    logits = judge(feature, pooled)
+    logits.square().mean().backward()
+    assert all((p.grad != 0).any() for p in [feature, pooled, *judge.parameters()])
+
+    judge.image = None
+    image = logits - judge(feature, pooled)
+    assert image.abs().min() > 1e-3
+    torch.testing.assert_close(image, image[:, :1].expand_as(image))
+
+
+def test_the_logit_of_the_whole_map_hears_of_every_cell() -> None:
+    """What only its neighbours hear of without it (GroupNorm switched off) changes all of them."""
+    judge = make_head(4, 16, 1, False, seeded(0), kind="cell", whole=True)
+    judge.norm = nn.Identity()
+    one = torch.zeros(1, 4, 5, 5)
+    other = one.clone()
+    other[..., 2, 2] = 1.0
+    assert (judge(other) != judge(one)).all()
+
+
+def test_the_logit_of_the_whole_map_is_silent_at_first() -> None:
+    """With `zero_init`, as the cells' logits are."""
+    judge = make_head(4, 16, 1, True, seeded(0), kind="cell", pooled=6, whole=True)
+    assert (judge(torch.ones(2, 4, 8, 8), torch.ones(2, 6)) == 0).all()
+
+
+def test_the_logit_of_the_whole_map_is_counted_by_hand() -> None:
+    """D = 16: (48 * 32 + 32) + (32 + 1) = 1,601 more, and 6 * 32 = 192 for a prompt of 6."""
+    counts = [
+        sum(p.numel() for p in ImageLogit(16, True, pooled).parameters()) for pooled in (None, 6)
+    ]
+    assert counts == [1601, 1793]
 
 
 @pytest.mark.parametrize("kind", ["patch", "cell"])
