@@ -31,8 +31,8 @@ class PatchHead(nn.Module):
     the student no gradient, while its own projection learns from the first step. So pool refresh
     does not add random gradients to the student's.
 
-    With `pooled` channels it is called with the pooled prompt too (`logits_of`); with `whole` the
-    logits share one of the whole map (`ImageLogit`).
+    With `pooled` channels it is called with the pooled prompt too (`logits_of`); with `image_logit`
+    the logits share one of the whole map (`ImageLogit`).
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class PatchHead(nn.Module):
         zero_init: bool,
         stride: int = 2,
         pooled: int | None = None,
-        whole: bool = False,
+        image_logit: bool = False,
     ) -> None:
         super().__init__()
         sizes = [channels] + [width] * depth
@@ -55,7 +55,7 @@ class PatchHead(nn.Module):
         self.norms = nn.ModuleList(nn.GroupNorm(GROUPS, width) for _ in range(depth))
         self.projection = nn.Conv2d(width, 1, 1)
         self.prompt = nn.Linear(pooled, width, bias=False) if pooled else None
-        self.image = ImageLogit(width, zero_init, pooled) if whole else None
+        self.image_logit = ImageLogit(width, zero_init, pooled) if image_logit else None
         self.sees_prompt = pooled is not None
         self.zero_init = zero_init
 
@@ -64,7 +64,7 @@ class PatchHead(nn.Module):
         x_BDhw = feature_BChw
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x_BDhw = nn.functional.silu(norm(conv(at_least_2x2(x_BDhw))))
-        return logits_of(x_BDhw, self.projection, self.prompt, self.image, pooled_BP)
+        return logits_of(x_BDhw, self.projection, self.prompt, self.image_logit, pooled_BP)
 
     @torch.no_grad()
     def initialise(self, generator: Generator) -> None:
@@ -75,15 +75,15 @@ class PatchHead(nn.Module):
             norm.weight.fill_(1)
             norm.bias.fill_(0)
         initialise_projection(self.projection, self.prompt, self.zero_init, generator)
-        if self.image is not None:
-            self.image.initialise(generator)
+        if self.image_logit is not None:
+            self.image_logit.initialise(generator)
 
 
 class CellHead(nn.Module):
     """Feature map (B, C, h, w) -> one logit a cell (B, K = h w): no strides (as in LADD).
 
     1x1 convolution to D channels -> GroupNorm -> LeakyReLU, `depth` times x + LeakyReLU(3x3 of x),
-    then a 1x1 projection. `zero_init`, `pooled` and `whole` as in `PatchHead`.
+    then a 1x1 projection. `zero_init`, `pooled` and `image_logit` as in `PatchHead`.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class CellHead(nn.Module):
         depth: int,
         zero_init: bool,
         pooled: int | None = None,
-        whole: bool = False,
+        image_logit: bool = False,
     ) -> None:
         super().__init__()
         self.enter = nn.Conv2d(channels, width, 1, bias=False)
@@ -101,7 +101,7 @@ class CellHead(nn.Module):
         self.convs = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(depth))
         self.projection = nn.Conv2d(width, 1, 1)
         self.prompt = nn.Linear(pooled, width, bias=False) if pooled else None
-        self.image = ImageLogit(width, zero_init, pooled) if whole else None
+        self.image_logit = ImageLogit(width, zero_init, pooled) if image_logit else None
         self.sees_prompt = pooled is not None
         self.zero_init = zero_init
 
@@ -110,7 +110,7 @@ class CellHead(nn.Module):
         x_BDhw = leaky_relu(self.norm(self.enter(feature_BChw)), 0.2)
         for conv in self.convs:
             x_BDhw = x_BDhw + leaky_relu(conv(x_BDhw), 0.2)
-        return logits_of(x_BDhw, self.projection, self.prompt, self.image, pooled_BP)
+        return logits_of(x_BDhw, self.projection, self.prompt, self.image_logit, pooled_BP)
 
     @torch.no_grad()
     def initialise(self, generator: Generator) -> None:
@@ -122,8 +122,8 @@ class CellHead(nn.Module):
         self.norm.weight.fill_(1)
         self.norm.bias.fill_(0)
         initialise_projection(self.projection, self.prompt, self.zero_init, generator)
-        if self.image is not None:
-            self.image.initialise(generator)
+        if self.image_logit is not None:
+            self.image_logit.initialise(generator)
 
 
 Head = PatchHead | CellHead
@@ -133,8 +133,8 @@ class ImageLogit(nn.Module):
     """Features (B, D, h, w) -> one logit of the whole map (B, 1), which all cells' logits share.
 
     Mean, maximum and standard deviation of each channel over the cells -> linear to E = 2 D ->
-    LeakyReLU -> linear to 1. A cell's own logit cannot tell how many things a picture has. The
-    image's decision beside that of its parts, as in U-Net GAN (Schonfeld et al. 2020).
+    LeakyReLU -> linear to 1. The image's decision beside that of its parts, as in U-Net GAN
+    (Schonfeld et al. 2020).
     """
 
     def __init__(self, width: int, zero_init: bool, pooled: int | None) -> None:
@@ -246,10 +246,10 @@ def meta_head(
     kind: Literal["patch", "cell"] = "patch",
     stride: int = 2,
     pooled: int | None = None,
-    whole: bool = False,
+    image_logit: bool = False,
 ) -> Head:
     """A head on the meta device: shapes without data, for `distillkit plan`."""
     with torch.device("meta"):
         if kind == "cell":
-            return CellHead(channels, width, depth, zero_init, pooled, whole)
-        return PatchHead(channels, width, depth, zero_init, stride, pooled, whole)
+            return CellHead(channels, width, depth, zero_init, pooled, image_logit)
+        return PatchHead(channels, width, depth, zero_init, stride, pooled, image_logit)

@@ -80,8 +80,8 @@ class CompartmentPoolConfig(PoolConfig):
     do not hear the prompt can be asked whether a picture fits it."""
     image_logit: bool = False
     """Whether a head has one more logit, of its whole map, that it adds to those of the cells: from
-    the channels' mean, maximum and standard deviation. So it can tell what no cell sees alone, as
-    how many things there are (our choice)."""
+    the channels' mean, maximum and standard deviation (our choice; the image's decision beside that
+    of its parts is U-Net GAN's)."""
     zero_init: bool = True
     """Initialise a head's last projection with zeros, so that a new head gives the student no
     gradient before it has learned; false initialises it at random (our choice)."""
@@ -206,8 +206,12 @@ class CompartmentPoolConfig(PoolConfig):
         """What a head of the view is, beside its size."""
         sees_prompt = self.prompt_projection and compares_prompt(view)
         pooled = pooled_channels if sees_prompt else None
-        kind = {"kind": self.head, "stride": self.stride, "pooled": pooled}
-        return kind | {"whole": self.image_logit}
+        return {
+            "kind": self.head,
+            "stride": self.stride,
+            "pooled": pooled,
+            "image_logit": self.image_logit,
+        }
 
     def _missing_level(self, channels: tuple[int, ...]) -> str | None:
         """What is wrong with `levels` on a backbone of these channels, if anything."""

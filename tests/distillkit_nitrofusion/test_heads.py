@@ -146,14 +146,14 @@ def test_the_prompt_is_projected_onto_each_cells_features() -> None:
 @pytest.mark.parametrize("side", [8, 1])
 def test_the_logit_of_the_whole_map_is_added_to_every_cells(kind: str, side: int) -> None:
     """Of any size of map; every weight has a gradient, and so have the picture and the prompt."""
-    judge = make_head(4, 16, 1, False, seeded(0), kind=kind, pooled=6, whole=True)
+    judge = make_head(4, 16, 1, False, seeded(0), kind=kind, pooled=6, image_logit=True)
     feature = torch.randn(3, 4, side, side, generator=seeded(1), requires_grad=True)
     pooled = torch.randn(3, 6, generator=seeded(2), requires_grad=True)
     logits = judge(feature, pooled)
     logits.square().mean().backward()
     assert all((p.grad != 0).any() for p in [feature, pooled, *judge.parameters()])
 
-    judge.image = None
+    judge.image_logit = None
     image = logits - judge(feature, pooled)
     assert image.abs().min() > 1e-3
     torch.testing.assert_close(image, image[:, :1].expand_as(image))
@@ -161,7 +161,7 @@ def test_the_logit_of_the_whole_map_is_added_to_every_cells(kind: str, side: int
 
 def test_the_logit_of_the_whole_map_hears_of_every_cell() -> None:
     """What only its neighbours hear of without it (GroupNorm switched off) changes all of them."""
-    judge = make_head(4, 16, 1, False, seeded(0), kind="cell", whole=True)
+    judge = make_head(4, 16, 1, False, seeded(0), kind="cell", image_logit=True)
     judge.norm = nn.Identity()
     one = torch.zeros(1, 4, 5, 5)
     other = one.clone()
@@ -171,7 +171,7 @@ def test_the_logit_of_the_whole_map_hears_of_every_cell() -> None:
 
 def test_the_logit_of_the_whole_map_is_silent_at_first() -> None:
     """With `zero_init`, as the cells' logits are."""
-    judge = make_head(4, 16, 1, True, seeded(0), kind="cell", pooled=6, whole=True)
+    judge = make_head(4, 16, 1, True, seeded(0), kind="cell", pooled=6, image_logit=True)
     assert (judge(torch.ones(2, 4, 8, 8), torch.ones(2, 6)) == 0).all()
 
 
