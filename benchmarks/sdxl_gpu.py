@@ -61,7 +61,6 @@ OFF = [
 ]
 LORA = ["student.train=lora", "teacher.offload=[text_encoders,vae]"]
 COMPILED = ["run.compile=inductor"]
-GRAPHS = ["run.compile=cudagraphs"]
 VARIANTS: dict[str, list[str]] = {
     "the recipe": [],
     "LoRA": LORA,
@@ -72,9 +71,7 @@ VARIANTS: dict[str, list[str]] = {
     "samples used 4 times": ["samples.uses=4", "samples.buffer=2"],
     "backbone not checkpointed": ["backbone.gradient_checkpointing=false"],
     "without its switches": OFF,
-    "as graphs": GRAPHS,
     "10 pictures at once": ["run.batch=10", "run.accumulate=1"],
-    "LoRA, as graphs": [*LORA, *GRAPHS],
     "LoRA, compiled": [*LORA, *COMPILED],
     "compiled": COMPILED,
 }

@@ -248,8 +248,12 @@ def main(words: Sequence[str] | None = None) -> int:
     options.add_argument("--out", type=Path, default=Path("runs/study"), help="folder of the runs")
     options.add_argument("--workers", type=int, default=1, help="runs side by side")
     options.add_argument("--gpus", nargs="+", default=[], help="a run on each of these devices")
-    options.add_argument("--only", nargs="+", default=[], help="arms to run; the page has all")
-    options.add_argument("--seeds", nargs="+", type=int, default=[], help="seeds to run")
+    options.add_argument(
+        "--only", nargs="+", action="extend", default=[], help="arms to run; the page has all"
+    )
+    options.add_argument(
+        "--seeds", nargs="+", action="extend", type=int, default=[], help="seeds to run"
+    )
     options.add_argument("--retry", action="store_true", help="run failed jobs again")
     options.add_argument("--page", action="store_true", help="write the page, and run nothing")
     given = options.parse_args(words)

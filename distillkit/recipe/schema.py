@@ -174,9 +174,9 @@ class RunConfig(Config):
     """Mixed precision, as accelerate names it; weights that train stay in float32."""
     parallel: Literal["ddp", "fsdp2"] = "ddp"
     """With several processes: a copy of the student on each, or a shard of it (FSDP2)."""
-    compile: Literal["inductor", "cudagraphs", "aot_eager", "eager"] | None = None
-    """Backend of torch.compile for student, backbone and teacher: for a long GPU run `inductor`,
-    or `cudagraphs`, which records kernels as they are; the others to look for errors."""
+    compile: Literal["inductor", "aot_eager", "eager"] | None = None
+    """Backend of torch.compile for student, backbone and teacher: for a long GPU run `inductor`;
+    the others to look for errors."""
     offload_heads: bool = False
     """Keep heads and their moments in main memory, and on the device only while they are drawn."""
     offload_ema: bool = False

@@ -132,6 +132,11 @@ def test_results_alone_let_a_queue_go_on_elsewhere(study: Any, folder: Path) -> 
     assert sorted(started(folder)) == ["full-1", "other-1"]
 
 
+def test_arms_and_seeds_may_be_named_one_by_one(study: Any, folder: Path) -> None:
+    run(study, folder, "--only", "other", "--only", "full", "--seeds", "0", "--seeds", "1")
+    assert started(folder) == ["full-0", "other-0", "full-1", "other-1"]
+
+
 def test_a_job_that_another_queue_has_is_left_alone(study: Any, folder: Path) -> None:
     """Or whose run outlived its queue: 3 says that not all is done."""
     runs = folder / "runs"

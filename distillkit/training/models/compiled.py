@@ -13,10 +13,8 @@ from torch import nn
 
 from distillkit.recipe.schema import RunConfig
 
-FOR_GPUS = ("inductor", "cudagraphs")
+FOR_GPUS = ("inductor",)
 """Backends that have nothing to give on a CPU."""
-WHOLE = ("cudagraphs",)
-"""Backends for which a network is one region: replaying a recording costs its inputs a copy."""
 VERSIONS = 64
 """Versions of a region's code (our choice): layers of several widths, for networks of two number
 formats, with and without gradients, at each size of a view. By default torch stops at 8."""
@@ -36,7 +34,7 @@ def compile_networks(networks: Iterable[nn.Module], run: RunConfig, device: torc
     dynamo = torch._dynamo.config
     dynamo.recompile_limit = max(dynamo.recompile_limit, VERSIONS)
     for network in networks:
-        for module in [network] if run.compile in WHOLE else regions(network):
+        for module in regions(network):
             module.compile(backend=run.compile)
 
 
