@@ -245,7 +245,7 @@ def jobs_of(study: Study, file: Path, runs: Path) -> Iterator[Job]:
 def main(words: Sequence[str] | None = None) -> int:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("study", type=Path)
-    options.add_argument("--out", type=Path, default=Path("runs/study"), help="folder of the runs")
+    options.add_argument("--out", type=Path, help="folder of the runs; runs/study/NAME by default")
     options.add_argument("--workers", type=int, default=1, help="runs side by side")
     options.add_argument("--gpus", nargs="+", default=[], help="a run on each of these devices")
     options.add_argument(
@@ -258,6 +258,8 @@ def main(words: Sequence[str] | None = None) -> int:
     options.add_argument("--page", action="store_true", help="write the page, and run nothing")
     given = options.parse_args(words)
     study = read_study(given.study)
+    # Two studies may have arms of one name.
+    given.out = given.out or Path("runs/study") / given.study.stem
     if unknown := [name for name in given.only if name not in study.arms]:
         raise UserError(f"no arm '{unknown[0]}'; arms: {', '.join(study.arms)}")
     given.out.mkdir(parents=True, exist_ok=True)

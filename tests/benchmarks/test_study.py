@@ -137,6 +137,14 @@ def test_arms_and_seeds_may_be_named_one_by_one(study: Any, folder: Path) -> Non
     assert started(folder) == ["full-0", "other-0", "full-1", "other-1"]
 
 
+def test_studies_keep_their_runs_apart(
+    study: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    assert study.main(["arms.yml", "--only", "full", "--seeds", "0"]) == 0
+    assert (folder / "runs" / "study" / "arms" / "full-0").is_dir()
+
+
 def test_a_job_that_another_queue_has_is_left_alone(study: Any, folder: Path) -> None:
     """Or whose run outlived its queue: 3 says that not all is done."""
     runs = folder / "runs"
