@@ -4,8 +4,8 @@ The stages in order: vae, text, features, unet, decoder, evaluate. DIR becomes t
 folder, features.safetensors is written beside it, caches and checkpoints go to --work. The defaults
 take about 200 minutes on two free CPU cores; a budget is wall clock, so a busy machine trains less.
 
-Stage one-step is apart: it distils the shipped teacher by the recipe shapes_one_step, and replaces
-the shipped one-step weights.
+Stage one-step is apart: it distils the shipped teacher by the recipe shapes_one_step, three times
+on end, and replaces the shipped one-step weights: those after the first time, and after the last.
 
 The shipped weights were made on two CPU cores that other work shared (hence fewer samples than
 the same minutes give on free ones), by these runs:
@@ -17,7 +17,7 @@ the same minutes give on free ones), by these runs:
     --stage unet --minutes 82 (the first 36 with a quarter of GRID and without MAX_SNR)
     --stage decoder --minutes 45, beside it
     --stage unet --resume --minutes 160 (MIX in the last 46; 518,000 samples in all)
-    --stage one-step (the recipe shapes_one_step, whole; a stop resumes)
+    --stage one-step (the recipe shapes_one_step three times, 8,000 updates; a stop resumes)
 
 Stage mmdit is apart: it trains a transformer of the Stable Diffusion 3 family on the shipped
 teacher's latents and words, for --samples or --minutes (and --resume after a stop), and makes
