@@ -85,9 +85,13 @@ def summary(folder: RunFolder, terminal: ProgressCallback) -> None:
     import json
 
     from distillkit.evaluation.table import metrics_table
+    from distillkit.report.verdict import outcome
 
     if terminal.quiet:
         return
     if folder.metrics.exists():
-        terminal.console.print(metrics_table(json.loads(folder.metrics.read_text())))
+        metrics = json.loads(folder.metrics.read_text())
+        terminal.console.print(metrics_table(metrics))
+        if said := outcome(metrics):
+            terminal.on_message(said)
     terminal.on_message(f"\nStudent  {folder.student}\nReport   {folder.report}")

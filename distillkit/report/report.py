@@ -12,7 +12,7 @@ from distillkit.atomic import write_text
 from distillkit.evaluation import table
 from distillkit.evaluation.rows import LABELS
 from distillkit.report.charts import charts, phases_of
-from distillkit.report.verdict import verdict
+from distillkit.report.verdict import outcome, verdict
 from distillkit.runs.folder import RunFolder, read_log
 
 BETTER = {
@@ -60,7 +60,7 @@ def contents(run: RunFolder) -> dict[str, Any]:
         "floor": _floor(metrics),
         "compare": picture(run.grids / "compare.png"),
         "metrics": bool(metrics),
-        "verdict": verdict(log),
+        "verdict": " ".join(filter(None, (verdict(log), outcome(metrics)))),
         "charts": charts(log),
         "previews": _previews(run.previews),
         "grids": [

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from distillkit.report.verdict import verdict
+from distillkit.report.verdict import outcome, verdict
 
 
 def row(accuracy: float, cosine: float = 0.1, ratio: float = 0.5) -> dict[str, Any]:
@@ -45,3 +45,39 @@ def test_it_states_what_was_measured() -> None:
 def test_it_states_the_accuracy_on_held_out_pairs() -> None:
     rows = [row(0.6), row(0.6), row(0.6) | {"held_out": {"global t10": 0.5, "local t10": 0.75}}]
     assert "60.0% of the time (62.5% on pairs that training never sees)" in verdict(rows)
+
+
+def test_it_states_the_accuracy_by_length_of_the_roll_out() -> None:
+    rows = [row(0.6) | {"steps": 1}, row(0.8) | {"steps": 1}, row(0.5) | {"steps": 4}]
+    assert "(1 step: 80.0%, 4 steps: 50.0%)" in verdict(rows)
+    assert "step:" not in verdict([row(0.6) | {"steps": 1}] * 4)
+
+
+def judged(**excess: float) -> dict[str, Any]:
+    return {
+        "summary": {"metric": "distance", "excess": excess},
+        "info": {"distance": {"title": "Distance"}},
+    }
+
+
+def test_the_outcome_is_what_is_left_beside_the_start_and_the_one_step_stage() -> None:
+    ended = judged(
+        start=0.4, student_1=0.1, student_2=0.1, student_1_only=0.1, student_1_only_2=0.2
+    )
+    assert outcome(ended) == (
+        "Distance above the floor: 0.25 of the start's at 1 step, "
+        "0.50 of the 1-step-only weights' at 2 steps."
+    )
+
+
+def test_the_outcome_says_where_training_did_harm() -> None:
+    assert outcome(judged(start=0.4, student_1=0.5, student_1_only=0.2)).endswith(
+        "So at 1 step the student is worse than without this training; its one-step stage ended "
+        "with 0.50 at 1 step."
+    )
+    assert outcome(judged(start=0.4, student_1=0.5)).endswith("without this training.")
+
+
+@pytest.mark.parametrize("metrics", [{}, judged(), judged(start=0.0, student_1=0.1)])
+def test_no_outcome_without_a_distance_to_compare_with(metrics: dict[str, Any]) -> None:
+    assert outcome(metrics) == ""
