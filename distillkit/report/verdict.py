@@ -61,7 +61,7 @@ def outcome(metrics: Mapping[str, Any]) -> str:
     said = f"{table.title(metrics, summary['metric'])} above the floor: {', '.join(shares)}."
     worse = [_steps(steps[row]) for row, share in left.items() if share > 1]
     if worse:
-        said += f" So at {' and '.join(worse)} the student is worse than without this training"
+        said += f" So at {' and '.join(worse)} training did harm"
         alone = excess.get("student_1_only")
         if left.get("student_1", 0) > 1 and alone is not None and alone < excess["student_1"]:
             said += f"; its one-step stage ended with {alone / excess['start']:.2f} at 1 step"
