@@ -6,6 +6,7 @@ take about 200 minutes on two free CPU cores; a budget is wall clock, so a busy 
 
 Stage one-step is apart: it distils the shipped teacher by the recipe shapes_one_step, three times
 on end, and replaces the shipped one-step weights: those after the first time, and after the last.
+Stage few-step goes on from there: it trains all four levels of a student's roll-out.
 
 The shipped weights were made on two CPU cores that other work shared (hence fewer samples than
 the same minutes give on free ones), by these runs:
@@ -18,6 +19,7 @@ the same minutes give on free ones), by these runs:
     --stage decoder --minutes 45, beside it
     --stage unet --resume --minutes 160 (MIX in the last 46; 518,000 samples in all)
     --stage one-step (the recipe shapes_one_step three times, 8,000 updates; a stop resumes)
+    --stage few-step (1,800 updates more, 35 minutes of one core; a stop resumes)
 
 Stage mmdit is apart: it trains a transformer of the Stable Diffusion 3 family on the shipped
 teacher's latents and words, for --samples or --minutes (and --resume after a stop), and makes
@@ -41,7 +43,7 @@ from distillkit_shapes.teacher import TEACHER
 
 STAGES = ("vae", "text", "features", "unet", "decoder", "evaluate")
 """What `all` runs."""
-APART = ("one-step", "mmdit")
+APART = ("one-step", "few-step", "mmdit")
 MINUTES = {"vae": 19.0, "text": 1.0, "features": 2.0, "unet": 160.0, "decoder": 15.0}
 """Budget of each stage that trains, on two CPU cores."""
 
@@ -80,6 +82,11 @@ def run(stage: str, given: argparse.Namespace) -> None:
         from distillkit_shapes.train.one_step import train_one_step
 
         train_one_step(given.work)
+    elif stage == "few-step":
+        from distillkit_shapes.train.few_step import train_few_step
+
+        torch.set_num_threads(1)  # so that the same machine makes the same weights again
+        train_few_step(given.work)
     else:
         from distillkit_shapes.train.evaluate import evaluate
 

@@ -1,0 +1,186 @@
+"""Stage few-step: the plateau's one-step weights, taught the lower levels of a roll-out as well.
+
+One-step weights know the first level of the student's grid alone, and what they say of the others
+gets worse as they train. Here each update has pictures of every level: at the first, regression on
+the teacher's samples goes on; at each lower one x_0-hat is drawn to where the teacher's sampling
+ODE ends from that x_t. That is the consistency function (Song et al. 2023, section 3), regressed
+directly, as Luhman & Luhman (2021) do from x_T alone. Half of these x_t are noised samples of the
+teacher, half are noised x_0-hat of the student's own first step, as in a roll-out.
+
+Legend: B batch, C channels, H, W latent cells, R pictures of one lower level.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Generator, Tensor
+
+from distillkit import api
+from distillkit.atomic import appearing
+from distillkit.contracts import Teacher
+from distillkit.samples.cache import training_cache
+from distillkit.samples.pairs import TeacherSamples
+from distillkit.training.models.student import EMA, Student, shifted
+from distillkit.values import Condition
+from distillkit_shapes.train.data import log, save_atomic
+from distillkit_shapes.train.one_step import PACKAGE
+
+UPDATES, PEAK, SEED = 1800, 4e-4, 5
+"""Updates; the learning rate's peak; the seed."""
+GUIDANCE = 2.0
+"""Of the teacher, as in the recipes."""
+BATCH, ROWS = 32, 4
+"""Pictures of the first level in an update, and of each lower one."""
+ODE_LEVELS = tuple(999 - 125 * i for i in range(8))
+"""Where the ODE's solver visits x_t: the eight timesteps of the recipes' teacher."""
+
+
+@dataclass
+class Course:
+    """The student on its way, and all that an update reads."""
+
+    student: Student
+    teacher: Teacher
+    samples: TeacherSamples
+    done: int = 0
+    rng: Generator = field(default_factory=lambda: Generator().manual_seed(SEED))
+
+    def __post_init__(self) -> None:
+        module = self.student.network.module
+        self.optim = torch.optim.AdamW(
+            module.parameters(), lr=PEAK, betas=(0.9, 0.99), weight_decay=0
+        )
+        self.ema = EMA(module, 0.995)
+
+    def save(self, path: Path) -> None:
+        """Write all that a resumed course needs, at once."""
+        state = {"network": self.student.network.module.state_dict(), "ema": self.ema.weights}
+        state |= {"optim": self.optim.state_dict(), "rng": self.rng.get_state()}
+        save_atomic(state | {"done": self.done, "ema_updates": self.ema.updates}, path)
+
+    def load(self, path: Path) -> None:
+        """Go on from a saved state."""
+        state = torch.load(path)
+        self.student.network.module.load_state_dict(state["network"])
+        self.optim.load_state_dict(state["optim"])
+        for name, average in self.ema.weights.items():
+            average.copy_(state["ema"][name])
+        self.ema.updates.copy_(state["ema_updates"])
+        self.rng.set_state(state["rng"])
+        self.done = state["done"]
+
+
+def train_few_step(work: Path, folder: Path = PACKAGE / "few_step", updates: int = UPDATES) -> None:
+    """Train, or go on where a stopped run was saved in `work`; replace the shipped weights."""
+    course, saved = make_course(work), work / "few_step.pt"
+    if saved.exists():
+        course.load(saved)
+    losses: list[list[float]] = []
+    while course.done < updates:
+        rate = PEAK * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * course.done / updates)))
+        losses.append(update(course, rate))
+        if course.done % 100 == 0:
+            means = torch.tensor(losses).mean(0).tolist()
+            log(f"few-step update {course.done} losses {[round(mean, 4) for mean in means]}")
+            losses.clear()
+            course.save(saved)
+    publish(course, folder)
+
+
+def make_course(work: Path) -> Course:
+    """The recipe `shapes_one_step` from the plateau's weights: its student, teacher and samples."""
+    start = "student.start=package:distillkit_shapes/one_step_plateau"
+    recipe = api.load_recipe("shapes_one_step", [start, f"run.seed={SEED}", "run.threads=1"])
+    trainer = api.prepare(recipe, work / "few_step")
+    samples = trainer.state.samples
+    cached = replace(samples, cache=training_cache(trainer.recipe, samples))
+    return Course(trainer.state.student, trainer.parts.teacher, cached)
+
+
+def update(course: Course, rate: float) -> list[float]:
+    """One update of the student; returns the mean loss at each level of its grid."""
+    student = course.student
+    positions = range(course.done * BATCH, (course.done + 1) * BATCH)
+    ids = [course.samples.order.sample_id(position) for position in positions]
+    cond, x_T_BCHW = course.samples.conditions(ids), course.samples.x_T(ids)
+    real_BCHW = course.samples.at(positions, x_T_BCHW, cond).float()
+    first, *lower = student.levels
+    fake_BCHW = student.x_0(x_T_BCHW, shifted(first, student.timestep_shift), cond)
+    losses_B = [distance(fake_BCHW, real_BCHW)]
+    losses_B += lower_levels(course, lower, real_BCHW, fake_BCHW.detach(), cond)
+
+    for group in course.optim.param_groups:
+        group["lr"] = rate
+    course.optim.zero_grad()
+    torch.cat(losses_B).mean().backward()
+    torch.nn.utils.clip_grad_norm_(student.network.module.parameters(), 1.0)
+    course.optim.step()
+    course.ema.update()
+    course.done += 1
+    return [float(loss_B.detach().mean()) for loss_B in losses_B]
+
+
+def lower_levels(
+    course: Course, levels: list[float], real_BCHW: Tensor, fake_BCHW: Tensor, cond: Condition
+) -> Iterator[Tensor]:
+    """The loss (R,) of each lower level, on pictures of its own."""
+    student, schedule = course.student, course.teacher.schedule
+    x_t, targets = [], []
+    for place, level in enumerate(levels):
+        rows = slice(place * ROWS, (place + 1) * ROWS)
+        x_0_RCHW = torch.cat([real_BCHW[rows][: ROWS // 2], fake_BCHW[rows][ROWS // 2 :]])
+        eps_RCHW = torch.randn(x_0_RCHW.shape, generator=course.rng)
+        x_t.append(schedule.add(x_0_RCHW, eps_RCHW, torch.full((ROWS,), level)))
+        targets.append(ode_solution(course.teacher, x_t[-1], level, cond[rows]))
+    x_BCHW, seen = torch.cat(x_t), cond[: ROWS * len(levels)]
+    run_at = [shifted(level, student.timestep_shift) for level in levels for _ in range(ROWS)]
+    t_B = torch.tensor(run_at)
+    output_BCHW = student.network(x_BCHW, t_B, seen)
+    x_0_BCHW = schedule.to_x_0(output_BCHW, x_BCHW, t_B, student.network.prediction)
+    yield from distance(x_0_BCHW, torch.cat(targets)).split(ROWS)
+
+
+@torch.no_grad()
+def ode_solution(teacher: Teacher, x_t_BCHW: Tensor, level: float, cond: Condition) -> Tensor:
+    """x_0 (B, C, H, W) where the teacher's guided sampling ODE ends from x_t, by DDIM's steps."""
+    schedule, levels = teacher.schedule, [t for t in ODE_LEVELS if t <= level]
+    null = teacher.null(len(x_t_BCHW))
+    assert null is not None
+    x_0_BCHW = x_t_BCHW
+    for t, below in zip(levels, [*levels[1:], None], strict=True):
+        guess = partial(_guess, teacher, x_t_BCHW, torch.full((len(x_t_BCHW),), t))
+        x_0_BCHW, without_BCHW = guess(cond), guess(null)
+        x_0_BCHW = without_BCHW + GUIDANCE * (x_0_BCHW - without_BCHW)
+        if below is not None:
+            eps_BCHW = schedule.to_eps(x_0_BCHW, x_t_BCHW, torch.full((len(x_t_BCHW),), t))
+            x_t_BCHW = schedule.add(x_0_BCHW, eps_BCHW, torch.full((len(x_t_BCHW),), below))
+    return x_0_BCHW
+
+
+def _guess(teacher: Teacher, x_t_BCHW: Tensor, t_B: Tensor, cond: Condition) -> Tensor:
+    output_BCHW = teacher.denoiser(x_t_BCHW, t_B, cond)
+    return teacher.schedule.to_x_0(output_BCHW, x_t_BCHW, t_B, teacher.denoiser.prediction)
+
+
+def distance(fake_BCHW: Tensor, real_BCHW: Tensor, c: float = 0.00054) -> Tensor:
+    """The pseudo-Huber distance of each picture (B,), as in the recipe's `regression`."""
+    m_B = (fake_BCHW - real_BCHW).square().flatten(1).mean(1)
+    return (m_B + c**2).sqrt() - c
+
+
+def publish(course: Course, folder: Path) -> None:
+    """The averaged weights as a UNet's folder, in float16, swapped in whole."""
+    network = course.student.network
+    with appearing(folder) as temporary, course.ema.applied_to(network.module):
+        network.publish(temporary / "pipeline", course.student.timestep_shift)
+        unet = temporary / "pipeline" / "unet"
+        for file in unet.iterdir():
+            shutil.move(file, temporary / file.name)
+        shutil.rmtree(temporary / "pipeline")
