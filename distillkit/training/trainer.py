@@ -176,6 +176,10 @@ class Trainer:
         self.callback.on_resume(iteration)
         return iteration
 
+    def fill_caches(self) -> None:
+        """Make what the caches miss, and read samples from them: `train` does so itself."""
+        self._fill(*self._caches())
+
     def _caches(self) -> tuple[SampleCache | None, SampleCache | None]:
         """Of the teacher's samples, and of real pictures' latents."""
         pictures = self.state.pictures

@@ -79,11 +79,11 @@ def run(stage: str, given: argparse.Namespace) -> None:
             *(TEACHER, given.out, given.work, budget, given.batch, given.device, given.resume)
         )
     elif stage == "one-step":
-        from distillkit_shapes.train.one_step import train_one_step
+        from distillkit_shapes.train.students.one_step import train_one_step
 
         train_one_step(given.work)
     elif stage == "few-step":
-        from distillkit_shapes.train.few_step import train_few_step
+        from distillkit_shapes.train.students.few_step import train_few_step
 
         torch.set_num_threads(1)  # so that the same machine makes the same weights again
         train_few_step(given.work)

@@ -8,7 +8,7 @@ import torch
 
 from distillkit.randomness import noise
 from distillkit_shapes.teacher import ShapesTeacherConfig
-from distillkit_shapes.train import few_step
+from distillkit_shapes.train.students import few_step
 
 
 def weights(course: few_step.Course) -> list[torch.Tensor]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from distillkit_shapes.train import one_step
+from distillkit_shapes.train.students import one_step
 
 
 def test_each_cycle_begins_from_the_last_ones_weights_and_first_and_last_are_shipped(

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -25,12 +26,9 @@ from torch import Generator, Tensor
 from distillkit import api
 from distillkit.atomic import appearing
 from distillkit.contracts import Teacher
-from distillkit.samples.cache import training_cache
-from distillkit.samples.pairs import TeacherSamples
-from distillkit.training.models.student import EMA, Student, shifted
 from distillkit.values import Condition
 from distillkit_shapes.train.data import log, save_atomic
-from distillkit_shapes.train.one_step import PACKAGE
+from distillkit_shapes.train.students.one_step import PACKAGE
 
 UPDATES, PEAK, SEED = 1800, 4e-4, 5
 """Updates; the learning rate's peak; the seed."""
@@ -40,24 +38,28 @@ BATCH, ROWS = 32, 4
 """Pictures of the first level in an update, and of each lower one."""
 ODE_LEVELS = tuple(999 - 125 * i for i in range(8))
 """Where the ODE's solver visits x_t: the eight timesteps of the recipes' teacher."""
+Visits = Sequence[tuple[float, float]]
+"""Noise levels, and the timestep at which the network is run for each."""
 
 
 @dataclass
 class Course:
     """The student on its way, and all that an update reads."""
 
-    student: Student
     teacher: Teacher
-    samples: TeacherSamples
+    state: Any
+    """Of the trainer of `shapes_one_step`: its student, EMA and samples."""
     done: int = 0
     rng: Generator = field(default_factory=lambda: Generator().manual_seed(SEED))
 
     def __post_init__(self) -> None:
-        module = self.student.network.module
-        self.optim = torch.optim.AdamW(
-            module.parameters(), lr=PEAK, betas=(0.9, 0.99), weight_decay=0
+        self.student, self.samples, self.ema = (
+            self.state.student,
+            self.state.samples,
+            self.state.ema,
         )
-        self.ema = EMA(module, 0.995)
+        weights = self.student.network.module.parameters()
+        self.optim = torch.optim.AdamW(weights, lr=PEAK, betas=(0.9, 0.99), weight_decay=0)
 
     def save(self, path: Path) -> None:
         """Write all that a resumed course needs, at once."""
@@ -99,9 +101,8 @@ def make_course(work: Path) -> Course:
     start = "student.start=package:distillkit_shapes/one_step_plateau"
     recipe = api.load_recipe("shapes_one_step", [start, f"run.seed={SEED}", "run.threads=1"])
     trainer = api.prepare(recipe, work / "few_step")
-    samples = trainer.state.samples
-    cached = replace(samples, cache=training_cache(trainer.recipe, samples))
-    return Course(trainer.state.student, trainer.parts.teacher, cached)
+    trainer.fill_caches()
+    return Course(trainer.parts.teacher, trainer.state)
 
 
 def update(course: Course, rate: float) -> list[float]:
@@ -111,8 +112,8 @@ def update(course: Course, rate: float) -> list[float]:
     ids = [course.samples.order.sample_id(position) for position in positions]
     cond, x_T_BCHW = course.samples.conditions(ids), course.samples.x_T(ids)
     real_BCHW = course.samples.at(positions, x_T_BCHW, cond).float()
-    first, *lower = student.levels
-    fake_BCHW = student.x_0(x_T_BCHW, shifted(first, student.timestep_shift), cond)
+    (_, run_at), *lower = student.grid.visits(len(student.levels))
+    fake_BCHW = student.x_0(x_T_BCHW, run_at, cond)
     losses_B = [distance(fake_BCHW, real_BCHW)]
     losses_B += lower_levels(course, lower, real_BCHW, fake_BCHW.detach(), cond)
 
@@ -128,20 +129,19 @@ def update(course: Course, rate: float) -> list[float]:
 
 
 def lower_levels(
-    course: Course, levels: list[float], real_BCHW: Tensor, fake_BCHW: Tensor, cond: Condition
+    course: Course, visits: Visits, real_BCHW: Tensor, fake_BCHW: Tensor, cond: Condition
 ) -> Iterator[Tensor]:
     """The loss (R,) of each lower level, on pictures of its own."""
     student, schedule = course.student, course.teacher.schedule
     x_t, targets = [], []
-    for place, level in enumerate(levels):
+    for place, (level, _) in enumerate(visits):
         rows = slice(place * ROWS, (place + 1) * ROWS)
         x_0_RCHW = torch.cat([real_BCHW[rows][: ROWS // 2], fake_BCHW[rows][ROWS // 2 :]])
         eps_RCHW = torch.randn(x_0_RCHW.shape, generator=course.rng)
         x_t.append(schedule.add(x_0_RCHW, eps_RCHW, torch.full((ROWS,), level)))
         targets.append(ode_solution(course.teacher, x_t[-1], level, cond[rows]))
-    x_BCHW, seen = torch.cat(x_t), cond[: ROWS * len(levels)]
-    run_at = [shifted(level, student.timestep_shift) for level in levels for _ in range(ROWS)]
-    t_B = torch.tensor(run_at)
+    x_BCHW, seen = torch.cat(x_t), cond[: ROWS * len(visits)]
+    t_B = torch.tensor([run_at for _, run_at in visits for _ in range(ROWS)])
     output_BCHW = student.network(x_BCHW, t_B, seen)
     x_0_BCHW = schedule.to_x_0(output_BCHW, x_BCHW, t_B, student.network.prediction)
     yield from distance(x_0_BCHW, torch.cat(targets)).split(ROWS)

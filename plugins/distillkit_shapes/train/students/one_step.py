@@ -8,7 +8,7 @@ from pathlib import Path
 from distillkit import api
 from distillkit.atomic import appearing
 
-PACKAGE = Path(__file__).parents[1]
+PACKAGE = Path(__file__).parents[2]
 CYCLES = (2000, 2000, 4000)
 """Updates in each cycle of the learning rate. Each begins from the last one's published weights."""
 SHIPPED = {0: "one_step", 2: "one_step_plateau"}

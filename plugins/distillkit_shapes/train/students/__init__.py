@@ -1,0 +1,1 @@
+"""Weights that students of this world start from: distilled from the shipped teacher."""
