@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from distillkit import api
 from distillkit.atomic import appearing
 from distillkit.contracts import Teacher
 from distillkit.values import Condition
+from distillkit_nitrofusion.losses.regression import pseudo_huber
 from distillkit_shapes.train.data import log, save_atomic
 from distillkit_shapes.train.students.one_step import PACKAGE
 
@@ -38,6 +39,8 @@ BATCH, ROWS = 32, 4
 """Pictures of the first level in an update, and of each lower one."""
 ODE_LEVELS = tuple(999 - 125 * i for i in range(8))
 """Where the ODE's solver visits x_t: the eight timesteps of the recipes' teacher."""
+distance = partial(pseudo_huber, c=0.00054)
+"""The recipe's `regression`."""
 Visits = Sequence[tuple[float, float]]
 """Noise levels, and the timestep at which the network is run for each."""
 
@@ -53,11 +56,8 @@ class Course:
     rng: Generator = field(default_factory=lambda: Generator().manual_seed(SEED))
 
     def __post_init__(self) -> None:
-        self.student, self.samples, self.ema = (
-            self.state.student,
-            self.state.samples,
-            self.state.ema,
-        )
+        self.student, self.samples = self.state.student, self.state.samples
+        self.ema = self.state.ema
         weights = self.student.network.module.parameters()
         self.optim = torch.optim.AdamW(weights, lr=PEAK, betas=(0.9, 0.99), weight_decay=0)
 
@@ -114,24 +114,25 @@ def update(course: Course, rate: float) -> list[float]:
     real_BCHW = course.samples.at(positions, x_T_BCHW, cond).float()
     (_, run_at), *lower = student.grid.visits(len(student.levels))
     fake_BCHW = student.x_0(x_T_BCHW, run_at, cond)
-    losses_B = [distance(fake_BCHW, real_BCHW)]
-    losses_B += lower_levels(course, lower, real_BCHW, fake_BCHW.detach(), cond)
+    losses = [distance(real_BCHW=real_BCHW, fake_BCHW=fake_BCHW)]
+    losses += lower_levels(course, lower, real_BCHW, fake_BCHW.detach(), cond)
+    mean = (BATCH * losses[0] + ROWS * sum(losses[1:])) / (BATCH + ROWS * len(lower))
 
     for group in course.optim.param_groups:
         group["lr"] = rate
     course.optim.zero_grad()
-    torch.cat(losses_B).mean().backward()
+    mean.backward()
     torch.nn.utils.clip_grad_norm_(student.network.module.parameters(), 1.0)
     course.optim.step()
     course.ema.update()
     course.done += 1
-    return [float(loss_B.detach().mean()) for loss_B in losses_B]
+    return [float(loss.detach()) for loss in losses]
 
 
 def lower_levels(
     course: Course, visits: Visits, real_BCHW: Tensor, fake_BCHW: Tensor, cond: Condition
-) -> Iterator[Tensor]:
-    """The loss (R,) of each lower level, on pictures of its own."""
+) -> list[Tensor]:
+    """The loss of each lower level, a scalar, on pictures of its own."""
     student, schedule = course.student, course.teacher.schedule
     x_t, targets = [], []
     for place, (level, _) in enumerate(visits):
@@ -144,7 +145,8 @@ def lower_levels(
     t_B = torch.tensor([run_at for _, run_at in visits for _ in range(ROWS)])
     output_BCHW = student.network(x_BCHW, t_B, seen)
     x_0_BCHW = schedule.to_x_0(output_BCHW, x_BCHW, t_B, student.network.prediction)
-    yield from distance(x_0_BCHW, torch.cat(targets)).split(ROWS)
+    pairs = zip(targets, x_0_BCHW.split(ROWS), strict=True)
+    return [distance(real_BCHW=target, fake_BCHW=x_0_RCHW) for target, x_0_RCHW in pairs]
 
 
 @torch.no_grad()
@@ -167,12 +169,6 @@ def ode_solution(teacher: Teacher, x_t_BCHW: Tensor, level: float, cond: Conditi
 def _guess(teacher: Teacher, x_t_BCHW: Tensor, t_B: Tensor, cond: Condition) -> Tensor:
     output_BCHW = teacher.denoiser(x_t_BCHW, t_B, cond)
     return teacher.schedule.to_x_0(output_BCHW, x_t_BCHW, t_B, teacher.denoiser.prediction)
-
-
-def distance(fake_BCHW: Tensor, real_BCHW: Tensor, c: float = 0.00054) -> Tensor:
-    """The pseudo-Huber distance of each picture (B,), as in the recipe's `regression`."""
-    m_B = (fake_BCHW - real_BCHW).square().flatten(1).mean(1)
-    return (m_B + c**2).sqrt() - c
 
 
 def publish(course: Course, folder: Path) -> None:
