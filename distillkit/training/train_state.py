@@ -27,7 +27,7 @@ from distillkit.training.guard.returns import check_samples
 from distillkit.training.metrics import Pull, StepMetrics
 from distillkit.training.models.batch import LazyTrainBatch
 from distillkit.training.models.critic import Critic
-from distillkit.training.models.distributed import gradient_sync, unwrap
+from distillkit.training.models.distributed import average_gradients, gradient_sync, unwrap
 from distillkit.training.models.optimizers import ClippedGroup, hyperparameters, total_norm
 from distillkit.training.models.student import EMA, Student
 from distillkit.training.processes import check_agreement, digest_of
@@ -193,9 +193,7 @@ class TrainState:
             for p, count in zip(parameters, has.tolist(), strict=True):
                 if count and p.grad is None:
                     p.grad = torch.zeros_like(p)
-        for p in parameters:
-            if p.grad is not None:
-                p.grad = reduce(p.grad, "mean")
+        average_gradients(parameters, reduce)
 
     def step_critics(self, panels: Panels, spec: IterationSpec) -> None:
         """Step the drawn heads and the auxiliary networks; nothing else has a gradient."""

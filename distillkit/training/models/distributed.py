@@ -7,13 +7,17 @@ teacher and backbone stay whole on every process.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+
+BUCKET = 25 * 2**20
+"""Bytes of gradients that are exchanged in one call, as DDP does it: heads have hundreds of small
+tensors, and each call waits for the slowest process."""
 
 FORMATS = {"no": None, "bf16": torch.bfloat16}
 
@@ -59,6 +63,34 @@ def gradient_sync(module: nn.Module, accelerator: Any, last: bool) -> Iterator[N
     else:
         with accelerator.no_sync(module):
             yield
+
+
+@torch.no_grad()
+def average_gradients(
+    parameters: Sequence[nn.Parameter], reduce: Callable[[Tensor, str], Tensor]
+) -> None:
+    """Average the gradients that there are over processes, a bucket at a time.
+
+    `reduce`: accelerate's. All processes must have gradients of the same parameters.
+    """
+    for bucket in _buckets([p.grad for p in parameters if p.grad is not None]):
+        means = reduce(torch.cat([grad.flatten() for grad in bucket]), "mean")
+        for grad, mean in zip(bucket, means.split([g.numel() for g in bucket]), strict=True):
+            grad.copy_(mean.view_as(grad))
+
+
+def _buckets(grads: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Neighbours of one format, together no larger than `BUCKET`, or one tensor that is."""
+    bucket: list[Tensor] = []
+    left = BUCKET
+    for grad in grads:
+        left -= grad.nbytes
+        if bucket and (left < 0 or grad.dtype != bucket[0].dtype):
+            yield bucket
+            bucket, left = [], BUCKET - grad.nbytes
+        bucket.append(grad)
+    if bucket:
+        yield bucket
 
 
 def gather_all(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
