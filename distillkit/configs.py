@@ -209,13 +209,13 @@ class LossConfig(ComponentConfig):
     paired: ClassVar[bool] = False
     """Whether it compares each picture with the teacher's of the same x_T."""
     uses_critics: ClassVar[bool | None] = None
-    """Whether its terms ask for the critics' logits; False: it has no term for critics, nor
-    networks that train with them; None: the config can't tell."""
+    """Whether it asks for critics' logits; False: no term trains critics; None: it can't tell."""
     weight: float = Field(1.0, ge=0)
     """Factor of this term in both players' sums."""
     ramp: int = Field(0, ge=0)
-    """Joint iterations over which the weight for the student rises linearly from 0; the critics
-    have the whole weight at once."""
+    """Joint iterations over which the student's weight rises from 0; the critics' does not."""
+    steps: RollOuts = ()
+    """Lengths of the roll-outs in which it trains; none is all of them."""
 
     def build(
         self, teacher: contracts.Teacher, student: contracts.StudentNetwork

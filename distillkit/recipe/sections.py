@@ -37,8 +37,8 @@ def _critics(recipe: Recipe) -> Iterator[tuple[Path, Remark]]:
         if loss.uses_critics:
             said = f"{loss.name()} learns from critics, and the student warms up without them"
             yield ("warmup", "losses", str(n)), Remark(said)
-        said = "in a warm-up, which has the whole weight at once"
-        for remark in without_effect(loss, said, "ramp"):
+        said = "in a warm-up, which has the whole weight at once and trains one step"
+        for remark in without_effect(loss, said, "ramp", "steps"):
             yield ("warmup", "losses", str(n)), remark
     for place, losses in (
         (("losses",), recipe.losses),

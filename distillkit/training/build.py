@@ -158,9 +158,8 @@ def _build_loss(
     same = [other for other in names if other.name() == config.name()]
     place = next(n for n, other in enumerate(same) if other is config)
     name = config.name() if len(same) == 1 else f"{config.name()} {place + 1}"
-    return WeightedLoss(
-        name, loss, config.weight, config.weight, config.ramp, Guard(part_label(config))
-    )
+    guard = Guard(part_label(config))
+    return WeightedLoss(name, loss, config.weight, config.weight, config.ramp, config.steps, guard)
 
 
 def build_part(config: ComponentConfig, *args: Any, outline: bool = False) -> Any:

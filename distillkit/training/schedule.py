@@ -35,6 +35,8 @@ class WeightedLoss:
     """Factor of the student's term; below `weight` while it is ramped up."""
     ramp: int = 0
     """Joint iterations over which the student's weight rises from 0."""
+    steps: tuple[int, ...] = ()
+    """Lengths of the roll-outs in which it trains; empty for all."""
     guard: Guard = field(default_factory=lambda: Guard("a loss"))
 
     def critic_term(self, batch: TrainBatch) -> Tensor | None:
@@ -55,6 +57,10 @@ class WeightedLoss:
         """Let the loss constrain the heads that were just stepped."""
         with self.guard("after_critic_step()"):
             self.loss.after_critic_step(heads)
+
+    def trains(self, steps: int) -> bool:
+        """Whether it has a part in roll-outs of this length."""
+        return not self.steps or steps in self.steps
 
     def at(self, i: int) -> WeightedLoss:
         """The same at joint iteration `i`: adversarial gradients of heads that know nothing yet
@@ -138,7 +144,7 @@ class TrainSchedule:
     def _critic_warmup(self) -> IterationSpec:
         return IterationSpec(
             phase=CRITIC_WARMUP,
-            losses=self.losses,
+            losses=[loss for loss in self.losses if loss.trains(1)],
             trains_student=False,
             trains_critic=True,
             steps=1,
@@ -153,12 +159,13 @@ class TrainSchedule:
         recipe, refinement = self.recipe, self.refinement
         last = i + 1 == refinement.iterations
         trains_student = (i + 1) % recipe.optim.critic_updates == 0
+        steps = refinement.steps(i, generator(recipe.run.seed, "steps", i))
         return IterationSpec(
             phase=refinement.stage(i),
-            losses=[loss.at(i) for loss in self.losses],
+            losses=[loss.at(i) for loss in self.losses if loss.trains(steps)],
             trains_student=trains_student,
             trains_critic=True,
-            steps=refinement.steps(i, generator(recipe.run.seed, "steps", i)),
+            steps=steps,
             optim=recipe.optim.student.at(i / refinement.iterations),
             # At the student's first step of the game, which critic updates may precede.
             resets_optimizer=i + 1 == recipe.optim.critic_updates,

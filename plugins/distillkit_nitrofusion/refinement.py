@@ -62,14 +62,14 @@ Steps = Annotated[int, Field(ge=1, le=4)]
 Iterations = Annotated[int, Field(ge=1)]
 
 
-def _unjudged(lengths: Iterable[int], field: str, recipe: Any) -> Iterator[Remark]:
-    """Lengths of the roll-out that none of the recipe's critics is for."""
-    critics = recipe.all_critics().values()
-    for steps in lengths if critics else ():
-        if not any(not critic.steps or steps in critic.steps for critic in critics):
-            yield Remark(
-                f"no critic judges roll-outs of length {steps}; see `steps` of each", field
-            )
+def _idle(lengths: Iterable[int], field: str, recipe: Any) -> Iterator[Remark]:
+    """Lengths of the roll-out that none of the recipe's critics, or none of its losses, is for."""
+    parts = {"critic judges": recipe.all_critics().values(), "loss trains": recipe.losses}
+    for steps in lengths:
+        for what, some in parts.items():
+            if some and not any(not each.steps or steps in each.steps for each in some):
+                said = f"no {what} roll-outs of length {steps}; see `steps` of each"
+                yield Remark(said, field)
 
 
 class BottomUpConfig(RefinementConfig):
@@ -84,7 +84,7 @@ class BottomUpConfig(RefinementConfig):
     """Probability that an iteration trains an earlier stage's length instead (our choice)."""
 
     def preflight(self, recipe: Any) -> Iterator[Remark]:
-        return _unjudged(self.stages, "stages", recipe)
+        return _idle(self.stages, "stages", recipe)
 
     def build(self) -> BottomUp:
         return BottomUp(self.stages, self.replay)
@@ -100,7 +100,7 @@ class FixedConfig(RefinementConfig):
     """Iterations in all."""
 
     def preflight(self, recipe: Any) -> Iterator[Remark]:
-        return _unjudged([self.steps], "steps", recipe)
+        return _idle([self.steps], "steps", recipe)
 
     def build(self) -> BottomUp:
         return BottomUp({self.steps: self.iterations}, replay=0)

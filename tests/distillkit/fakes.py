@@ -88,7 +88,7 @@ class Varied(configs.LossConfig):
     label: str
     """A label."""
     norm: Literal["l1", "l2"] = "l2"
-    steps: list[Annotated[int, Field(ge=0, le=999)]] = Field([1], min_length=1)
+    levels: list[Annotated[int, Field(ge=0, le=999)]] = Field([1], min_length=1)
     pair: tuple[int, int] = (1, 2)
     stages: dict[int, int] = Field(min_length=1, examples=[{1: 5}])
     inner: Inner | None = None

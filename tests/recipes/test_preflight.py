@@ -24,6 +24,11 @@ RECIPE = Path(__file__).parents[2] / "recipes" / "nitro_shapes.yaml"
             "critics.one-step.steps=[2] warmup.critic=0",
             "refinement.stages: no critic judges roll-outs of length 1; see `steps` of each",
         ),
+        (
+            "losses.0.steps=[1,4]",
+            "refinement.stages: no loss trains roll-outs of length 2; see `steps` of each",
+        ),
+        ("losses.0.steps=[2,1]", "losses.0.steps: should rise, like [1, 2]"),
         ("teacher.guidance=3", "samples of another teacher (see its index.json); name another fo"),
         ("samples.count=64", "samples of another count (see its index.json); name another folder"),
         (f"samples.cache={RECIPE}", "nitro_shapes.yaml is a file; name a folder"),

@@ -17,9 +17,10 @@ def test_fields_say_type_bounds_default_and_meaning() -> None:
     assert {name: (card.kind, card.default) for name, card in cards.items()} == {
         "weight": ("number, at least 0", "1.0"),
         "ramp": ("whole number, at least 0", "0"),
+        "steps": ("list of (whole number, 1 to 4)", "[]"),
         "label": ("text", "required"),
         "norm": ("l1 or l2", "l2"),
-        "steps": ("list of 1 or more (whole number, 0 to 999)", "[1]"),
+        "levels": ("list of 1 or more (whole number, 0 to 999)", "[1]"),
         "pair": ("list of 2 (whole number)", "[1, 2]"),
         "stages": ("mapping of 1 or more keys to (whole number)", "required"),
         "inner": ("mapping with the fields below or none", "null"),
@@ -35,8 +36,8 @@ def test_fields_say_type_bounds_default_and_meaning() -> None:
 def test_a_snippet_has_examples_and_the_least_for_what_is_required() -> None:
     """It is over 96 characters in one line, so a field takes a line."""
     assert snippet(Varied) == (
-        "losses:\n  - type: varied\n    weight: 1.0\n    ramp: 0\n    label: '...'\n"
-        "    norm: l2\n    steps: [1]\n    pair: [1, 2]\n    stages: {1: 5}\n    size: 64\n"
+        "losses:\n  - type: varied\n    weight: 1.0\n    ramp: 0\n    steps: []\n    label: '...'\n"
+        "    norm: l2\n    levels: [1]\n    pair: [1, 2]\n    stages: {1: 5}\n    size: 64\n"
         "    flag: false\n    rate: 1.0"
     )
 

@@ -63,7 +63,8 @@ def test_several_sockets_share_a_package(tmp_path: Path) -> None:
     assert "        MinePoolConfig(),\n        MineLossConfig(),\n" in tests
     recipe = yaml.safe_load(recipe_of(folder))
     assert recipe["pool"] == {"type": "mine", "copies": 2}
-    assert recipe["losses"] == [{"type": "mine", "weight": 1.0, "ramp": 0, "target": 1.0}]
+    loss = {"type": "mine", "weight": 1.0, "ramp": 0, "steps": [], "target": 1.0}
+    assert recipe["losses"] == [loss]
 
 
 def test_the_other_fields_are_those_of_the_recipe(tmp_path: Path) -> None:

@@ -114,3 +114,22 @@ def test_a_ramp_counts_joint_iterations_also_those_without_the_student(tmp_path:
     schedule = trainer(recipe, tmp_path).schedule
     weights = [schedule.spec(i).losses[0].student_weight for i in (1, 3, 5)]
     assert weights == pytest.approx([2 / 6, 4 / 6, 1])
+
+
+def test_a_loss_trains_in_roll_outs_of_its_lengths(tmp_path: Path) -> None:
+    """The second is for one step: in the critics' warm-up too, and in what is replayed of one."""
+
+    def term(batch: Any) -> Any:
+        return 1 + 0 * batch.fake_BCHW.mean()
+
+    losses = [
+        made_up_loss(student=term),
+        made_up_loss(student=lambda batch: 10 * term(batch)).model_copy(update={"steps": (1,)}),
+    ]
+    refinement = {"type": "bottom-up", "stages": {1: 2, 2: 20}, "replay": 0.5}
+    recipe = world_recipe(losses=losses, warmup=WarmupConfig(), refinement=refinement)
+    run = trainer(recipe, tmp_path)
+    steps = [run.schedule.spec(i).steps for i in range(len(run.schedule))]
+    assert {*steps[:2]} == {1}
+    assert {*steps[2:]} == {1, 2}
+    assert [run.step(i).student for i in range(8)] == [11 if n == 1 else 1 for n in steps[:8]]
