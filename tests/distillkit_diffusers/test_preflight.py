@@ -239,7 +239,8 @@ def test_losses_without_critics_and_critics_without_losses(file: Path) -> None:
     )
     ramped = ("warmup.student=5", "warmup.losses=[{type: regression, ramp: 3}]")
     assert preflight(loaded(file, *ramped))[-1] == (
-        "warmup.losses.0.ramp: has no effect in a warm-up, which has the whole weight at once"
+        "warmup.losses.0.ramp: has no effect in a warm-up, which has the whole weight at once and "
+        "trains one step"
     )
 
 

@@ -75,7 +75,7 @@ def test_check_shows_what_a_valid_recipe_says(
     assert f"{recipe} is valid." in out
     for words in (
         "refresh random fraction=0.5",
-        "losses.1 distance weight=1.0, ramp=0, power=l1",
+        "losses.1 distance weight=1.0, ramp=0, steps=[], power=l1",
         "refinement fake stages={1: 600, 2: 200}",
         "optim student=(lr=1e-05, betas=[0.0, 0.99], weight_decay=0.0, clip=none",
         "seed=3",
