@@ -209,11 +209,11 @@ class LossConfig(ComponentConfig):
     paired: ClassVar[bool] = False
     """Whether it compares each picture with the teacher's of the same x_T."""
     uses_critics: ClassVar[bool | None] = None
-    """Whether it asks for critics' logits; False: no term trains critics; None: it can't tell."""
+    """Whether it asks critics; False: no, nor has it networks of its own; None: it can't tell."""
     weight: float = Field(1.0, ge=0)
     """Factor of this term in both players' sums."""
     ramp: int = Field(0, ge=0)
-    """Joint iterations over which the student's weight rises from 0; the critics' does not."""
+    """Joint iterations over which the student's weight rises linearly from 0, the critics' not."""
     steps: RollOuts = ()
     """Lengths of the roll-outs in which it trains; none is all of them."""
 

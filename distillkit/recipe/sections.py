@@ -51,6 +51,11 @@ def _critics(recipe: Recipe) -> Iterator[tuple[Path, Remark]]:
     if recipe.warmup.critic and critics and not any(1 in steps or not steps for steps in lengths):
         said = "its roll-outs have one step, and no critic judges those; see `steps` of each"
         yield ("warmup", "critic"), Remark(said)
+    if recipe.warmup.critic and not any(
+        1 in loss.steps or not loss.steps for loss in recipe.losses
+    ):
+        said = "its roll-outs have one step, and no loss trains those; see `steps` of each"
+        yield ("warmup", "critic"), Remark(said)
     for n, loss in enumerate(recipe.losses):
         if loss.uses_critics and not critics:
             yield ("losses", str(n)), Remark(f"{loss.name()} needs a `backbone` and a `pool`")

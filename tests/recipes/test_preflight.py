@@ -42,6 +42,13 @@ def test_what_does_not_fit_is_told_before_anything_is_built(change: str, said: s
     assert said in line
 
 
+def test_critics_that_would_warm_up_on_nothing_are_told() -> None:
+    sets = ("losses.0.steps=[2]", "refinement.stages={2: 8}")
+    with pytest.raises(RecipeError, match=r"warmup\.critic: .* and no loss trains those"):
+        preflight(load_recipe(RECIPE, sets))
+    preflight(load_recipe(RECIPE, (*sets, "warmup.critic=0")))
+
+
 @pytest.mark.parametrize(
     "prompts", ["{type: list, prompts: [a]}", f"{{type: text, path: {RECIPE}}}"]
 )
