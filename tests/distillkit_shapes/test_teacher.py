@@ -27,11 +27,11 @@ def pipe() -> Any:
 
 
 def test_folder_is_small_and_holds_nothing_pickled() -> None:
-    students = ("one_step", "one_step_plateau", "few_step")
+    students = ("one_step", "one_step_plateau", "few_step", "few_step_32")
     folders = (TEACHER, *(TEACHER.parent / name for name in students))
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
     assert {path.suffix for path in files} == {".json", ".safetensors"}
-    assert sum(path.stat().st_size for path in files) <= 54 * MEGABYTE
+    assert sum(path.stat().st_size for path in files) <= 67 * MEGABYTE
     assert not [
         path for path in files if path.suffix == ".json" and "_name_or_path" in path.read_text()
     ]

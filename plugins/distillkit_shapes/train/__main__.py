@@ -6,7 +6,8 @@ take about 200 minutes on two free CPU cores; a budget is wall clock, so a busy 
 
 Stage one-step is apart: it distils the shipped teacher by the recipe shapes_one_step, three times
 on end, and replaces the shipped one-step weights: those after the first time, and after the last.
-Stage few-step goes on from there: it trains all four levels of a student's roll-out.
+Stage few-step goes on from there: it trains all four levels of a student's roll-out. Stage
+few-step-32 does so again, on samples of the teacher in 32 steps in the place of 8.
 
 The shipped weights were made on two CPU cores that other work shared (hence fewer samples than
 the same minutes give on free ones), by these runs:
@@ -20,6 +21,7 @@ the same minutes give on free ones), by these runs:
     --stage unet --resume --minutes 160 (MIX in the last 46; 518,000 samples in all)
     --stage one-step (the recipe shapes_one_step three times, 8,000 updates; a stop resumes)
     --stage few-step (1,800 updates more, 35 minutes of one core; a stop resumes)
+    --stage few-step-32 (4,200 updates more, 75 minutes of one core; a stop resumes)
 
 Stage mmdit is apart: it trains a transformer of the Stable Diffusion 3 family on the shipped
 teacher's latents and words, for --samples or --minutes (and --resume after a stop), and makes
@@ -43,7 +45,7 @@ from distillkit_shapes.teacher import TEACHER
 
 STAGES = ("vae", "text", "features", "unet", "decoder", "evaluate")
 """What `all` runs."""
-APART = ("one-step", "few-step", "mmdit")
+APART = ("one-step", "few-step", "few-step-32", "mmdit")
 MINUTES = {"vae": 19.0, "text": 1.0, "features": 2.0, "unet": 160.0, "decoder": 15.0}
 """Budget of each stage that trains, on two CPU cores."""
 
@@ -82,11 +84,12 @@ def run(stage: str, given: argparse.Namespace) -> None:
         from distillkit_shapes.train.students.one_step import train_one_step
 
         train_one_step(given.work)
-    elif stage == "few-step":
-        from distillkit_shapes.train.students.few_step import train_few_step
+    elif stage in ("few-step", "few-step-32"):
+        from distillkit_shapes.train.students import few_step
 
         torch.set_num_threads(1)  # so that the same machine makes the same weights again
-        train_few_step(given.work)
+        plan = few_step.FEW_STEP if stage == "few-step" else few_step.FEW_STEP_32
+        few_step.train_few_step(given.work, plan)
     else:
         from distillkit_shapes.train.evaluate import evaluate
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from distillkit.randomness import noise
@@ -23,6 +24,16 @@ def test_from_pure_noise_the_target_is_the_deterministic_teachers_sample() -> No
     solved_BCHW = few_step.ode_solution(teacher, x_T_BCHW, 999, cond)
     assert torch.allclose(solved_BCHW, drawn_BCHW, atol=1e-4)
     assert (drawn_BCHW - few_step.ode_solution(teacher, x_T_BCHW, 874, cond)).abs().max() > 0.5
+
+
+def test_each_cycle_begins_at_its_peak_and_falls_to_a_fiftieth() -> None:
+    plan = few_step.FEW_STEP_32
+    (first, peak), (second, lower) = plan.cycles
+    assert (plan.rate(0), plan.rate(first)) == (peak, lower)
+    assert plan.rate(first - 1) == pytest.approx(peak / 50, rel=0.01)
+    assert plan.updates == first + second
+    with pytest.raises(ValueError, match="ended"):
+        plan.rate(plan.updates)
 
 
 def test_a_resumed_course_repeats_an_unbroken_one(tmp_path: Path) -> None:
@@ -47,7 +58,7 @@ def test_it_writes_a_unet_that_stock_diffusers_loads(tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     folder = tmp_path / "unet"
-    few_step.train_few_step(tmp_path / "work", folder, updates=1)
+    few_step.train_few_step(tmp_path / "work", folder=folder, updates=1)
     names = {"config.json", "diffusion_pytorch_model.safetensors"}
     assert {file.name for file in folder.iterdir()} == names
     stored = load_file(folder / "diffusion_pytorch_model.safetensors")

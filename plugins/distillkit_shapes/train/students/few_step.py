@@ -1,4 +1,4 @@
-"""Stage few-step: the plateau's one-step weights, taught the lower levels of a roll-out as well.
+"""Stages few-step, few-step-32: one-step weights, taught the lower levels of a roll-out as well.
 
 One-step weights know the first level of the student's grid alone, and what they say of the others
 gets worse as they train. Here each update has pictures of every level: at the first, regression on
@@ -31,8 +31,7 @@ from distillkit_nitrofusion.losses.regression import pseudo_huber
 from distillkit_shapes.train.data import log, save_atomic
 from distillkit_shapes.train.students.one_step import PACKAGE
 
-UPDATES, PEAK, SEED = 1800, 4e-4, 5
-"""Updates; the learning rate's peak; the seed."""
+SEED = 5
 GUIDANCE = 2.0
 """Of the teacher, as in the recipes."""
 BATCH, ROWS = 32, 4
@@ -43,6 +42,40 @@ distance = partial(pseudo_huber, c=0.00054)
 """The recipe's `regression`."""
 Visits = Sequence[tuple[float, float]]
 """Noise levels, and the timestep at which the network is run for each."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which weights are made of which, and by whose samples."""
+
+    name: str
+    """The package's folder of the weights that are made."""
+    start: str
+    """That of the weights which they begin from."""
+    cycles: Sequence[tuple[int, float]]
+    """Updates of each cycle of the learning rate, and its peak there."""
+    steps: int
+    """Of the teacher's sampler."""
+    samples: str
+    """The package's folder of its samples."""
+
+    @property
+    def updates(self) -> int:
+        return sum(updates for updates, _ in self.cycles)
+
+    def rate(self, done: int) -> float:
+        """The learning rate after `done` updates: a cosine in each cycle, to a fiftieth."""
+        for updates, peak in self.cycles:
+            if done < updates:
+                return peak * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done / updates)))
+            done -= updates
+        raise ValueError("the plan has ended")
+
+
+FEW_STEP = Plan("few_step", "one_step_plateau", ((1800, 4e-4),), 8, "samples")
+FEW_STEP_32 = Plan("few_step_32", "few_step", ((2400, 4e-4), (1800, 2e-4)), 32, "samples_32")
+"""A teacher of 32 steps draws fresh noise 31 times: more is open, given x_T, and regression blurs
+more."""
 
 
 @dataclass
@@ -59,7 +92,7 @@ class Course:
         self.student, self.samples = self.state.student, self.state.samples
         self.ema = self.state.ema
         weights = self.student.network.module.parameters()
-        self.optim = torch.optim.AdamW(weights, lr=PEAK, betas=(0.9, 0.99), weight_decay=0)
+        self.optim = torch.optim.AdamW(weights, lr=0.0, betas=(0.9, 0.99), weight_decay=0)
 
     def save(self, path: Path) -> None:
         """Write all that a resumed course needs, at once."""
@@ -79,28 +112,36 @@ class Course:
         self.done = state["done"]
 
 
-def train_few_step(work: Path, folder: Path = PACKAGE / "few_step", updates: int = UPDATES) -> None:
+def train_few_step(
+    work: Path, plan: Plan = FEW_STEP, folder: Path | None = None, updates: int | None = None
+) -> None:
     """Train, or go on where a stopped run was saved in `work`; replace the shipped weights."""
-    course, saved = make_course(work), work / "few_step.pt"
+    course, saved = make_course(work, plan), work / f"{plan.name}.pt"
+    updates = updates or plan.updates
     if saved.exists():
         course.load(saved)
     losses: list[list[float]] = []
     while course.done < updates:
-        rate = PEAK * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * course.done / updates)))
-        losses.append(update(course, rate))
+        losses.append(update(course, plan.rate(course.done)))
         if course.done % 100 == 0:
             means = torch.tensor(losses).mean(0).tolist()
-            log(f"few-step update {course.done} losses {[round(mean, 4) for mean in means]}")
+            log(f"{plan.name} update {course.done} losses {[round(mean, 4) for mean in means]}")
             losses.clear()
             course.save(saved)
-    publish(course, folder)
+    publish(course, folder or PACKAGE / plan.name)
 
 
-def make_course(work: Path) -> Course:
-    """The recipe `shapes_one_step` from the plateau's weights: its student, teacher and samples."""
-    start = "student.start=package:distillkit_shapes/one_step_plateau"
-    recipe = api.load_recipe("shapes_one_step", [start, f"run.seed={SEED}", "run.threads=1"])
-    trainer = api.prepare(recipe, work / "few_step")
+def make_course(work: Path, plan: Plan = FEW_STEP) -> Course:
+    """The recipe `shapes_one_step` from the plan's weights: its student, teacher and samples."""
+    changes = {
+        "student.start": f"package:distillkit_shapes/{plan.start}",
+        "teacher.steps": plan.steps,
+        "samples.cache": f"package:distillkit_shapes/{plan.samples}",
+        "run.seed": SEED,
+        "run.threads": 1,
+    }
+    recipe = api.load_recipe("shapes_one_step", [f"{k}={v}" for k, v in changes.items()])
+    trainer = api.prepare(recipe, work / plan.name)
     trainer.fill_caches()
     return Course(trainer.parts.teacher, trainer.state)
 
@@ -155,14 +196,16 @@ def ode_solution(teacher: Teacher, x_t_BCHW: Tensor, level: float, cond: Conditi
     schedule, levels = teacher.schedule, [t for t in ODE_LEVELS if t <= level]
     null = teacher.null(len(x_t_BCHW))
     assert null is not None
+    both = Condition.join([cond, null])
     x_0_BCHW = x_t_BCHW
     for t, below in zip(levels, [*levels[1:], None], strict=True):
-        guess = partial(_guess, teacher, x_t_BCHW, torch.full((len(x_t_BCHW),), t))
-        x_0_BCHW, without_BCHW = guess(cond), guess(null)
+        t_B = torch.full((len(x_t_BCHW),), t)
+        guess_BCHW = _guess(teacher, torch.cat([x_t_BCHW] * 2), torch.cat([t_B] * 2), both)
+        x_0_BCHW, without_BCHW = guess_BCHW.chunk(2)
         x_0_BCHW = without_BCHW + GUIDANCE * (x_0_BCHW - without_BCHW)
         if below is not None:
-            eps_BCHW = schedule.to_eps(x_0_BCHW, x_t_BCHW, torch.full((len(x_t_BCHW),), t))
-            x_t_BCHW = schedule.add(x_0_BCHW, eps_BCHW, torch.full((len(x_t_BCHW),), below))
+            eps_BCHW = schedule.to_eps(x_0_BCHW, x_t_BCHW, t_B)
+            x_t_BCHW = schedule.add(x_0_BCHW, eps_BCHW, torch.full_like(t_B, below))
     return x_0_BCHW
 
 
