@@ -1,7 +1,7 @@
 """How much of a teacher's sample do caption and x_T leave open?
 
     python benchmarks/teacher_noise.py recipes/nitro_shapes.yaml [--num-images 200] [--set a.b=c]
-    python benchmarks/teacher_noise.py recipes/nitro_shapes.yaml --num-images 400 --mean-of 4
+    python benchmarks/teacher_noise.py recipes/nitro_shapes.yaml --num-images 100 --mean-of 4
 
 Samples each x_T several times, with other fresh noise between the sampler's steps, and prints their
 variance about their mean as a share of the samples' variance: 0 for a sampler that solves the ODE,
@@ -48,12 +48,13 @@ def main(words: Sequence[str] | None = None) -> None:
     options.add_argument("--set", action="append", default=[], help="a.b=c, as `distillkit run`")
     given = options.parse_args(words)
     recipe = distillkit.load_recipe(given.recipe, given.set).recipe
-    teacher, metrics = recipe.teacher.build(), build_part(recipe.metrics[0])
-    prompts = metrics.prompts(given.num_images, recipe.metrics[0].seed)
+    teacher, source = recipe.teacher.build(), recipe.prompts.build()
+    prompts = [source[i % len(source)] for i in range(given.num_images)]
     many_KNCHW = torch.stack([draw(teacher, prompts, 1, k) for k in range(given.mean_of)])
     open_share = many_KNCHW.var(0).mean() / many_KNCHW[0].var(0).mean()
     print(f"{float(open_share):.3f} of the variance is open, given caption and x_T")
     if given.mean_of > 2:
+        metrics = build_part(recipe.metrics[0])
         against = decode(teacher, draw(teacher, prompts, 2, given.mean_of))
         rows = {"single samples": many_KNCHW[0], f"mean of {given.mean_of}": many_KNCHW.mean(0)}
         for name, x_0_NCHW in rows.items():
