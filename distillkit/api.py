@@ -13,6 +13,7 @@ import os
 import shlex
 from contextlib import nullcontext, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from distillkit.atomic import appearing, remove_unfinished
 from distillkit.errors import UserError, notices
 from distillkit.evaluation.evaluate import evaluate
 from distillkit.evaluation.grids import make_held_out, make_previews, save_image
-from distillkit.evaluation.precompute import check_caches
+from distillkit.evaluation.precompute import check_caches, evaluation_caches
 from distillkit.evaluation.sampling import sample
 from distillkit.recipe.compare import changes, fitting_batches, pictures_of
 from distillkit.recipe.load import LoadedRecipe, RecipeError, load_recipe
@@ -28,12 +29,12 @@ from distillkit.recipe.preflight import preflight
 from distillkit.recipe.schema import Recipe
 from distillkit.report.report import write_report
 from distillkit.runs.folder import RunFolder, launched_processes
-from distillkit.training.build import build_parts
+from distillkit.training.build import Parts, build_parts
 from distillkit.training.callbacks import Callback, Stopped
 from distillkit.training.models.compiled import running_eagerly
-from distillkit.training.processes import make_accelerator, set_threads
+from distillkit.training.processes import make_accelerator, set_threads, wait_for_the_last
 from distillkit.training.train_state import TrainState
-from distillkit.training.trainer import Trainer
+from distillkit.training.trainer import Trainer, fill_together
 
 __all__ = ["Callback", "Stopped", "load_recipe", "prepare", "sample", "train"]
 
@@ -61,9 +62,8 @@ def train(
         check_caches(trainer.recipe, trainer.parts, trainer.accelerator.device)
         _clear_cache(trainer)
         trainer.train(resume)
-        if trainer.accelerator.is_main_process:
-            with running_eagerly(trainer.recipe.run):
-                _finish(trainer)
+        with running_eagerly(trainer.recipe.run):
+            _finish(trainer)
         trainer.accelerator.end_training()
     return folder
 
@@ -160,10 +160,30 @@ def _clear_cache(trainer: Trainer) -> None:
 
 
 def _finish(trainer: Trainer) -> None:
-    """Publish the student, evaluate it, write the report."""
-    student = trainer.finished_student()
-    with appearing(trainer.folder.student) as temporary:
-        student.network.publish(temporary, student.timestep_shift)
-    parts = replace(trainer.parts, network=student.network)
-    evaluate(trainer.recipe, parts, trainer.folder, trainer.callback.on_progress)
-    write_report(trainer.folder)
+    """Publish the student, evaluate it, write the report: the main process, with which the others
+    share the evaluation."""
+    folder, parts, progress = trainer.folder, trainer.parts, trainer.callback.on_progress
+    if folder.recipe.exists():  # a process on another machine may not see it
+        student = trainer.finished_student()
+        parts = replace(parts, network=student.network)
+    if trainer.accelerator.is_main_process:
+        with appearing(folder.student) as temporary:
+            student.network.publish(temporary, student.timestep_shift)
+    if trainer.accelerator.num_processes > 1 and trainer.recipe.metrics:
+        _share_evaluation(trainer, parts)
+    if trainer.accelerator.is_main_process:
+        evaluate(trainer.recipe, parts, folder, progress)
+        write_report(folder)
+
+
+def _share_evaluation(trainer: Trainer, parts: Parts) -> None:
+    """Each process draws and measures every so many-th row; a process that doesn't see the run's
+    folder leaves its rows to the main one."""
+    recipe, processes = trainer.recipe, trainer.accelerator
+    progress = trainer.callback.on_progress
+    for what, cache, samples in evaluation_caches(recipe, parts, processes.device):
+        fill_together(cache, samples, processes, partial(progress, what))
+    if trainer.folder.recipe.exists():
+        own = slice(processes.process_index, None, processes.num_processes)
+        evaluate(recipe, parts, trainer.folder, progress, share=own)
+    wait_for_the_last()

@@ -42,17 +42,26 @@ GRID_SEED = 1_000_003
 
 
 def evaluate(
-    recipe: Recipe, parts: Parts, run: RunFolder, progress: Progress = lambda *_: None
+    recipe: Recipe,
+    parts: Parts,
+    run: RunFolder,
+    progress: Progress = lambda *_: None,
+    share: slice | None = None,
 ) -> dict[str, Any]:
     """Draw every row; write its grid, `grids/compare.png` and, with metrics, `metrics.json`.
 
     The teacher must be on the network's device. Snapshots are loaded into the network meanwhile;
     it has its own weights again afterwards. A row whose figures are in the run already is not drawn
     again. Returns what `metrics.json` holds, or nothing where the recipe has no metrics.
+
+    With a `share` of the rows, those alone are drawn and measured, and nothing is returned: a later
+    call finds their figures in the run.
     """
     lengths = recipe.metrics[0].steps if recipe.metrics else (1, 2, 4)
     rows = rows_of(build_part(recipe.refinement), recipe.run.seed, lengths)
     if not recipe.metrics:
+        if share is not None:
+            return {}
         evaluator = Evaluator(recipe, parts, run, GRID, ProgressCount(progress, len(rows) * GRID))
         samples = evaluator.samples(parts.prompts, GRID_SEED)
         with evaluator.student.weights_restored():
@@ -62,7 +71,8 @@ def evaluate(
         return {}
     metrics = MetricsSet.build(recipe.metrics)
     count, seed = recipe.metrics[0].num_images, recipe.metrics[0].seed
-    total = (len(rows) + 1) * count
+    drawn = rows if share is None else rows[share]
+    total = (len(drawn) + 1) * count
     evaluator = Evaluator(recipe, parts, run, count, ProgressCount(progress, total))
     own, reference = make_sets(metrics, count, seed, evaluator.samples)
     prompts = [own.order.prompt(i) for i in range(count)]
@@ -74,12 +84,14 @@ def evaluate(
 
     with evaluator.student.weights_restored():
         table, singles = tabulate(
-            rows,
+            drawn,
             Figures(metrics, run.path / "figures", prompts),
             lambda row: evaluator.identity(row, own),
             lambda row: cache(partial(evaluator.images, row, own)),
             against,
         )
+        if share is not None:
+            return {}
         evaluator.complete(rows, own)
     snapshots = {row.key: row.snapshot for row in rows if row.snapshot is not None}
     made_with = {"seed": seed, "reference_seed": seed + 1, "snapshots": snapshots}

@@ -48,6 +48,14 @@ def check_caches(recipe: Recipe, parts: Parts, device: Any) -> None:
             capped(recipe, cache, samples)
 
 
+def evaluation_caches(recipe: Recipe, parts: Parts, device: Any) -> list[Named]:
+    """Those of the sets that are evaluated, which a run of these parts fills: none in a package."""
+    if is_shipped(recipe.samples):
+        return []
+    caches = _caches(recipe, parts.teacher, parts.prompts, device)
+    return [named for named in caches if named[0] in EVALUATED]
+
+
 def _caches(
     recipe: Recipe, teacher: Teacher, prompts: PromptSource, device: Any
 ) -> Iterator[Named]:

@@ -10,16 +10,19 @@ import hashlib
 import os
 import time
 from collections.abc import Iterable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 from distillkit.errors import UserError
 from distillkit.recipe.schema import Recipe
 from distillkit.runs.folder import launched_processes
 
+PATIENCE = timedelta(days=7)
+"""For a process that evaluates rows which take longer than another's."""
 PASSES = 5
 """Passes that a number of threads is measured by."""
 LONG_PASS = 0.1
@@ -150,6 +153,14 @@ def check_agreement(accelerator: Any, what: str, digest: int) -> None:
             "arguments and generators alone, not on the process: no global random state, no rank, "
             "no order of a set. The last checkpoint is kept."
         )
+
+
+def wait_for_the_last() -> None:
+    """Wait for every process of the launch, though one be hours behind: NCCL's own barrier gives up
+    after ten minutes."""
+    group = distributed.new_group(backend="gloo", timeout=PATIENCE)
+    distributed.barrier(group)
+    distributed.destroy_process_group(group)
 
 
 def digest_of(*values: Any) -> int:

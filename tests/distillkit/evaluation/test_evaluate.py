@@ -157,6 +157,25 @@ def test_pictures_of_a_row_are_the_teachers_and_the_snapshots(tmp_path: Path) ->
         )
 
 
+def test_shares_of_the_rows_are_found_by_the_whole(tmp_path: Path) -> None:
+    """Each measures its own rows and nothing else; the whole says the same as without them."""
+    recipe = world_recipe(
+        metrics=SpyMetricsConfig(num_images=20, seed=70), samples=SamplesConfig(batch=8)
+    )
+    parts, run = finished(tmp_path / "alone", recipe)
+    alone = evaluate(recipe, parts, run)
+    assert len(CALLS) == 10
+    parts, run = finished(tmp_path / "shared", recipe)
+    for share, calls in ((slice(0, None, 2), 6), (slice(1, None, 2), 4)):
+        assert evaluate(recipe, parts, run, share=share) == {}
+        assert len(CALLS) == calls
+        assert not run.metrics.exists()
+    assert len(list(run.grids.glob("*.png"))) == 8
+    assert evaluate(recipe, parts, run) == alone
+    assert len(CALLS) == 0
+    assert (run.grids / "compare.png").is_file()
+
+
 def test_teacher_samples_are_taken_from_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

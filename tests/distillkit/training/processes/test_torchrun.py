@@ -1,7 +1,9 @@
-"""`torchrun -m distillkit run`: a launch of two processes is one run."""
+"""`torchrun -m distillkit run`: a launch of two processes is one run, and shares its evaluation."""
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -45,3 +47,14 @@ def test_a_launch_without_cuda_is_one_run(tmp_path: Path) -> None:
     rows = read_log(tmp_path / "run" / "log.jsonl")
     assert [row["iteration"] for row in rows] == [0, 1, 2]
     assert (tmp_path / "run" / "report.html").is_file()
+
+    shared = (tmp_path / "run" / "metrics.json").read_text()
+    for made in ("figures", "grids", "pictures"):
+        shutil.rmtree(tmp_path / "run" / made)
+    again = "-m distillkit run mine.yaml --out run --resume --set run.batch=4"
+    done = subprocess.run(
+        [sys.executable, *again.split()],
+        cwd=tmp_path, env=known, capture_output=True, text=True, timeout=280, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text()) == json.loads(shared)
