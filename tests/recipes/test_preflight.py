@@ -43,7 +43,7 @@ def test_what_does_not_fit_is_told_before_anything_is_built(change: str, said: s
 
 
 def test_critics_that_would_warm_up_on_nothing_are_told() -> None:
-    sets = ("losses.0.steps=[2]", "refinement.stages={2: 8}")
+    sets = ("losses=[{type: relativistic-paired, steps: [2]}]", "refinement.stages={2: 8}")
     with pytest.raises(RecipeError, match=r"warmup\.critic: .* and no loss trains those"):
         preflight(load_recipe(RECIPE, sets))
     preflight(load_recipe(RECIPE, (*sets, "warmup.critic=0")))

@@ -73,7 +73,9 @@ class Plan:
 
 
 FEW_STEP = Plan("few_step", "one_step_plateau", ((1800, 4e-4),), 8, "samples")
-FEW_STEP_32 = Plan("few_step_32", "few_step", ((2400, 4e-4), (1800, 2e-4)), 32, "samples_32")
+FEW_STEP_32 = Plan(
+    "few_step_32", "few_step", ((2400, 4e-4), (1800, 2e-4), (2400, 1e-4)), 32, "samples_32"
+)
 """A teacher of 32 steps draws fresh noise 31 times: more is open, given x_T, and regression blurs
 more."""
 
