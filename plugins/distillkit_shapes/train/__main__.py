@@ -21,7 +21,7 @@ the same minutes give on free ones), by these runs:
     --stage unet --resume --minutes 160 (MIX in the last 46; 518,000 samples in all)
     --stage one-step (the recipe shapes_one_step three times, 8,000 updates; a stop resumes)
     --stage few-step (1,800 updates more, 35 minutes of one core; a stop resumes)
-    --stage few-step-32 (4,200 updates more, 75 minutes of one core; a stop resumes)
+    --stage few-step-32 (6,600 updates more, two hours of one core; a stop resumes)
 
 Stage mmdit is apart: it trains a transformer of the Stable Diffusion 3 family on the shipped
 teacher's latents and words, for --samples or --minutes (and --resume after a stop), and makes
