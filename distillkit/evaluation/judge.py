@@ -31,6 +31,7 @@ from distillkit.evaluation.source import Source
 from distillkit.evaluation.table import markdown_table
 from distillkit.samples.order import SampleOrder
 from distillkit.samples.pairs import TeacherSamples
+from distillkit.training.processes import wait_for_the_last
 
 REFERENCE = Row("teacher_reference")
 """The teacher's pictures of the same prompts and other noise, which metrics compare with."""
@@ -91,7 +92,7 @@ class Judge:
         done = self.count * len(rows) - sum(map(len, missing.values()))
         for row, samples in zip(rows, sets, strict=True):
             done = self._draw(row, samples, missing[row.key], done, self.count * len(rows))
-        self.processes.wait_for_everyone()
+        wait_for_the_last()
 
     def _draw(
         self, row: Row, samples: TeacherSamples, missing: set[int], done: int, total: int

@@ -1,4 +1,5 @@
-"""`torchrun -m distillkit run`: a launch of two processes is one run, and shares its evaluation."""
+"""`torchrun -m distillkit run`: a launch of two processes is one run, and shares its evaluation;
+`distillkit eval` shares the drawing."""
 
 from __future__ import annotations
 
@@ -60,3 +61,13 @@ def test_a_launch_without_cuda_is_one_run(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads((tmp_path / "run" / "metrics.json").read_text()) == json.loads(shared)
+
+    (tmp_path / "prompts.txt").write_text("a red ring\na blue disc\n")
+    judged = "-m distillkit eval run --prompts prompts.txt --steps 1 --count 5 --batch 1"
+    done = subprocess.run(
+        [*torchrun, *judged.split()],
+        cwd=tmp_path, env=known, capture_output=True, text=True, timeout=280, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    drawn = (tmp_path / "run" / "eval" / "pictures" / "student_1").glob("0*.png")
+    assert len(list(drawn)) == 5
