@@ -50,3 +50,4 @@ def precompute(
                 terminal.on_message(f"Removed {freed / 1e6:,.1f} MB of unfinished files")
             terminal.on_message(f"{what}: {cache.gigabytes(source):.3f} GB in {cache.folder}")
             fill_together(cache, source, accelerator, partial(terminal.on_progress, what))
+    accelerator.end_training()  # a process that ends without it may abort

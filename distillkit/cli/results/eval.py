@@ -125,6 +125,7 @@ def eval(
         )
         terminal.on_message(f"Folder  {judge.out}")
         judge.draw(any(config.needs_teacher for config in configs))
+        processes.destroy_process_group()  # a process that ends without it may abort
         if processes.is_main_process:
             _finish(judge, configs, benchmark, read.names, terminal)
 

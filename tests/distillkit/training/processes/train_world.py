@@ -175,6 +175,7 @@ def main() -> None:
     for job in sys.argv[1:]:
         train(job, accelerator)
         accelerator.wait_for_everyone()
+    accelerator.end_training()
 
 
 if __name__ == "__main__":
