@@ -54,8 +54,8 @@ def evaluate(
     it has its own weights again afterwards. A row whose figures are in the run already is not drawn
     again. Returns what `metrics.json` holds, or nothing where the recipe has no metrics.
 
-    With a `share` of the rows, those alone are drawn and measured, and nothing is returned: a later
-    call finds their figures in the run.
+    With a `share` of the rows, those alone are drawn and measured, counted by a progress bar of
+    their own, and nothing is returned: a later call finds their figures in the run.
     """
     lengths = recipe.metrics[0].steps if recipe.metrics else (1, 2, 4)
     rows = rows_of(build_part(recipe.refinement), recipe.run.seed, lengths)
@@ -72,8 +72,9 @@ def evaluate(
     metrics = MetricsSet.build(recipe.metrics)
     count, seed = recipe.metrics[0].num_images, recipe.metrics[0].seed
     drawn = rows if share is None else rows[share]
-    total = (len(drawn) + 1) * count
-    evaluator = Evaluator(recipe, parts, run, count, ProgressCount(progress, total))
+    what = "evaluation" if share is None else "evaluation, own rows"
+    progress_count = ProgressCount(progress, (len(drawn) + 1) * count, what)
+    evaluator = Evaluator(recipe, parts, run, count, progress_count)
     own, reference = make_sets(metrics, count, seed, evaluator.samples)
     prompts = [own.order.prompt(i) for i in range(count)]
 

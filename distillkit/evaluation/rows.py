@@ -104,12 +104,13 @@ class ProgressCount:
 
     progress: Progress = lambda *_: None
     total: int = 0
+    what: str = "evaluation"
     done: int = 0
 
     def add(self, count: int, note: str) -> None:
         """`count` more are there."""
         self.done += count
-        self.progress("evaluation", self.done, self.total, note)
+        self.progress(self.what, self.done, self.total, note)
 
 
 def row_identity(

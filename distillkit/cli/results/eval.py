@@ -107,9 +107,9 @@ def eval(
 
     check_teacher(configs, teacher)
     processes, terminal = join_processes(), ProgressCallback.for_process()
-    terminal.on_message(f"Device  {processes.device}{set_threads(None, processes)}")
-    opened: dict[str, Any] = {"teacher": teacher, "weights": weights, "shift": shift}
     device, tell = processes.device, terminal.on_message
+    tell(f"Device  {device}{set_threads(None, processes)}")
+    opened: dict[str, Any] = {"teacher": teacher, "weights": weights, "shift": shift}
     with terminal.bar:
         judge = Judge(
             source=open_source(source, wanted, family=family, device=device, tell=tell, **opened),
@@ -123,7 +123,7 @@ def eval(
             tell=tell,
             command=["distillkit", *sys.argv[1:]],
         )
-        terminal.on_message(f"Folder  {judge.out}")
+        tell(f"Folder  {judge.out}")
         judge.draw(any(config.needs_teacher for config in configs))
         processes.destroy_process_group()  # a process that ends without it may abort
         if processes.is_main_process:

@@ -49,8 +49,9 @@ def test_a_launch_without_cuda_is_one_run(tmp_path: Path) -> None:
     assert [row["iteration"] for row in rows] == [0, 1, 2]
     assert (tmp_path / "run" / "report.html").is_file()
 
-    # Of five rows of 12 pictures the main process drew three, and the reference.
-    assert "evaluation 48/48" in done.stdout
+    # Of five rows of 12 pictures the main process drew three, and the reference: a bar of its own.
+    assert "evaluation, own rows 48/48" in done.stdout
+    assert "evaluation 48/48" not in done.stdout
     shared = (tmp_path / "run" / "metrics.json").read_text()
     for made in ("figures", "grids", "pictures"):
         shutil.rmtree(tmp_path / "run" / made)
