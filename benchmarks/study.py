@@ -12,6 +12,7 @@ An arm is a recipe with overrides and the question that it answers:
     columns:                           # title: place in a result
       Fréchet, 1 step: student_1.frechet_teacher
       critics right, unseen pairs: log.held_out
+      won of the missing captions: won student_1.caption_accuracy
     arms:
       full: {question: the method as it is, seeds: [0, 1, 2, 3, 4]}
       no-refresh:

@@ -40,7 +40,8 @@ class Study(BaseModel):
     page: str | None = None
     seeds: list[int] = [0, 1, 2]
     columns: dict[str, str] = {"excess of the start's distance": "summary.excess_ratio"}
-    """Title -> place of a number in a result."""
+    """Title -> place of a number in a result, or `won ROW.METRIC`: the share of the way from the
+    start's figure to the teacher's."""
     arms: dict[str, Arm]
     """In a file also the name of another study's, beside it, which has the same arms."""
 

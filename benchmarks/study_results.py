@@ -19,6 +19,7 @@ from distillkit.report.verdict import verdict
 from distillkit.runs.folder import RunFolder, read_log
 
 BEGIN, END = "<!-- study: tables -->", "<!-- study: end -->"
+WON = "won "
 WIDTH = 900
 """Widest picture that is kept, in pixels."""
 
@@ -71,7 +72,17 @@ def keep_picture(folder: Path, target: Path) -> None:
 
 
 def at(result: Mapping[str, Any], place: str) -> float | None:
-    """The number at `student_1.frechet_teacher`; None where there is none."""
+    """The number at `student_1.frechet_teacher`; None where there is none.
+
+    `won student_1.caption_accuracy` is the share of the way from the start's to the teacher's.
+    """
+    if place.startswith(WON):
+        own = place.removeprefix(WON)
+        metric = own.partition(".")[2]
+        reached, start, end = (at(result, p) for p in (own, f"start.{metric}", f"teacher.{metric}"))
+        if reached is None or start is None or end is None or start == end:
+            return None
+        return (reached - start) / (end - start)
     found: Any = result
     for name in place.split("."):
         found = found.get(name) if isinstance(found, dict) else None

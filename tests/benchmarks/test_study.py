@@ -35,7 +35,7 @@ STUDY = """\
 base: mine.yaml
 page: study.md
 seeds: [0, 1]
-columns: {distance: student_1.distance, unseen: log.held_out}
+columns: {distance: student_1.distance, unseen: log.held_out, won: won student_1.distance}
 arms:
   full: {question: as it is}
   other: {question: with a higher rate, set: [optim.student.lr=0.01], against: full}
@@ -53,7 +53,9 @@ if folder.name.startswith("bad"):
 row = {"student": 1.0, "critic": 2.0, "accuracy": {"a t10": 0.6}, "seconds": 1.0}
 (folder / "log.jsonl").write_text(json.dumps(row | {"held_out": {"a t10": 0.7}}) + "\\n")
 distance = 0.25 * seed + (0.5 if folder.name.startswith("full") else 0.125)
-(folder / "metrics.json").write_text(json.dumps({"student_1": {"distance": distance}}))
+rows = {"start": 2.5, "teacher": 0.5, "student_1": distance}
+rows = {key: {"distance": value} for key, value in rows.items()}
+(folder / "metrics.json").write_text(json.dumps(rows))
 """
 
 
@@ -93,7 +95,8 @@ def started(folder: Path) -> list[str]:
 
 def test_every_job_runs_once_and_failures_are_results(study: Any, folder: Path) -> None:
     """Seeds before arms; full 0.5, 0.75; other 0.125, 0.375: mean 0.625 and 0.25, both with
-    12.71 * 0.1768 / sqrt(2) = 1.59; of the differences, -0.375 twice, 0.
+    12.71 * 0.1768 / sqrt(2) = 1.59; of the differences, -0.375 twice, 0. Won: from 2.5 to 0.5 is 2,
+    so 1 and 0.875, and 0.188 more.
     """
     assert run(study, folder) == 0
     jobs = ["full-0", "other-0", "bad-0", "full-1", "other-1"]
@@ -106,12 +109,13 @@ def test_every_job_runs_once_and_failures_are_results(study: Any, folder: Path) 
     assert results["full-1"]["verdict"].startswith("The critics were in the game")
 
     page = (folder / "study.md").read_text()
-    assert "| full | as it is | 2 of 2 | 0.625 ± 1.59 | 0.700 ± 0.00000 |" in page
+    assert "| full | as it is | 2 of 2 | 0.625 ± 1.59 | 0.700 ± 0.00000 | 0.938 ± 0.794 |" in page
     assert (
         "| other | with a higher rate (against full) | 2 of 2 | "
-        "0.250 ± 1.59<br>-0.375 ± 0.00000 | 0.700 ± 0.00000<br>+0.00000 ± 0.00000 |"
+        "0.250 ± 1.59<br>-0.375 ± 0.00000 | 0.700 ± 0.00000<br>+0.00000 ± 0.00000 | "
+        "1.12 ± 0.794<br>+0.188 ± 0.00000 |"
     ) in page
-    assert "| bad | does it break | 0 of 1, 1 failed | – | – |" in page
+    assert "| bad | does it break | 0 of 1, 1 failed | – | – | – |" in page
     assert "- bad, seed 0: The critics have won" in page
 
     (folder / "study.md").write_text(page.replace("# Study", "# Mine") + "\nWhat it says.\n")
