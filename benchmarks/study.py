@@ -44,7 +44,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from filelock import FileLock, Timeout
 from study_arms import Study, read_study
 from study_results import collect, write_page
@@ -82,9 +81,12 @@ class Job:
 
     @property
     def identity(self) -> str:
-        """A digest of what was asked for: a result of another recipe is none of this arm."""
-        value = yaml.safe_load(self.recipe.read_text(encoding="utf-8"))
-        asked = json.dumps([value, self.changes], sort_keys=True, default=str)
+        """A digest of what was asked for: a result of another recipe is none of this arm.
+
+        Of recipe and overrides together, so that a base may change where an arm has its own value.
+        """
+        value = load_recipe(self.recipe, self.changes).draft.value
+        asked = json.dumps(value, sort_keys=True, default=str)
         return hashlib.sha256(asked.encode()).hexdigest()[:16]
 
     @property

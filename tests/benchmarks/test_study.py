@@ -8,17 +8,25 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from filelock import FileLock
 
 from distillkit.errors import UserError
+from distillkit.recipe import yaml12
+from distillkit.recipe.overrides import Draft
 from distillkit.runs.folder import read_log
 from tests.distillkit.launch import ROOT, with_examples
 
+STUDIES = [
+    file
+    for file in sorted((ROOT / "recipes" / "study").glob("*.yml"))
+    if "\npage:" in file.read_text()
+]
 RECIPE = """\
 prompts: {type: example}
 teacher: {type: example}
@@ -59,6 +67,14 @@ rows = {key: {"distance": value} for key, value in rows.items()}
 """
 
 
+def draft_alone(path: Path, overrides: Sequence[str] = ()) -> SimpleNamespace:
+    """`load_recipe` as far as a study needs it, without a look at the parts."""
+    draft = Draft(path, yaml12.parse(path.read_text()))
+    for override in overrides:
+        draft.override(override)
+    return SimpleNamespace(path=path, draft=draft)
+
+
 @pytest.fixture
 def study(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The script as a module, which imports what lies beside it."""
@@ -75,7 +91,7 @@ def folder(study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A study whose runs are over in a moment, and are valid whatever their recipe says."""
     (tmp_path / "mine.yaml").write_text(RECIPE)
     (tmp_path / "arms.yml").write_text(STUDY)
-    monkeypatch.setattr(study, "load_recipe", lambda *args: None)
+    monkeypatch.setattr(study, "load_recipe", draft_alone)
 
     def command(job: Any) -> list[str]:
         return [sys.executable, "-c", FAKE, str(job.folder), str(job.seed)]
@@ -169,6 +185,36 @@ def test_a_killed_run_is_no_result(
         monkeypatch.setattr(study.Job, "command", property(lambda job, given=command: given))
         assert run(study, folder, "--only", "full") == 3
         assert not list((folder / "results").glob("*.json"))
+
+
+def test_a_base_may_change_where_an_arm_has_its_own_value(study: Any, folder: Path) -> None:
+    assert run(study, folder, "--only", "full", "other", "--seeds", "0") == 0
+    (folder / "mine.yaml").write_text(RECIPE.replace("lr: 1.0e-3", "lr: 2.0e-3"))
+    with pytest.raises(UserError, match=r"full-0\.json is the result of another recipe or o"):
+        run(study, folder, "--page")
+    (folder / "results" / "full-0.json").unlink()
+    assert run(study, folder, "--only", "full", "other", "--seeds", "0") == 0
+    assert started(folder) == ["full-0", "other-0", "full-0"]
+
+
+@pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
+def test_a_shipped_page_is_what_the_results_say(study: Any, file: Path) -> None:
+    """And each of them is of the recipe that its arm has now."""
+    said = study.read_study(file)
+    page = (file.parent / said.page).resolve()
+    jobs = list(study.jobs_of(said, file, Path("runs")))
+    results: dict[str, dict[int, Any]] = {name: {} for name in said.arms}
+    for job in jobs:
+        if job.is_done():
+            results[job.arm][job.seed] = json.loads(job.result.read_text())
+    import study_results
+
+    if not page.exists():  # one that was written beside what runs
+        return
+    made = "\n".join(study_results.tables(said, results, jobs, page.parent))
+    assert f"{study_results.BEGIN}\n\n{made}\n{study_results.END}" in page.read_text(), (
+        f"run: .venv/bin/python benchmarks/study.py {file.relative_to(ROOT)} --page"
+    )
 
 
 def test_a_result_of_another_recipe_is_refused(study: Any, folder: Path) -> None:
