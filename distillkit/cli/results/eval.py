@@ -93,8 +93,7 @@ def eval(
     """
     wanted = _steps(steps)
     _check_counts({"--count": count, "--per-prompt": per_prompt, "--batch": batch})
-    read, own_seed = _read(source, prompts, field, benchmark, count)
-    seed = own_seed if seed is None else seed
+    read, seed = _read(source, prompts, field, benchmark, count, seed)
     count = count or _each(per_prompt, benchmark) * len(read.prompts)
     known: dict[str, Any] = {"num_images": count, "seed": seed, "teacher": teacher}
     known |= {"reference": str(reference)} if reference is not None else {}
@@ -136,17 +135,19 @@ def _read(
     field: str | None,
     benchmark: str | None,
     count: int | None,
+    seed: int | None,
 ) -> tuple[PromptFile, int]:
-    """The prompts and their seed: a file's, or those of the run's own metrics."""
+    """The prompts and the noise's seed: a file's, or those of the run's own metrics; a seed that
+    is given comes first."""
     from distillkit.evaluation.benchmarks import PromptFile, read_prompts
     from distillkit.evaluation.source import own_prompts
 
     if prompts is not None:
-        return read_prompts(prompts, benchmark, field), 0
+        return read_prompts(prompts, benchmark, field), seed or 0
     if benchmark is not None:
         raise UserError(f"--benchmark {benchmark}: give its prompts by --prompts")
-    texts, seed = own_prompts(source, count)
-    return PromptFile(texts), seed
+    texts, own_seed = own_prompts(source, count)
+    return PromptFile(texts), own_seed if seed is None else seed
 
 
 def _each(per_prompt: int | None, benchmark: str | None) -> int:
