@@ -4,8 +4,9 @@
 
 Counts FLOPs (torch's FlopCounterMode) of the whole iteration and of its parts, and sets them beside
 the sum that the method needs: one student forward and backward; one backbone pass on the real
-pictures; one forward and one input-backward on the fake; the drawn heads. Then times the parts.
-Ratios are what counts; seconds are this machine's.
+pictures; one forward and one input-backward on the fake; the drawn heads; and the networks that
+losses run beside them, as a fake score and the teacher's. Then times the parts. Ratios are what
+counts; seconds are this machine's.
 """
 
 from __future__ import annotations
@@ -53,11 +54,13 @@ class Tap:
         self.seconds: dict[str, float] = defaultdict(float)
         self.counts = False
 
-    def wrap(self, owner: Any, method: str, name: str) -> None:
-        """Replace a bound method by one that is measured."""
-        inner = getattr(owner, method)
+    def wrap(self, owner: Any, method: str, name: str, learning: str = "") -> None:
+        """Replace a bound method by one that is measured; calls that record gradients are
+        `learning`'s where it is given."""
+        inner, asked = getattr(owner, method), name
 
         def measured(*args: Any, **kwargs: Any) -> Any:
+            name = learning if learning and torch.is_grad_enabled() else asked
             if self.counts:
                 with FlopCounterMode(display=False) as counter:
                     result = inner(*args, **kwargs)
@@ -93,6 +96,9 @@ def tapped(trainer: Trainer) -> Tap:
         for head in critic.pool.heads:
             tap.wrap(head, "forward", "heads forward")
     tap.wrap(trainer.parts.teacher, "encode", "text encoders")
+    if owned := trainer.parts.loss_modules:
+        for module in (*owned, trainer.parts.teacher.denoiser.module):
+            tap.wrap(module, "forward", SCORES, LEARNING)
     tap.wrap(state, "backward_critics", "backward of critics")
     # Each loss's gradient at x_0-hat, then one pass of their sum through the student.
     tap.wrap(state, "grad", "backward to x_0-hat")
@@ -106,8 +112,9 @@ def tapped(trainer: Trainer) -> Tap:
 
 CALL_PAIRS = "only time N pairs of iterations: heads called on real and fake apart, and together"
 STUDENT = "backward of student"
+SCORES, LEARNING = "losses' networks", "losses' networks, learning"
 NETWORK = (
-    *("student forward", "backbone forward", "heads forward", "text encoders"),
+    *("student forward", "backbone forward", "heads forward", "text encoders", SCORES, LEARNING),
     *("backward of critics", "backward to x_0-hat", STUDENT),
 )
 
@@ -131,6 +138,8 @@ def needed(parts: dict[str, int], alternates: bool) -> dict[str, int]:
         "backbone on fake: forward, input backward": 2 * one_backbone,
         "heads: critic and student": (head_passes + 4 + 1) * one_head_pass,
         "text encoders": parts["text encoders"],
+        "losses' networks: forward": parts.get(SCORES, 0),
+        "losses' networks: forward, backward": 3 * parts.get(LEARNING, 0),
     }
 
 
@@ -233,6 +242,8 @@ def show(result: dict[str, Any]) -> None:
     counted = {name: f"{value / 1e9:.2f}" for name, value in result["flops_by_call"].items()}
     flops = Table("part", "GFLOP", title="What the method needs")
     for name, value in result["flops_needed"].items():
+        if value == 0:
+            continue
         flops.add_row(name, f"{value / 1e9:.2f}")
     flops.add_row("sum", f"{sum(result['flops_needed'].values()) / 1e9:.2f}")
     flops.add_row("counted in one iteration", f"{result['flops'] / 1e9:.2f}")
