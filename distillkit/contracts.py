@@ -25,6 +25,7 @@ class Denoiser(Protocol):
     """A diffusion network in its own parameterisation."""
 
     module: nn.Module
+    # Optional: `module.enable_gradient_checkpointing()`, as diffusers' models have it.
     prediction: Prediction
     """What the network predicts: `epsilon`, `v_prediction`, `sample` or `flow`."""
 

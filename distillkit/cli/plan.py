@@ -190,12 +190,15 @@ def describe_fit(
 
 
 def _nested(sets: Sequence[str], fit: Plan) -> dict[str, Any]:
-    """`a.b=c` as a mapping with the values of the recipe that has them."""
-    whole = fit.recipe.model_dump()
+    """`a.b=c` as a mapping with the values of the recipe that has them; a list is shown whole, as
+    a recipe has it."""
+    whole, given = fit.recipe.model_dump(), fit.recipe.model_dump(exclude_unset=True)
     shown: dict[str, Any] = {}
     for text in sets:
         names = text.partition("=")[0].split(".")
-        value: Any = whole
+        in_list = next((i for i, name in enumerate(names) if name.isdigit()), None)
+        names = names[:in_list]
+        value: Any = whole if in_list is None else given
         for name in names:
             value = value[name]
         inner: dict[str, Any] = shown

@@ -12,6 +12,8 @@ from distillkit.recipe.schema import Recipe
 Load = Callable[[Sequence[str]], Recipe]
 """The recipe with these `a.b=c` overrides."""
 
+Group = list[tuple[str, Any]]
+"""Configs of one socket's parts, each with its place in the recipe."""
 LEAST = 0.05 * GIB
 """A switch that saves less is left as it was."""
 NO_DRY_RUN = ("run.offload_heads=", "optim.")
@@ -73,13 +75,19 @@ def switches(recipe: Recipe) -> list[MemorySwitch]:
     """What the recipe can still switch on: lossless first, what trains fewer weights last."""
     run, optim = recipe.run, recipe.optim
     found = [MemorySwitch(("run.precision=bf16",))] if run.precision == "no" else []
-    if recipe.pool is not None and not run.offload_heads:
+    critics = recipe.all_critics()
+    if critics and not run.offload_heads:
         found.append(MemorySwitch(("run.offload_heads=true",)))
-    parts = [("teacher", recipe.teacher), ("student", recipe.student)]
-    if recipe.backbone is not None:
-        parts.append(("backbone", recipe.backbone))
-    for socket, part in parts:
-        found += [MemorySwitch((s,)) for s in _unset(socket, part, part.saves_memory)]
+    groups: list[Group] = [[("teacher", recipe.teacher)], [("student", recipe.student)]]
+    groups.append(
+        [
+            (f"critics.{name}.backbone" if name else "backbone", critic.backbone)
+            for name, critic in critics.items()
+        ]
+    )
+    groups.append([(f"losses.{i}", loss) for i, loss in enumerate(recipe.losses)])
+    for group in groups:
+        found += _unset(group, "saves_memory")
     if recipe.student.ema and run.parallel == "ddp" and not run.offload_ema:
         found.append(MemorySwitch(("run.offload_ema=true",), costs=True))
     if optim.student.bits == 32:
@@ -92,15 +100,21 @@ def switches(recipe: Recipe) -> list[MemorySwitch]:
         found.append(
             MemorySwitch((f"run.batch={batch}", f"run.accumulate={accumulate}"), costs=True)
         )
-    for socket, part in parts:
-        found += [MemorySwitch((s,)) for s in _unset(socket, part, part.trains_less)]
+    for group in groups:
+        found += _unset(group, "trains_less")
     return found
 
 
-def _unset(socket: str, part: Any, wanted: Any) -> Iterator[str]:
-    for field, value in wanted.items():
-        if getattr(part, field) != value:
-            yield f"{socket}.{field}={_text(value)}"
+def _unset(group: Group, which: str) -> Iterator[MemorySwitch]:
+    """A switch for each of the fields that `which` of these parts' configs names; one sets it in
+    all of them, since the peak is that of whichever part takes most."""
+    fields: dict[str, list[str]] = {}
+    for path, part in group:
+        for field, value in getattr(part, which).items():
+            if getattr(part, field) != value:
+                text = f"{field}={_text(value)}"
+                fields.setdefault(text, []).append(f"{path}.{text}")
+    yield from (MemorySwitch(tuple(sets)) for sets in fields.values())
 
 
 def _text(value: Any) -> str:

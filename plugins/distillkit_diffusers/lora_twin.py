@@ -50,8 +50,6 @@ class LoRATwin(nn.Module):
         self.config = network.config
         self._number_format = network.dtype
         twin = _share(network)
-        if gradient_checkpointing:
-            twin.enable_gradient_checkpointing()
         own = zip(twin.modules(), network.modules(), strict=True)
         object.__setattr__(self, "_with_buffers", [(t, n) for t, n in own if n._buffers])
         object.__setattr__(self, "_network", network)
@@ -68,6 +66,8 @@ class LoRATwin(nn.Module):
                 up.zero_()
             self.lora[f"{name.replace('.', '_')}_down"] = down
             self.lora[f"{name.replace('.', '_')}_up"] = up
+        if gradient_checkpointing:
+            self.enable_gradient_checkpointing()
 
     def forward(self, x_t: Any, return_dict: bool = False, **given: Any) -> tuple[Any]:
         """The network's output, computed in the frozen weights' number format.
@@ -85,6 +85,10 @@ class LoRATwin(nn.Module):
         with own_format(dtype, first.device):
             output = self._twin(_cast(x_t, dtype), return_dict=False, **rounded)
         return (_cast(output[0], first.dtype),)
+
+    def enable_gradient_checkpointing(self) -> None:
+        """As the network's own method; the network itself, which may be shared, stays as it is."""
+        self._twin.enable_gradient_checkpointing()
 
     @property
     def calls(self) -> Any:

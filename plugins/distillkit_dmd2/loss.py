@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -28,13 +28,20 @@ class DistributionMatching:
     """`distillkit.contracts.Loss`. The fake score starts as the teacher's."""
 
     def __init__(
-        self, teacher: Teacher, *, low: int, high: int, guidance: float, rank: int | None = None
+        self,
+        teacher: Teacher,
+        *,
+        low: int,
+        high: int,
+        guidance: float,
+        rank: int | None = None,
+        gradient_checkpointing: bool = False,
     ) -> None:
         """`low`, `high`: smallest and largest timestep at which the scores are compared.
 
         `rank`: of small matrices beside the teacher's own frozen weights, which then are the fake
         score; None trains a copy of the whole network. Raises `UserError` for a teacher that has no
-        such matrices.
+        such matrices, and for `gradient_checkpointing` with one whose network has none.
         """
         self.teacher, self.guidance = teacher, guidance
         self.low, self.high = low, high
@@ -49,6 +56,14 @@ class DistributionMatching:
             )
         else:
             self.fake_score = teacher.adapted(rank)
+        if gradient_checkpointing:
+            module = self.fake_score.module
+            if not hasattr(module, "enable_gradient_checkpointing"):
+                raise UserError(
+                    f"distribution-matching: a {type(module).__name__} has no gradient "
+                    "checkpointing; leave `gradient_checkpointing` out"
+                )
+            module.enable_gradient_checkpointing()
 
     def critic(self, batch: TrainBatch) -> Tensor:
         """E|eps - eps_fake(x_t, t)|^2 on the student's samples: trains the fake score (DMD, eq. 6).
@@ -125,6 +140,11 @@ class DistributionMatchingConfig(LossConfig):
     rank: int | None = Field(None, ge=1)
     """The fake score is a LoRA of this rank beside the teacher's own frozen weights, where the
     family has one: no second copy of the network is in memory. None trains a whole copy."""
+    gradient_checkpointing: bool = False
+    """Recompute the fake score's activations in its backward pass: less memory, one forward pass
+    more in each of its updates, the same gradients."""
+
+    saves_memory: ClassVar[dict[str, Any]] = {"gradient_checkpointing": True}
 
     def needs_null(self) -> bool:
         return self.guidance > 1
@@ -149,5 +169,10 @@ class DistributionMatchingConfig(LossConfig):
 
     def build(self, teacher: Teacher, student: StudentNetwork) -> DistributionMatching:
         return DistributionMatching(
-            teacher, low=self.low, high=self.high, guidance=self.guidance, rank=self.rank
+            teacher,
+            low=self.low,
+            high=self.high,
+            guidance=self.guidance,
+            rank=self.rank,
+            gradient_checkpointing=self.gradient_checkpointing,
         )

@@ -179,3 +179,9 @@ def test_a_teacher_without_low_rank_matrices_is_a_sentence() -> None:
     teacher = ExampleTeacherConfig().build()
     with pytest.raises(UserError, match="a ExampleTeacher has no LoRA for a fake score; leave"):
         DistributionMatching(teacher, low=20, high=980, guidance=1.0, rank=2)
+
+
+def test_a_network_without_checkpoints_is_a_sentence() -> None:
+    teacher = ExampleTeacherConfig().build()
+    with pytest.raises(UserError, match="has no gradient checkpointing; leave `gradient_check"):
+        DistributionMatching(teacher, low=20, high=980, guidance=1.0, gradient_checkpointing=True)

@@ -88,9 +88,20 @@ def test_the_shifts_factors_are_those_of_the_page(
 
 
 def test_the_warmup_of_the_page_is_valid() -> None:
-    [block] = blocks("own-model.md", "yaml")
+    [block] = [b for b in blocks("own-model.md", "yaml") if "warmup" in b]
     warmup = WarmupConfig.model_validate(yaml.safe_load(block)["warmup"])
     assert [loss.name() for loss in warmup.losses] == ["regression"]
+
+
+def test_the_pages_score_is_valid_in_the_recipe_that_it_names() -> None:
+    [block] = [b for b in blocks("own-model.md", "yaml") if "guidance" in b]
+    fields = yaml.safe_load(block)
+    own_teacher = ["teacher.lora=null", "teacher.steps=25", "teacher.guidance=5.0"]
+    lines = [f"losses={fields['losses']}", f"optim.aux={fields['optim']['aux']}"]
+    recipe = load_recipe("nitro_vibrant", [*own_teacher, *lines]).recipe
+    score = recipe.losses[1]
+    assert list(score.steps) == [1]
+    assert score.model_dump()["guidance"] == recipe.teacher.model_dump()["guidance"]
 
 
 def test_stock_diffusers_gives_the_picture_of_a_seed(

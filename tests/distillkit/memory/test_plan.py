@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
+from distillkit.cli.plan import describe_fit
 from distillkit.examples.backbone import ExampleBackboneConfig
 from distillkit.memory import fit
 from distillkit.memory.plan import GIB, make_plan, usable
@@ -116,6 +118,33 @@ def test_switches_are_tried_in_order_until_the_card_holds_the_run(
     assert asked[1] == ["run.precision=bf16"]
     assert any("optim.student.bits=8" in sets for sets in asked)
     assert any("run.batch=2" in sets for sets in asked)
+
+
+def test_a_switch_sets_its_field_in_all_critics_and_losses_that_have_it() -> None:
+    found = [switch.sets for switch in fit.switches(load_recipe("nitro_shapes").recipe)]
+    critics = ("one-step", "two-steps", "four-steps")
+    assert ("run.offload_heads=true",) in found
+    checkpoints = [f"critics.{name}.backbone.gradient_checkpointing=true" for name in critics]
+    assert tuple(checkpoints) in found
+    assert ("losses.1.gradient_checkpointing=true",) in found
+
+
+def test_lines_for_a_card_show_a_list_as_a_recipe_has_it() -> None:
+    sets = ("losses.1.gradient_checkpointing=true", "run.offload_heads=true")
+    made = make_plan(load_recipe("nitro_shapes", sets).recipe)
+    [_, *lines, _] = describe_fit(24, fit.Fit(sets, made), made, "nitro_shapes", [])
+    assert yaml.safe_load("\n".join(lines)) == {
+        "losses": [
+            {"type": "relativistic-paired"},
+            {
+                "type": "distribution-matching",
+                "guidance": 2.0,
+                "steps": [1],
+                "gradient_checkpointing": True,
+            },
+        ],
+        "run": {"offload_heads": True},
+    }
 
 
 def test_a_card_keeps_something_for_itself() -> None:

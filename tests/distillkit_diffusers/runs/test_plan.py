@@ -261,6 +261,33 @@ def test_the_backbones_checkpoints_change_no_gradient(file: Path) -> None:
     assert torch.equal(*gradients)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("rank", ["null", "2"])
+def test_a_fake_scores_checkpoints_save_memory_and_change_no_gradient(
+    file: Path, rank: str
+) -> None:
+    gradients, saved = [], []
+
+    def save(tensor: Tensor) -> Tensor:
+        saved[-1] += tensor.nbytes
+        return tensor
+
+    for checkpoints in ("false", "true"):
+        score = f"{{type: distribution-matching, rank: {rank}, gradient_checkpointing: "
+        sets = (f"losses=[{{type: hinge}}, {score}{checkpoints}}}]",)
+        parts = build_parts(load_recipe(file, sets).recipe)
+        denoiser = parts.losses[1].loss.fake_score  # type: ignore[attr-defined]
+        x = torch.randn(2, *parts.teacher.latent_shape, generator=torch.Generator().manual_seed(0))
+        saved.append(0)
+        with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
+            output = denoiser(x, torch.tensor([10, 500]), parts.teacher.null(2))
+        output.square().sum().backward()
+        gradients.append([p.grad for p in denoiser.module.parameters()])
+        assert not parts.teacher.denoiser.module.is_gradient_checkpointing
+    assert saved[1] < saved[0]
+    assert gradients[0]
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
 def test_offloaded_networks_are_on_the_device_only_while_they_run(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
