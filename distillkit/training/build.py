@@ -27,6 +27,7 @@ from distillkit.samples.buffer import SampleBuffer
 from distillkit.samples.order import BatchSlices, Repeats, SampleOrder
 from distillkit.samples.pairs import TeacherSamples
 from distillkit.samples.pictures import PictureLatents
+from distillkit.training.checks import check_warmup
 from distillkit.training.guard import Guard
 from distillkit.training.guard.calls import check_built, guarded
 from distillkit.training.models.compiled import compile_networks
@@ -92,6 +93,7 @@ def build_parts(recipe: Recipe, *, outline: bool = False) -> Parts:
     build = partial(_build_loss, parts=parts, outline=outline)
     parts.losses = [build(config, names=recipe.losses) for config in recipe.losses]
     parts.warmup_losses = [build(c, names=recipe.warmup.losses) for c in recipe.warmup.losses]
+    check_warmup(parts.warmup_losses)
     if not outline and any(loss.uses_critics is not False for loss in recipe.losses):
         _note_optimizers(recipe.optim, parts)
     return parts

@@ -180,6 +180,16 @@ def silent_loss(losses: Sequence[WeightedLoss], judged: Sequence[HeadLogits]) ->
     return total
 
 
+def check_warmup(losses: Iterable[WeightedLoss]) -> None:
+    """Refuse a student's warm-up by a loss whose own networks would stay as they began."""
+    for loss in losses:
+        if loss.loss.modules():
+            raise UserError(
+                f"warmup.losses: {loss.guard.label} has networks of its own, which learn with the "
+                "critics, and the student warms up without these; put it into `losses`"
+            )
+
+
 def not_of_the_sample(loss: WeightedLoss) -> CannotLearnError:
     """For a student's term whose gradient goes elsewhere than through x_0-hat: it would be lost."""
     return CannotLearnError(

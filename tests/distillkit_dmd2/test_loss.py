@@ -14,7 +14,13 @@ from distillkit import api, testing
 from distillkit.errors import UserError
 from distillkit.examples.refinement import ExampleRefinementConfig
 from distillkit.examples.teacher import ExampleTeacherConfig
-from distillkit.recipe.schema import AdamWConfig, OptimConfig, RunConfig, StudentAdamWConfig
+from distillkit.recipe.schema import (
+    AdamWConfig,
+    OptimConfig,
+    RunConfig,
+    StudentAdamWConfig,
+    WarmupConfig,
+)
 from distillkit.runs.folder import read_log
 from distillkit.training.models.batch import LazyTrainBatch
 from distillkit.training.state import state_tensors
@@ -173,6 +179,13 @@ def test_a_run_with_five_critic_updates_a_student_update_and_a_gan_term(tmp_path
         assert any(not torch.equal(after[k], v) for k, v in before.items() if k.startswith(part))
     rows = read_log(tmp_path / "log.jsonl")
     assert [r["iteration"] for r in rows if r["student"] is not None] == [4, 9, 14, 19]
+
+
+def test_a_warm_up_in_which_the_fake_score_would_not_learn_is_refused(tmp_path: Path) -> None:
+    warmup = WarmupConfig(student=2, losses=(DistributionMatchingConfig(),))
+    recipe = testing.recipe(HingeConfig(), warmup=warmup)
+    with pytest.raises(UserError, match="has networks of its own, which learn with the critics"):
+        api.prepare(recipe, tmp_path, accelerator=Accelerator(cpu=True))
 
 
 def test_a_teacher_without_low_rank_matrices_is_a_sentence() -> None:
