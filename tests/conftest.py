@@ -32,6 +32,12 @@ def _no_more_threads() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def _same_draws() -> None:
+    """What a test draws without a generator of its own must not depend on which ran before it."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
 def _no_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two runs that are compared bit for bit must not get different numbers by chance."""
     monkeypatch.setattr("distillkit.training.processes._measure", float)
