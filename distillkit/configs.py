@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
 
-from distillkit.remarks import LevelInputs, NumbersAreNumbers, PoolSize, Remark, falling, rising
+from distillkit.remarks import LevelInputs, NumbersAreNumbers, PoolSize, Remark, grid, rising
 
 if TYPE_CHECKING:
     from distillkit import contracts, exchange
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 LEVELS = (999, 749, 499, 249)
 """Noise levels of a roll-out of four steps, where a student has no others."""
 Level = Annotated[int | float, Field(ge=0, le=999)]
-Levels = Annotated[tuple[Level, ...], AfterValidator(falling)]
+Levels = Annotated[tuple[Level, ...], AfterValidator(grid)]
 RollOuts = Annotated[tuple[Annotated[int, Field(ge=1, le=4)], ...], AfterValidator(rising)]
 Sampler = Literal["renoise", "euler"]
 

@@ -145,8 +145,8 @@ class Refresh(Protocol):
     def pick(self, iteration: int, heads: HeadStats, generator: Generator) -> Sequence[int]:
         """Distinct indices of heads to reset, given each head's age, updates and accuracy.
 
-        `iteration` counts from the run's first, warm-ups included. A function of the arguments
-        alone: every process must pick the same heads.
+        Called after the iterations in which the pool's critic judged; `iteration` counts these from
+        0. A function of the arguments alone: every process must pick the same heads.
         """
         ...
 
@@ -174,7 +174,8 @@ class TrainBatch(Protocol):
 
     @property
     def fake_BCHW(self) -> Tensor:
-        """x_0-hat, the student's sample; a gradient of it reaches the student's last step."""
+        """x_0-hat, the student's sample: a leaf, whose gradient is passed on to the student's last
+        `student.gradient_steps`. `detach()` it for a term of the critics."""
         ...
 
     def noise(self, purpose: str) -> Tensor:
@@ -190,8 +191,7 @@ class TrainBatch(Protocol):
         ...
 
     def critic_logits(self) -> Sequence[HeadLogits]:
-        """Logits whose gradients reach the drawn heads and nothing else.
-
+        """Logits whose gradients reach the drawn heads, and a backbone that trains; nothing else.
         Empty without a pool, and in the student's warm-up.
         """
         ...
@@ -233,7 +233,7 @@ class Loss(Protocol):
 
 
 class Refinement(Protocol):
-    """How many steps the student's roll-out has, iteration by iteration (section 3.5)."""
+    """Steps of the student's roll-out, by iteration from 0 after the warm-ups (section 3.5)."""
 
     iterations: int
 

@@ -75,12 +75,12 @@ def distillkit_register_prompts() -> list[type[PromptsConfig]]:  # type: ignore[
 
 @hookspec
 def distillkit_register_metrics() -> list[type[MetricsConfig]]:  # type: ignore[empty-body]
-    """Figures that judge a finished student beside its teacher."""
+    """Metrics of a finished student's pictures beside its teacher's."""
 
 
 @hookspec
 def distillkit_register_exporters() -> list[type[ExporterConfig]]:  # type: ignore[empty-body]
-    """Forms that a finished student leaves in, for other software."""
+    """File formats in which a finished student is exported, for other software."""
 
 
 @hookspec

@@ -133,6 +133,20 @@ class NoiseSchedule:
             return x_0_BCHW / (alpha_B111.square() + sigma_B111.square())
         return (x_t_BCHW - sigma_B111 * output_BCHW) / alpha_B111.clamp(min=LEAST_SIGNAL)
 
+    def target(
+        self, x_0_BCHW: Tensor, eps_BCHW: Tensor, t_B: Tensor, prediction: Prediction
+    ) -> Tensor:
+        """What a network that predicts `prediction` is trained to say of x_t = alpha x_0 + sigma
+        eps."""
+        if prediction == "epsilon":
+            return eps_BCHW
+        if prediction == "sample":
+            return x_0_BCHW
+        if prediction == "flow":
+            return eps_BCHW - x_0_BCHW
+        alpha_B111, sigma_B111 = self.alpha_sigma(t_B)
+        return alpha_B111 * eps_BCHW - sigma_B111 * x_0_BCHW
+
     def to_eps(self, x_0_BCHW: Tensor, x_t_BCHW: Tensor, t_B: Tensor) -> Tensor:
         """The noise that x_t has beside x_0: eps = (x_t - alpha x_0) / sigma."""
         alpha_B111, sigma_B111 = self.alpha_sigma(t_B)

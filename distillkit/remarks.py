@@ -55,6 +55,11 @@ def falling(levels: tuple[float, ...]) -> tuple[float, ...]:
     return levels
 
 
+def grid(levels: tuple[float, ...]) -> tuple[float, ...]:
+    """Falling levels of a roll-out; 499.0 is the level 499, and no fraction between two."""
+    return tuple(int(t) if t == int(t) else t for t in falling(levels))
+
+
 def rising(counts: tuple[int, ...]) -> tuple[int, ...]:
     """The numbers unchanged, if each is above the one before."""
     sound = sorted(set(counts))

@@ -172,21 +172,22 @@ class HeadLogits:
     critic: str = ""
     """Name of the critic, where the recipe has several."""
     real_BK: Tensor
-    """Logits of the teacher's samples, float32."""
+    """Logits of the teacher's samples, float32; B counts `rows` where they are given."""
     fake_BK: Tensor
     """Logits of the student's samples, float32."""
 
 
 @dataclass(frozen=True)
 class HeadStats:
-    """What a refresh policy knows of every head of the pool, after an iteration. On the CPU."""
+    """What a refresh policy knows of every head of the pool, after an iteration in which its critic
+    judged. On the CPU."""
 
     age_N: Tensor
-    """Iterations since each head was last (re-)initialised, int64."""
+    """Iterations in which the critic judged, since each head was last (re-)initialised; int64."""
     updates_N: Tensor
     """Updates (optimizer steps) of each head since then, int64."""
-    drawn_N: Tensor
-    """Whether each head was drawn, and so updated, in this iteration; bool."""
+    learned_N: Tensor
+    """Whether each head had an update in this iteration: it was drawn, and a loss used it; bool."""
     accuracy_N: Tensor
     """Fraction of the pictures seen since the reset of which a head ranked real above fake, over
     all micro-batches and processes, float64; NaN for heads that have seen none."""

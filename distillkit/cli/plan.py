@@ -98,9 +98,11 @@ def flops_table(made: Plan) -> Table:
     units = (("TFLOP", 1e12), ("GFLOP", 1e9), ("MFLOP", 1e6))
     unit, size = next((unit for unit in units if whole >= unit[1]), units[-1])
     rows = [(name, f"{f / size:,.3f}  {f / whole:6.1%}") for name, f in made.flops.items()]
-    rows.append(("iteration with a one-step roll-out", f"{whole / size:,.3f}  100.0%"))
+    length = "a one-step roll-out" if made.steps == 1 else f"a roll-out of {made.steps} steps"
+    rows.append((f"iteration with {length}", f"{whole / size:,.3f}  100.0%"))
     if made.rollout:
-        rows.append(("longer roll-outs, mean of the run", f"{made.rollout / size:+,.3f}        "))
+        others = "longer roll-outs" if made.steps == 1 else "other roll-outs"
+        rows.append((f"{others}, mean of the run", f"{made.rollout / size:+,.3f}        "))
     return _two_columns(f"An iteration, {unit}", rows)
 
 
@@ -114,15 +116,18 @@ def disk_table(made: Plan) -> Table:
 
 
 def describe_lives(made: Plan) -> Sequence[str]:
-    """How often the heads of each critic are trained before they are reset."""
-    from distillkit.memory.head_life import count_lives
+    """How often the heads of each critic are trained before they are reset, and in how many
+    iterations of the run one judges that judges some of them."""
+    from distillkit.memory.head_life import count_judged, count_lives
 
-    state = made.dry.state
-    return [
-        f"Heads{f' of {critic.name}' if critic.name else ''}: "
-        f"{count_lives(critic, state.slices.total)}"
-        for critic in state.critics
-    ]
+    state, schedule, lines = made.dry.state, made.dry.schedule, []
+    for critic in state.critics:
+        lives = f"{count_lives(critic, state.slices.total)}"
+        if critic.steps:
+            judged = count_judged(critic, schedule)
+            lives += f"; it judges in about {judged:,} of the run's {len(schedule):,} iterations"
+        lines.append(f"Heads{f' of {critic.name}' if critic.name else ''}: {lives}")
+    return lines
 
 
 def describe_samples(made: Plan) -> Sequence[str]:

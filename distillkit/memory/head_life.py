@@ -1,5 +1,8 @@
 """How often a head is trained before it is reset, counted: draws and refreshes without training.
 
+A critic that judges some lengths of roll-outs only has fewer iterations than the run: lives are
+counted in its own.
+
 Legend: N heads in the pool.
 """
 
@@ -11,6 +14,7 @@ import torch
 
 from distillkit.randomness import generator
 from distillkit.training.models.critic import Critic
+from distillkit.training.schedule import TrainSchedule
 from distillkit.values import HeadStats
 
 ITERATIONS = 500
@@ -23,6 +27,7 @@ class HeadLives:
     """What happened to the heads of a pool."""
 
     iterations: int
+    """In which the critic judged."""
     heads: int
     updates: int
     """Of all heads together."""
@@ -37,9 +42,18 @@ class HeadLives:
         return f"a head lives {life:,.0f} iterations and is trained {updates:,.1f} times, {counted}"
 
 
+def count_judged(critic: Critic, schedule: TrainSchedule) -> int:
+    """Iterations of the run in which this critic judges; of a long run, from every n-th."""
+    every = 1 + len(schedule) // 5000
+    specs = [schedule.spec(i) for i in range(0, len(schedule), every)]
+    judged = sum(spec.trains_critic and critic.judges(spec.steps) for spec in specs)
+    return round(judged * len(schedule) / max(1, len(specs)))
+
+
 def count_lives(critic: Critic, batch: int, iterations: int = ITERATIONS) -> HeadLives:
-    """The run's own draws and picks, for `batch` pictures an iteration. Nothing is trained, so that
-    a policy that asks for accuracies is told some that are drawn at random.
+    """The critic's own draws and picks, for `batch` pictures an iteration.
+
+    Nothing is trained, so that a policy that asks for accuracies is told some that are random.
 
     Counted up to the last reset: where all heads are replaced at once, each of them has ended then.
     """
@@ -56,10 +70,10 @@ def count_lives(critic: Critic, batch: int, iterations: int = ITERATIONS) -> Hea
         drawn = list(critic.draw(i, batch).head_ids)
         updates_N[drawn] += 1
         updates += len(drawn)
-        drawn_N = torch.zeros(heads, dtype=torch.bool)
-        drawn_N[drawn] = True
+        learned_N = torch.zeros(heads, dtype=torch.bool)
+        learned_N[drawn] = True
         known_N = torch.where(updates_N > 0, accuracy_N, torch.nan)
-        picked = critic.pick(i, HeadStats(i + 1 - reset_N, updates_N.clone(), drawn_N, known_N))
+        picked = critic.pick(i, HeadStats(i + 1 - reset_N, updates_N.clone(), learned_N, known_N))
         reset_N[picked], updates_N[picked] = i + 1, 0
         resets += len(picked)
         if picked:

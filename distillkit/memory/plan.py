@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import mean
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from distillkit.memory.dry_run import DryRun, dry_run, offloaded, resident, trai
 from distillkit.memory.labels import SAMPLING
 from distillkit.recipe.schema import Recipe
 from distillkit.training.models.optimizers import moments_bytes
+from distillkit.training.schedule import IterationSpec
 
 GIB = 2**30
 CARDS = (24, 40, 48, 80)
@@ -50,12 +52,14 @@ class Plan:
     peak: int
     """Most bytes at one moment of a run."""
     flops: Mapping[str, float]
-    """FLOPs of an iteration with a one-step roll-out, by part. Where samples are used several
+    """FLOPs of an iteration with a roll-out of `steps`, by part. Where samples are used several
     times, sampling is the mean of the iterations."""
+    steps: int
+    """Length of the roll-out that was counted: one step where a run has such iterations."""
     buffer: int
     """Bytes of the samples that come again, in the main memory of a process."""
     rollout: float
-    """FLOPs that longer roll-outs add to an iteration, averaged over the run."""
+    """FLOPs that roll-outs of other lengths add to an iteration, averaged over the run."""
     dry: DryRun = field(repr=False)
     """What this was counted on."""
 
@@ -99,6 +103,7 @@ def make_plan(recipe: Recipe, dry: DryRun | None = None) -> Plan:
         peak=max(moments_of) + moments,
         flops={n: f * micro_batches / uses.get(n, 1) for n, f in dry.flops.items() if f},
         buffer=_buffer(recipe, dry),
+        steps=_counted(dry).steps,
         rollout=_rollout(dry) * micro_batches,
         dry=dry,
     )
@@ -142,9 +147,17 @@ def _offloaded_modules(dry: DryRun) -> Sequence[nn.Module]:
     return modules
 
 
+def _counted(dry: DryRun) -> IterationSpec:
+    return dry.schedule.spec(dry.schedule.first_joint_iteration())
+
+
 def _rollout(dry: DryRun) -> float:
-    """FLOPs of the steps before the last, over the run: passes of the student, no gradient."""
-    schedule = dry.schedule
+    """FLOPs that a mean iteration of the run has beside the one that was counted: the student's,
+    forwards by the length of its roll-out, backwards by as much of it as gradients reach."""
+    schedule, reach = dry.schedule, dry.schedule.recipe.student.gradient_steps
+    counted = _counted(dry).steps
     places = range(schedule.start, len(schedule), max(1, len(schedule) // 500))
-    earlier = [schedule.spec(i).steps - 1 for i in places]
-    return dry.flops.get("student: forward", 0) * sum(earlier) / max(1, len(earlier))
+    lengths = [schedule.spec(i).steps for i in places] or [counted]
+    forward, backward = (dry.flops.get(f"student: {way}", 0) for way in ("forward", "backward"))
+    there, back = mean(lengths), mean(min(n, reach) for n in lengths)
+    return forward * (there - counted) / counted + backward * (back / min(counted, reach) - 1)

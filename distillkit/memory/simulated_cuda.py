@@ -45,8 +45,8 @@ class SimulatedCUDA(TorchFunctionMode):
 
     @contextmanager
     def autocast(self, precision: str) -> Iterator[None]:
-        """Mixed precision, as recipes name it: no, bf16, fp16."""
-        self._dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+        """Mixed precision, as recipes name it: no, bf16."""
+        self._dtype = torch.bfloat16 if precision == "bf16" else None
         try:
             # What turns autocast off for a network turns this flag off: see `_casts`.
             with torch.autocast("cpu", enabled=self._dtype is not None):

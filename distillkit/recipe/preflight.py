@@ -116,7 +116,8 @@ def head_life(critic: CriticConfig) -> str | None:
     if reset == 0:
         return f"a head is trained in {drawn:.0%} of the iterations and never reset"
     life, updates = 1 / reset, drawn / reset
-    return f"a head lives {life:,.0f} iterations and is trained {updates:,.1f} times, on average"
+    whose = "of this critic's iterations" if critic.steps else "iterations"
+    return f"a head lives {life:,.0f} {whose} and is trained {updates:,.1f} times, on average"
 
 
 def _size(critic: CriticConfig, recipe: Recipe) -> PoolSize | None:

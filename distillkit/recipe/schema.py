@@ -80,7 +80,7 @@ class OptimConfig(Config):
     warmup: StudentAdamWConfig | None = None
     """The student's optimizer during its warm-up; none takes `student`."""
     critic: AdamWConfig | None = None
-    """The heads' optimizer; none takes `student`."""
+    """The heads' optimizer; none takes `student`, without its decay."""
     aux: AdamWConfig | None = None
     """The optimizer of networks that losses own, and of a backbone that trains, which learn
     beside the heads; none takes `critic`."""
@@ -169,7 +169,7 @@ class RunConfig(Config):
     accumulate: int = Field(1, ge=1)
     """Micro-batches an iteration; one iteration is one step of both optimizers."""
     seed: int = Field(0, ge=0)
-    """Seed of everything that is drawn."""
+    """Seed of everything that training draws."""
     precision: Literal["no", "bf16"] = "no"
     """Mixed precision, as accelerate names it; weights that train stay in float32."""
     parallel: Literal["ddp", "fsdp2"] = "ddp"

@@ -17,6 +17,7 @@ from distillkit.training.schedule import (
     CRITIC_WARMUP,
     STUDENT_WARMUP,
     IterationSpec,
+    Player,
     WeightedLoss,
 )
 from distillkit.values import HeadLogits
@@ -100,9 +101,10 @@ class LearningCheck:
             f"equals its start, or its warm-up. After {TURNS} a run is stopped."
         )
 
-    def gradients(self, metrics: StepMetrics) -> None:
-        """Stop a run whose player has had no gradient in all of its first updates."""
-        for player in ("critic", "student"):
+    def gradients(self, metrics: StepMetrics, players: Sequence[Player]) -> None:
+        """Stop a run in which one of these players, which are about to step, has had no gradient in
+        all of its first updates."""
+        for player in players:
             norm, key = metrics.norm(player), _key(player, metrics.spec)
             if norm is None or key in self.learns:
                 continue

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from distillkit.contracts import Loss, Refinement, TrainBatch
 from distillkit.randomness import generator
@@ -17,6 +17,10 @@ from distillkit.training.guard.returns import check_loss
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+Player = Literal["critic", "student"]
+"""`critic` is all that trains against the student: the drawn heads, a backbone that trains, and
+networks of the losses' own."""
 
 STUDENT_WARMUP = "student warm-up"
 CRITIC_WARMUP = "critic warm-up"
@@ -95,10 +99,14 @@ class IterationSpec:
     """Whether the student's gradient is taken after the critics' step, and not before it."""
 
     @property
-    def first_players(self) -> tuple[str, ...]:
+    def first_players(self) -> tuple[Player, ...]:
         """The players whose gradients are taken before any step of this iteration."""
         student = self.trains_student and not self.alternates
-        return (*(["critic"] if self.trains_critic else []), *(["student"] if student else []))
+        both: tuple[tuple[Player, bool], ...] = (
+            ("critic", self.trains_critic),
+            ("student", student),
+        )
+        return tuple(player for player, plays in both if plays)
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,9 @@ def load_state(
         with critic.guard("pool")("loading its heads from the checkpoint"):
             critic.pool.heads.load_state_dict(tensors[_part(critic)])
         for name, counts in _counts(critic).items():
-            counts.copy_(progress[f"{_part(critic)}.{name}"])
+            # A checkpoint of an earlier version does not say how often a critic has judged.
+            last = critic.reset_iteration_N.max()
+            counts.copy_(progress.get(f"{_part(critic)}.{name}", last))
     for index, (module, guard) in enumerate(zip(state.aux_networks, state.aux_guards, strict=True)):
         with guard("loading its network from the checkpoint"):
             module.load_state_dict(tensors[f"aux-{index}"])
@@ -89,12 +91,13 @@ def _part(critic: Critic) -> str:
 
 
 def _counts(critic: Critic) -> dict[str, Tensor]:
-    """What is counted of every head, by name."""
+    """What is counted of a critic and of every head, by name."""
     return {
         "reset_iteration": critic.reset_iteration_N,
         "updates": critic.updates_N,
         "wins": critic.wins_N,
         "seen": critic.seen_N,
+        "judged": critic.judged,
     }
 
 

@@ -38,19 +38,19 @@ def train_step(i: int, spec: IterationSpec, state: TrainState) -> StepMetrics:
                     student_gradients(state, spec, batch, metrics)
         if spec.trains_critic:
             metrics.silent = state.silent_loss(spec, batch)
-        state.finish_gradients(panels, metrics, *spec.first_players)
+        state.finish_gradients(panels, metrics, spec.first_players)
 
-        # theta_D steps (equation 4): heads that were not drawn have no gradient, and keep still.
+        # theta_D steps (L_adv^D, section 3.2): heads that were not drawn have no gradient.
         if spec.trains_critic:
             state.step_critics(panels, spec)
-        # Alternating updates: the student learns from heads that have just learned. The backbone's
-        # maps are still there, so only the small heads run again.
+        # Alternating updates: the student learns from heads that have just learned. The maps of a
+        # frozen backbone are still there, so only the small heads run again.
         if spec.alternates:
             with state.micro_batch(last=True):
                 batch.heads_updated = True
                 student_gradients(state, spec, batch, metrics)
-            state.finish_gradients(panels, metrics, "student")
-        # theta_G steps (equation 5), then its EMA.
+            state.finish_gradients(panels, metrics, ("student",))
+        # theta_G steps (L_adv^G, section 3.2), then its EMA.
         if spec.trains_student:
             state.step_student(spec)
     # Pool refresh (section 3.3): new weights for a few heads, and no optimizer state.
@@ -65,7 +65,7 @@ def make_batch(
     """Micro-batch `micro` of iteration `i`: real and fake samples for the same prompts.
 
     They start from the same x_T, unless the recipe asks for fresh noise. Gradients reach the
-    student's last step.
+    student's last step, or the last `student.gradient_steps` of them.
     """
     samples, slices = state.samples, state.slices
     positions = slices.positions(i, micro)
@@ -114,7 +114,7 @@ def critic_gradients(
 def student_gradients(
     state: TrainState, spec: IterationSpec, batch: LazyTrainBatch, metrics: StepMetrics
 ) -> None:
-    """Add one micro-batch's gradient of the student, through x_0-hat of its last step."""
+    """Add one micro-batch's gradient of the student, through x_0-hat."""
     terms = []
     for loss in spec.losses:
         reads = batch.student_reads

@@ -31,7 +31,7 @@ from distillkit.training.models.distributed import average_gradients, gradient_s
 from distillkit.training.models.optimizers import ClippedGroup, hyperparameters, total_norm
 from distillkit.training.models.student import EMA, Student
 from distillkit.training.processes import check_agreement, digest_of
-from distillkit.training.schedule import IterationSpec
+from distillkit.training.schedule import IterationSpec, Player
 from distillkit.values import Condition, Panel
 
 Panels = Sequence[tuple[Critic, Panel]]
@@ -157,8 +157,11 @@ class TrainState:
     def _share(self, terms: Sequence[Tensor]) -> Tensor:
         return sum(terms, torch.zeros(())) / self.slices.accumulate
 
-    def finish_gradients(self, panels: Panels, metrics: StepMetrics, *players: str) -> None:
-        """Average the heads' gradients over processes, read all measurements, and clip.
+    def finish_gradients(
+        self, panels: Panels, metrics: StepMetrics, players: Sequence[Player]
+    ) -> None:
+        """For the players about to step: average the heads' gradients over processes, read all
+        measurements, and clip.
 
         Raises `Diverged` for what is not finite, and `CannotLearnError` for a player without any
         gradient in its first updates; nothing has been stepped then.
@@ -176,7 +179,7 @@ class TrainState:
             metrics.add_norm("student", total_norm([student]))
         metrics.read(self.accelerator, self.asked())
         metrics.check_finite()
-        self.learning.gradients(metrics)
+        self.learning.gradients(metrics, players)
         for group in groups:
             group.clip()
 
@@ -227,9 +230,9 @@ class TrainState:
 
     def refresh_pools(self, i: int, panels: Panels, metrics: StepMetrics) -> None:
         """Re-initialise the heads that each pool's refresh policy picks after iteration `i`."""
-        for critic, panel in panels:
+        for critic, _ in panels:
             critic.count(metrics.head_scores(critic.name))
-            picked = critic.pick(i, critic.stats(i, panel.head_ids))
+            picked = critic.pick(i, critic.stats())
             check_agreement(self.accelerator, "the heads to reset", digest_of(picked))
             critic.reset(i, picked, self.critic_optimizer)
 

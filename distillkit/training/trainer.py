@@ -27,7 +27,7 @@ from distillkit.training.callbacks import Callback, Stopped
 from distillkit.training.divergence import DivergenceMonitor
 from distillkit.training.metrics import StepMetrics
 from distillkit.training.models.compiled import running_eagerly
-from distillkit.training.models.distributed import is_sharded, unwrap
+from distillkit.training.models.distributed import is_sharded
 from distillkit.training.models.held_out import HeldOutPairs
 from distillkit.training.models.student import Student
 from distillkit.training.processes import check_agreement, digest_of
@@ -139,13 +139,15 @@ class Trainer:
         return metrics
 
     def finished_student(self) -> Student:
-        """The student with its published weights, on this process, without a wrapper."""
+        """The student with its published weights, on this process, without a wrapper: it computes
+        in float32 as everywhere that the weights are loaded, and not in the run's precision."""
         network, recipe = self.state.student.network, self.recipe
         if is_sharded(network.module):
             network = build_part(recipe.student, self.parts.teacher)
             network.module.to(self.accelerator.device).requires_grad_(False)
         else:
-            network.module = unwrap(network.module)
+            bare = self.accelerator.unwrap_model(network.module, keep_fp32_wrapper=False)
+            network.module = bare
         student = replace(self.state.student, network=network)
         last_stage = self.schedule.spec(len(self.schedule) - 1).phase
         student.load_snapshot(self.folder.snapshot(last_stage))

@@ -43,7 +43,7 @@ class DistributionMatching:
         score; None trains a copy of the whole network. Raises `UserError` for a teacher that has no
         such matrices, and for `gradient_checkpointing` with one whose network has none.
         """
-        self.teacher, self.guidance = teacher, guidance
+        self.teacher, self.schedule, self.guidance = teacher, teacher.schedule, guidance
         self.low, self.high = low, high
         self.fake_score: Denoiser
         if rank is None:
@@ -66,16 +66,18 @@ class DistributionMatching:
             module.enable_gradient_checkpointing()
 
     def critic(self, batch: TrainBatch) -> Tensor:
-        """E|eps - eps_fake(x_t, t)|^2 on the student's samples: trains the fake score (DMD, eq. 6).
+        """E|target - F(x_t, t)|^2 on the student's samples, F the fake score's network: trains it
+        as its family trains a teacher (DMD, equation 6).
 
-        eps - eps_fake = -(alpha / sigma) (x_0 - x_0_fake): so the loss is the same for any
-        prediction type.
+        The target is the noise for a network that predicts noise, the velocity for one of flow
+        matching: each noise level has the weight that the teacher's own training gave it.
         """
-        x_0_BCHW = batch.fake_BCHW.detach()
-        t_B, x_t_BCHW = self._add_noise(batch, x_0_BCHW, 0, len(self.teacher.schedule))
-        guess_BCHW = self._predict_x_0(self.fake_score, x_t_BCHW, t_B, batch.cond)
-        snr_B111 = self.teacher.schedule.snr(t_B)
-        return (snr_B111 * (x_0_BCHW - guess_BCHW).square()).mean()
+        x_0_BCHW, score = batch.fake_BCHW.detach(), self.fake_score
+        t_B, eps_BCHW = self._draw("fake score", batch, 0, len(self.schedule))
+        x_t_BCHW = self.schedule.add(x_0_BCHW, eps_BCHW, t_B)
+        output_BCHW = score(x_t_BCHW, t_B, batch.cond).float()
+        target_BCHW = self.schedule.target(x_0_BCHW, eps_BCHW, t_B, score.prediction)
+        return (target_BCHW - output_BCHW).square().mean()
 
     def student(self, batch: TrainBatch) -> Tensor:
         """0.5 |x - stop(x - g)|^2, g = (x_0_fake - x_0_real) / mean|x - x_0_real| (DMD, eq. 7, 8).
@@ -87,7 +89,8 @@ class DistributionMatching:
         x_0_BCHW = batch.fake_BCHW
         with torch.no_grad():
             # Both scores at the same noisy sample.
-            t_B, x_t_BCHW = self._add_noise(batch, x_0_BCHW, self.low, self.high + 1)
+            t_B, eps_BCHW = self._draw("score", batch, self.low, self.high + 1)
+            x_t_BCHW = self.schedule.add(x_0_BCHW, eps_BCHW, t_B)
             fake_BCHW = self._predict_x_0(self.fake_score, x_t_BCHW, t_B, batch.cond)
             real_BCHW = self._guided_x_0(x_t_BCHW, t_B, batch)
             # Normalised by the teacher's error, so that noise levels weigh alike (equation 8).
@@ -102,18 +105,17 @@ class DistributionMatching:
         """The fake score."""
         return [self.fake_score.module]
 
-    def _add_noise(
-        self, batch: TrainBatch, x_0_BCHW: Tensor, low: int, high: int
-    ) -> tuple[Tensor, Tensor]:
-        """Timesteps in [low, high), and x_t; both players' terms see the same draws."""
-        t_B = batch.timesteps("score", low, high)
-        return t_B, self.teacher.schedule.add(x_0_BCHW, batch.noise("score"), t_B)
+    @staticmethod
+    def _draw(purpose: str, batch: TrainBatch, low: int, high: int) -> tuple[Tensor, Tensor]:
+        """Timesteps in [low, high), and noise; those of fake score and student have nothing in
+        common."""
+        return batch.timesteps(purpose, low, high), batch.noise(purpose)
 
     def _predict_x_0(
         self, denoiser: Denoiser, x_t_BCHW: Tensor, t_B: Tensor, cond: Condition
     ) -> Tensor:
         output_BCHW = denoiser(x_t_BCHW, t_B, cond).float()
-        return self.teacher.schedule.to_x_0(output_BCHW, x_t_BCHW, t_B, denoiser.prediction)
+        return self.schedule.to_x_0(output_BCHW, x_t_BCHW, t_B, denoiser.prediction)
 
     def _guided_x_0(self, x_t_BCHW: Tensor, t_B: Tensor, batch: TrainBatch) -> Tensor:
         """The teacher's estimate of x_0, with classifier-free guidance above 1."""
@@ -135,7 +137,8 @@ class DistributionMatchingConfig(LossConfig):
     high: int = Field(980, ge=0, le=999)
     """Largest timestep at which the scores are compared."""
     guidance: float = Field(1.0, ge=0)
-    """Classifier-free guidance of the teacher's score; up to 1 the null condition is never run."""
+    """Classifier-free guidance of the teacher's score, null + guidance (cond - null); up to 1 the
+    null condition is never run."""
 
     rank: int | None = Field(None, ge=1)
     """The fake score is a LoRA of this rank beside the teacher's own frozen weights, where the
@@ -153,7 +156,8 @@ class DistributionMatchingConfig(LossConfig):
         if self.rank is None and getattr(recipe.teacher, "bits", None) is not None:
             said = "a copy of a teacher with `bits` can't train: set a rank, or leave `bits` out"
             yield Remark(said, "rank")
-        guided = getattr(recipe.teacher, "guidance", 0)
+        plain = getattr(recipe.teacher, "guidance", 0)
+        guided = getattr(recipe.teacher, "guidance_scale", plain)
         if guided > 1 >= self.guidance:
             said = (
                 f"the teacher samples with guidance {guided:g} and its score has none: students "

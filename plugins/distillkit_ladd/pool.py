@@ -61,7 +61,7 @@ class ContinuousPoolConfig(PoolConfig):
 
     type: Literal["continuous"] = "continuous"
     location: float = 0.0
-    """Mean of the logit of t / 999: 0 favours middle noise, 1 more of it (LADD, section 3)."""
+    """Mean of the logit of t / 999: 0 favours middle noise (our choice), 1 more of it."""
     scale: float = Field(1.0, gt=0)
     """Standard deviation of that logit."""
     width: int = Field(64, ge=16, multiple_of=8)

@@ -24,8 +24,8 @@ class PatchHead(nn.Module):
     `depth` blocks of [conv 4x4, stride 2, pad 1 -> GroupNorm -> SiLU], C -> D -> ... -> D, then a
     1x1 projection. A block halves the map, rounding down; with stride 1 it takes one cell off each
     side. A side of one cell is repeated to two before the convolution, so that a 1x1 map stays 1x1
-    and every weight gets a gradient at any size. Blocks of C -> C channels would give SDXL's 480
-    heads 5.0 billion parameters.
+    and every convolution gets a gradient at any size. Blocks of C -> C channels would give
+    SDXL's 480 heads 5.0 billion parameters.
 
     With `zero_init` the projection starts at zero: a new head gives every picture the logit 0, and
     the student no gradient, while its own projection learns from the first step. So pool refresh

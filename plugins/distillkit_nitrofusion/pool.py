@@ -122,6 +122,8 @@ class CompartmentPoolConfig(PoolConfig):
         yield from self._deaf_views(backbone.level_inputs(recipe.teacher))
         if self.head == "cell":
             yield from without_effect(self, "with `head: cell`, which has none", "stride")
+        if all(make_view(name, self.crop).crop == 1 for name in self.views):
+            yield from without_effect(self, "without a local view", "crop")
         if not any(compares_prompt(make_view(name, self.crop)) for name in self.views):
             said = "without the view global-cond, whose heads it is for"
             yield from without_effect(self, said, "prompt_projection")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from distillkit.configs import RefinementConfig
-from distillkit.remarks import Remark
+from distillkit.remarks import Remark, without_effect
 
 if TYPE_CHECKING:
     from torch import Generator
@@ -84,7 +84,9 @@ class BottomUpConfig(RefinementConfig):
     """Probability that an iteration trains an earlier stage's length instead (our choice)."""
 
     def preflight(self, recipe: Any) -> Iterator[Remark]:
-        return _idle(self.stages, "stages", recipe)
+        yield from _idle(self.stages, "stages", recipe)
+        if len(self.stages) == 1:
+            yield from without_effect(self, "with one stage", "replay")
 
     def build(self) -> BottomUp:
         return BottomUp(self.stages, self.replay)

@@ -25,7 +25,7 @@ PAPER_FRACTION = 0.01
 
 
 def count_due(iteration: int, every: int, fraction: float, heads: int) -> int:
-    """Heads to reset after every `every`-th iteration (counted from 0); none after the others.
+    """Heads to reset after every `every`-th iteration (counted from 0) in which the critic judges.
 
     What a fraction leaves over is carried: 1 % of 54 heads is one head in 54 of 100 iterations, and
     of 480 heads 4 or 5, 4.8 on average (section 4).
@@ -69,7 +69,7 @@ class UpdatesRefresh:
         import torch
 
         chance_N = torch.rand(len(heads), generator=generator, dtype=torch.float64)
-        ends_N = heads.drawn_N & (chance_N < 1 / self.updates_per_life)
+        ends_N = heads.learned_N & (chance_N < 1 / self.updates_per_life)
         return ends_N.nonzero().flatten().tolist()
 
 
@@ -136,7 +136,7 @@ class FractionRefreshConfig(RefreshConfig):
     fraction: float = Field(PAPER_FRACTION, ge=0, le=1)
     """Fraction of the pool that is reset; what it leaves over is carried to the next refresh."""
     every: int = Field(1, ge=1)
-    """Iterations (optimizer steps) between refreshes."""
+    """Iterations (optimizer steps) of this critic between refreshes."""
 
     def reset_chance(self, draw_chance: float) -> float | None:
         return self.fraction / self.every

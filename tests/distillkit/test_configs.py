@@ -65,7 +65,7 @@ def test_inherited_fields_and_classes_in_functions_have_them_too() -> None:
 def test_noise_levels_of_a_student_fall(levels: list[float], said: str) -> None:
     with pytest.raises(ValueError, match=re.escape(said)):
         ExampleStudentConfig.model_validate({"levels": levels})
-    whole = ExampleStudentConfig.model_validate({"levels": [999, 700.5, 499, 249]}).levels
+    whole = ExampleStudentConfig.model_validate({"levels": [999.0, 700.5, 499, 249.0]}).levels
     assert [type(level) for level in whole] == [int, float, int, int]
 
 

@@ -217,6 +217,19 @@ def test_fields_that_the_solver_or_another_field_overrides(file: Path) -> None:
     ]
 
 
+def test_fields_of_losses_stages_and_views_that_do_nothing(file: Path) -> None:
+    losses = "losses=[{type: hinge}, {type: regression, c: 0.1}]"
+    stages = "refinement={type: bottom-up, stages: {1: 5}, replay: 0.1}"
+    notes = preflight(
+        loaded(file, *WARM, losses, stages, "pool.views=[global-cond]", "pool.crop=0.3")
+    )
+    assert {note for note in notes if "has no effect" in note} == {
+        "losses.1.c: has no effect with `norm: mse`",
+        "refinement.replay: has no effect with one stage",
+        "pool.crop: has no effect without a local view",
+    }
+
+
 def test_losses_without_critics_and_critics_without_losses(file: Path) -> None:
     """Told before a run begins; it would stop at its first step, or train nothing."""
     with pytest.raises(UserError, match=r"warmup\.losses\.0: hinge learns from critics, and the"):

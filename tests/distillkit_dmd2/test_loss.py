@@ -14,6 +14,8 @@ from distillkit import api, testing
 from distillkit.errors import UserError
 from distillkit.examples.refinement import ExampleRefinementConfig
 from distillkit.examples.teacher import ExampleTeacherConfig
+from distillkit.noising import NoiseSchedule
+from distillkit.randomness import generator
 from distillkit.recipe.schema import (
     AdamWConfig,
     OptimConfig,
@@ -109,6 +111,45 @@ def test_fake_score_learns_and_student_gets_no_gradient_from_that() -> None:
     assert x.grad is None
     assert all(p.grad is not None for p in loss.fake_score.module.parameters())
     assert all(p.grad is None for p in teacher.denoiser.module.parameters())
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "flow", "sample"])
+def test_a_fake_score_learns_by_its_familys_own_loss(prediction: Any) -> None:
+    """A network that says the truth but for 0.5 everywhere is told 0.25, at each noise level: no
+    level of a flow counts less because its epsilon would."""
+    teacher: Any = ExampleTeacherConfig().build()
+    if prediction == "flow":
+        teacher.schedule = NoiseSchedule.flow_matching(shift=3.0)
+    loss = DistributionMatching(teacher, low=20, high=980, guidance=1.0)
+    x_0_BCHW = torch.randn(6, 4, 8, 8)
+
+    class Nearly(Constant):
+        def __call__(self, x_t_BCHW: Tensor, t_B: Tensor, cond: Condition) -> Tensor:
+            alpha, sigma = teacher.schedule.alpha_sigma(t_B)
+            eps_BCHW = (x_t_BCHW - alpha * x_0_BCHW) / sigma
+            truth = {
+                "epsilon": eps_BCHW,
+                "sample": x_0_BCHW,
+                "flow": eps_BCHW - x_0_BCHW,
+                "v_prediction": alpha * eps_BCHW - sigma * x_0_BCHW,
+            }
+            return truth[prediction] + 0.5
+
+    loss.fake_score = Nearly(0.0)
+    loss.fake_score.prediction = prediction
+    assert float(loss.critic(batch_of(x_0_BCHW))) == pytest.approx(0.25, rel=1e-3)
+
+
+def test_the_two_terms_and_noise_and_timesteps_are_drawn_apart() -> None:
+    """Over 4,000 pictures, those of fake score and student agree as often as chance has it, and a
+    timestep says nothing of the random number that its noise begins with."""
+    batch = batch_of(torch.zeros(4000, 1, 1, 1))
+    one, other = (batch.timesteps(purpose, 0, 1000) for purpose in ("fake score", "score"))
+    assert int((one == other).sum()) < 20
+    first = [
+        int(torch.randint(0, 8, (), generator=generator(0, "loss score", p))) for p in range(4000)
+    ]
+    assert int((batch.timesteps("score", 0, 8) == torch.tensor(first)).sum()) < 700
 
 
 def test_draws_do_not_depend_on_the_split_into_micro_batches() -> None:

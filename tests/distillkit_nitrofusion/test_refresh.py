@@ -29,7 +29,7 @@ def stats(count: int = 480, **fields: Any) -> HeadStats:
     alike = {
         "age_N": torch.zeros(count, dtype=torch.int64),
         "updates_N": torch.full((count,), 50),
-        "drawn_N": torch.ones(count, dtype=torch.bool),
+        "learned_N": torch.ones(count, dtype=torch.bool),
         "accuracy_N": torch.full((count,), 0.5, dtype=torch.float64),
     }
     return HeadStats(**alike | fields)
@@ -224,10 +224,10 @@ def test_lives_have_the_updates_that_were_asked_for(life: float, drawn: float) -
     rounds = 0
     while living.any() or rounds < 10:
         rounds += 1
-        drawn_N = torch.rand(200, generator=draws) < drawn
-        updates += drawn_N
-        for head in refresh.pick(rounds, stats(200, drawn_N=drawn_N), generator):
-            assert drawn_N[head]
+        learned_N = torch.rand(200, generator=draws) < drawn
+        updates += learned_N
+        for head in refresh.pick(rounds, stats(200, learned_N=learned_N), generator):
+            assert learned_N[head]
             if living[head]:
                 done.append(int(updates[head]))
             living[head] = False
@@ -246,10 +246,10 @@ def test_lives_over_many_iterations_of_a_pool() -> None:
     count = len(pool.heads)
     updates, lives = torch.zeros(count, dtype=torch.int64), []
     for i in range(3000):
-        drawn_N = torch.zeros(count, dtype=torch.bool)
-        drawn_N[pool.draw(1, seeded(i)).head_ids] = True
-        updates += drawn_N
-        picked = refresh.pick(i, stats(count, drawn_N=drawn_N), generator)
+        learned_N = torch.zeros(count, dtype=torch.bool)
+        learned_N[pool.draw(1, seeded(i)).head_ids] = True
+        updates += learned_N
+        picked = refresh.pick(i, stats(count, learned_N=learned_N), generator)
         lives += updates[picked].tolist()
         updates[picked] = 0
     assert len(lives) > 4000

@@ -34,15 +34,15 @@ def refresh_findings(config: ComponentConfig) -> Findings:
 def _stats(count: int) -> Iterator[tuple[str, HeadStats]]:
     """Pools of that many heads: one that has been trained, one whose heads have seen nothing."""
     age_N = torch.randint(1, 300, (count,), generator=seeded("age"))
-    drawn_N = torch.rand(count, generator=seeded("drawn")) < 0.5
-    updates_N = age_N // 30 + drawn_N
+    learned_N = torch.rand(count, generator=seeded("drawn")) < 0.5
+    updates_N = age_N // 30 + learned_N
     accuracy_N = torch.rand(count, generator=seeded("accuracy"), dtype=torch.float64)
     nan = torch.tensor(torch.nan, dtype=torch.float64)
-    yield "", HeadStats(age_N, updates_N, drawn_N, accuracy_N.where(updates_N > 0, nan))
+    yield "", HeadStats(age_N, updates_N, learned_N, accuracy_N.where(updates_N > 0, nan))
     new = HeadStats(
         age_N=torch.ones_like(age_N),
         updates_N=torch.zeros_like(age_N),
-        drawn_N=torch.zeros_like(drawn_N),
+        learned_N=torch.zeros_like(learned_N),
         accuracy_N=nan.expand(count).clone(),
     )
     yield " whose heads have seen no picture (accuracy NaN)", new

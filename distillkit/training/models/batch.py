@@ -105,7 +105,7 @@ class LazyTrainBatch:
 
     def timesteps(self, purpose: str, low: int, high: int) -> Tensor:
         """Timesteps (B,) from `low` up to, not including, `high`; the same at every call."""
-        draws = [generator(self.seed, f"loss {purpose}", p) for p in self.positions]
+        draws = [generator(self.seed, f"loss {purpose}", "timesteps", p) for p in self.positions]
         t_B = torch.stack([torch.randint(low, high, (), generator=rng) for rng in draws])
         return sent(t_B, self.x_T_BCHW.device)
 

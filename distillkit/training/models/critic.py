@@ -46,14 +46,18 @@ class Critic:
 
     def __post_init__(self) -> None:
         count = len(self.pool.heads)
+        self.judged = torch.zeros((), dtype=torch.int64)
+        """Iterations in which it has judged, the warm-up's too; refresh and ages count by them."""
         self.reset_iteration_N = torch.zeros(count, dtype=torch.int64)
-        """Iteration after which each head was last (re-)initialised."""
+        """How many of these each head was last (re-)initialised after."""
         self.updates_N = torch.zeros(count, dtype=torch.int64)
         """Updates of each head since then."""
         self.wins_N = torch.zeros(count, dtype=torch.float64)
         """Pictures since then of which each head ranked real above fake; a tie counts half."""
         self.seen_N = torch.zeros(count, dtype=torch.float64)
         """Pictures that each head has judged since then."""
+        self.learned_N = torch.zeros(count, dtype=torch.bool)
+        """Heads that the iteration at hand has updated."""
 
     def guard(self, socket: str) -> Guard:
         """The guard of this critic's part."""
@@ -85,6 +89,7 @@ class Critic:
         heads = self.pool.heads
         learned = [h for h in drawn if any(p.grad is not None for p in heads[h].parameters())]
         self.updates_N[learned] += 1
+        self.learned_N[learned] = True
 
     def count(self, scores: Mapping[int, tuple[float, float]]) -> None:
         """Add an iteration's (wins, pictures) of the drawn heads."""
@@ -92,14 +97,12 @@ class Critic:
             self.wins_N[head] += wins
             self.seen_N[head] += seen
 
-    def stats(self, i: int, drawn: Sequence[int]) -> HeadStats:
-        """What the refresh policy is told after iteration `i`, in which `drawn` were updated."""
-        drawn_N = torch.zeros(len(self.updates_N), dtype=torch.bool)
-        drawn_N[list(drawn)] = True
+    def stats(self) -> HeadStats:
+        """What the refresh policy is told after an iteration in which the critic judged."""
         return HeadStats(
-            age_N=i + 1 - self.reset_iteration_N,
+            age_N=self.judged + 1 - self.reset_iteration_N,
             updates_N=self.updates_N.clone(),
-            drawn_N=drawn_N,
+            learned_N=self.learned_N.clone(),
             accuracy_N=self.wins_N / self.seen_N,  # 0 / 0 is NaN: never seen
         )
 
@@ -110,12 +113,16 @@ class Critic:
         return {"updates": float(updates_N.median()), "untrained": round(untrained, 4)}
 
     def pick(self, i: int, stats: HeadStats) -> list[int]:
-        """The heads to reset after iteration `i`, on every process the same."""
+        """The heads to reset after the run's iteration `i`, in which the critic judged; on every
+        process the same."""
+        judged = int(self.judged)
+        self.judged += 1
+        self.learned_N.zero_()
         if self.refresh is None:
             return []
         guard = self.guard("refresh")
         with guard("pick()"):
-            picked = list(self.refresh.pick(i, stats, self._generator("refresh", i)))
+            picked = list(self.refresh.pick(judged, stats, self._generator("refresh", i)))
         guard.check("pick()", lambda: check_picked(picked, len(stats)))
         return picked
 
@@ -127,7 +134,7 @@ class Critic:
         with self.guard("pool")("reset()"):
             self.pool.reset(heads, self._generator("reset", i))
         delete_state(optimizer, self.parameters(heads))
-        self.reset_iteration_N[list(heads)] = i + 1
+        self.reset_iteration_N[list(heads)] = self.judged
         for counts in (self.updates_N, self.wins_N, self.seen_N):
             counts[list(heads)] = 0
 

@@ -1,8 +1,10 @@
 """A panel before one micro-batch: view -> crop -> noise to t* -> backbone -> drawn heads -> logits.
 
-One pass of backbone and heads over the real pictures and one over the fake ones serve both players:
-from the fake's logits the critics' gradient goes to the heads' weights, and the student's to the
-fake's features.
+Simultaneous updates: one pass over the real pictures and one over the fake ones serve both players.
+From the fake's logits the critics' gradient goes to the heads' weights, and the student's to the
+fake's features. Alternating: each head sees real and fake in one call; after its step it runs again
+on the same maps. A backbone that trains has a pass of its own for the critics' fake, and runs again
+after their step.
 
 Legend: B batch, C channels, H, W latent cells, K patch logits.
 """
@@ -252,12 +254,12 @@ class PanelPass:
         """One backbone pass over the views of a look, concatenated along the batch."""
         crops, t_B = look.crops(x_0_BCHW), look.t_B
         if getattr(self.critic.backbone, "sees_pictures", False) and self.critic.decode is not None:
-            # Pictures in the place of noisy latents (ADD, section 3.3): t* has no meaning there.
+            # Pictures in the place of noisy latents (ADD, section 3.2): t* has no meaning there.
             t_B, x_t_BCHW = torch.zeros_like(t_B), self.critic.decode(crops)
         else:
             x_t_BCHW = self.critic.schedule.add(crops, look.noise_BChw, t_B)
         if sigma:
-            # Approximate R1: perturb what the backbone sees, after noising (APT, section 3.3).
+            # Approximate R1: perturb what the backbone sees, after noising (APT, section 3.4).
             draws = [
                 torch.randn(x_t_BCHW.shape[1:], generator=self._generator("r1", p, v))
                 for v in look.views

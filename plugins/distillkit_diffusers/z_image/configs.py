@@ -35,6 +35,11 @@ class ZImageTeacherConfig(FlowTeacherConfig):
     cfg_truncation: float = Field(1.0, ge=0, le=1)
     """Guidance ends where 1 - sigma passes this; 1 is never."""
 
+    @property
+    def guidance_scale(self) -> float:
+        """The guidance as null + scale (v - null), which other families and losses count."""
+        return 1 + self.guidance
+
     def teacher(self, pipe: Any, source: str | None = None) -> ZImageTeacher:
         from distillkit_diffusers.z_image.teacher import ZImageOptions, ZImageTeacher
 

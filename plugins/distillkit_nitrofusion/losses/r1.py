@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ApproximateR1:
-    """weight * E[(D(x_t) - D(x_t + sigma n))^2], n ~ N(0, I)  (APT, section 3.3).
+    """weight * E[(D(x_t) - D(x_t + sigma n))^2], n ~ N(0, I)  (APT, section 3.4).
 
     It replaces R1's second derivative by one more backbone pass. The copy is perturbed after
     noising to t*: with noise added to x_0, the two inputs would differ by less than sigma.
@@ -55,7 +55,7 @@ class ApproximateR1Config(Config):
     weight: float = Field(100.0, gt=0)
     """Factor of the penalty (APT: 100)."""
     sigma: float = Field(0.01, gt=0)
-    """Standard deviation of the noise that is added to the real x_t (APT: 0.01)."""
+    """Standard deviation of the noise that is added to the judged x_t (APT: 0.01)."""
 
     def build(self) -> ApproximateR1:
         return ApproximateR1(self.weight, self.sigma)

@@ -1,19 +1,21 @@
 """Regression on the teacher's samples: a warm-up, or an anchor beside an adversarial loss.
 
 The paper starts from one-step weights (section 3.1). A student without them is warmed up as in
-DMD2 (Yin et al. 2024); the anchor is ADD's distillation term (Sauer et al. 2023).
+DMD2 (Yin et al. 2024). As an anchor it is the distance to the teacher's whole sample of the same
+x_T; ADD's distillation term has one denoising of the re-noised student's sample in its place.
 Legend: B batch, C channels, H, W latent cells.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from pydantic import Field
 
 from distillkit.configs import LossConfig
+from distillkit.remarks import Remark, without_effect
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -91,6 +93,10 @@ class RegressionConfig(LossConfig):
     rollouts: Literal["one-step", "all"] = "one-step"
     """Roll-outs that have this loss. Longer ones add fresh noise between their steps, so that the
     teacher's sample is one of many targets: an anchor in a short run, a blur in a long one."""
+
+    def preflight(self, recipe: Any) -> Iterator[Remark]:
+        if self.norm == "mse":
+            yield from without_effect(self, "with `norm: mse`", "c")
 
     def build(self, teacher: Teacher, student: StudentNetwork) -> RegressionLoss:
         distance: Distance = mse if self.norm == "mse" else partial(pseudo_huber, c=self.c)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from distillkit.memory.dry_run import dry_run
-from distillkit.memory.head_life import HeadLives, count_lives
+from distillkit.memory.head_life import HeadLives, count_judged, count_lives
+from distillkit.recipe.load import dump_recipe
 from distillkit.recipe.preflight import head_life
+from tests.distillkit.launch import command
 from tests.distillkit.world import world_recipe
 
 
@@ -53,6 +56,34 @@ def test_a_policy_by_accuracy_is_told_accuracies() -> None:
 def test_heads_of_every_picture_are_counted_with_the_runs_batch() -> None:
     counted = lives({"type": "random", "fraction": 0.05}, draw="per-picture")
     assert 500 * 6 < counted.updates < 500 * 12  # of four pictures some share their t*
+
+
+def test_lives_of_a_critic_of_some_roll_outs_are_counted_in_its_own_iterations(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], examples_installed: None
+) -> None:
+    """It judges in the second stage alone, in 16 of 20 iterations; a life there is longer."""
+    pool = world_recipe().pool
+    critics = {
+        name: {
+            "backbone": {"type": "example"},
+            "pool": pool,
+            "refresh": {"type": "random", "fraction": 0.05},
+            "steps": [steps],
+        }
+        for name, steps in (("one", 1), ("two", 2))
+    }
+    fields: dict[str, Any] = {"backbone": None, "pool": None, "refresh": None}
+    stages = {"type": "bottom-up", "stages": {1: 4, 2: 16}, "replay": 0}
+    recipe = world_recipe(critics=critics, refinement=stages, **fields)
+    dry = dry_run(recipe)
+    assert [count_judged(critic, dry.schedule) for critic in dry.state.critics] == [4, 16]
+    (tmp_path / "my.yaml").write_text(dump_recipe(recipe))
+    assert command("plan", str(tmp_path / "my.yaml")) == 0
+    assert "it judges in about 16 of the run's 20 iterations" in capsys.readouterr().out
+    said = head_life(recipe.critics["two"])
+    assert (
+        said == "a head lives 20 of this critic's iterations and is trained 5.0 times, on average"
+    )
 
 
 @pytest.mark.parametrize(("every", "said"), [

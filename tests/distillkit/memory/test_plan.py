@@ -151,6 +151,36 @@ def test_a_card_keeps_something_for_itself() -> None:
     assert usable(24) < 24 * GIB
 
 
+LONG = {"iterations": 20}
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_the_flops_of_a_roll_out_are_counted_once(steps: int) -> None:
+    """A run of one length has nothing beside the iteration that was counted, whatever its length;
+    its forward passes are as many as it has steps."""
+    fixed = {"type": "fixed", "steps": steps} | LONG
+    one = make_plan(world_recipe(refinement={"type": "fixed"} | LONG))
+    made = make_plan(world_recipe(refinement=fixed))
+    assert (made.steps, made.rollout) == (steps, 0)
+    assert made.flops["student: forward"] == steps * one.flops["student: forward"]
+
+
+@pytest.mark.parametrize("reach", [1, 4])
+def test_the_mean_iteration_does_not_depend_on_which_was_counted(reach: int) -> None:
+    """Ten iterations of one step and ten of four cost the mean of both."""
+    stages = {"type": "bottom-up", "stages": {1: 10, 4: 10}, "replay": 0}
+    student = world_recipe().student.model_copy(update={"gradient_steps": reach})
+    both = [
+        make_plan(world_recipe(student=student, refinement={"type": "fixed", "steps": n} | LONG))
+        for n in (1, 4)
+    ]
+    made = make_plan(world_recipe(student=student, refinement=stages))
+    assert made.steps == (4 if reach > 1 else 1)
+    # A roll-out's first layer needs no gradient of what it is given, which is all that differs.
+    one, four = (sum(plan.flops.values()) for plan in both)
+    assert sum(made.flops.values()) + made.rollout == pytest.approx((one + four) / 2, rel=0.05)
+
+
 def test_gradients_through_more_steps_cost_what_they_keep() -> None:
     """Of the last stage's four steps, each that a gradient reaches keeps a graph of its own."""
     student = world_recipe().student

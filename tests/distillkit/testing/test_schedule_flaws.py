@@ -243,7 +243,7 @@ REFRESHES: Flaws = {
     ),
     "ages": (pick(zeroes("age_N")), "pick(): changed `age_N` of what it was given"),
     "updates": (pick(zeroes("updates_N")), "pick(): changed `updates_N` of what it was given"),
-    "draws": (pick(zeroes("drawn_N")), "pick(): changed `drawn_N` of what it was given"),
+    "draws": (pick(zeroes("learned_N")), "pick(): changed `learned_N` of what it was given"),
     "accuracies": (pick(zeroes("accuracy_N")), "pick(): changed `accuracy_N` of what it was"),
     "a field that is not there": (
         pick(lambda s, i, age_N, g: (age_N > 5).nonzero().flatten().tolist()),

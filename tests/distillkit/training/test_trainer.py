@@ -240,3 +240,8 @@ def test_bf16_trains_both_players_and_keeps_float32_weights(tmp_path: Path) -> N
     assert any(not torch.equal(before[k], after[k]) for k in after)
     rows = read_log(tmp_path / "log.jsonl")
     assert all(r["critic"] == r["critic"] and r["accuracy"] for r in rows)
+    # What is judged at the end computes as the published weights do wherever they are loaded.
+    bare = build_parts(recipe).network
+    bare.module.load_state_dict(after)
+    given = torch.randn(2, 4, 8, 8), torch.tensor([999, 499]), run.parts.teacher.encode(["a", "b"])
+    assert torch.equal(run.finished_student().network(*given), bare(*given))

@@ -21,6 +21,7 @@ from distillkit.recipe.schema import AdamWConfig, OptimConfig, Recipe, RunConfig
 from distillkit.runs.folder import read_log
 from distillkit.training.metrics import StepMetrics
 from distillkit.training.models.critic import Critic
+from distillkit.training.trainer import Trainer
 from distillkit.values import HeadLogits, HeadStats
 from tests.distillkit.world import (
     assert_same,
@@ -75,10 +76,12 @@ def test_accuracy_is_summed_over_views_micro_batches_and_iterations() -> None:
     critic.count(scores_of([head_logits("a", 10, wins=7, head=1)]))
     second = [head_logits("a", 10, wins=4, head=1), head_logits("a", 10, wins=10, head=2)]
     critic.count(scores_of(second, [head_logits("b", 500, wins=1, head=1)]))
-    stats = critic.stats(9, [1])
+    critic.learned_N[1] = True
+    critic.judged += 9
+    stats = critic.stats()
     assert stats.accuracy_N[1:].tolist() == pytest.approx([0.4, 1.0])
     assert bool(stats.accuracy_N[0].isnan())
-    assert stats.drawn_N.tolist() == [False, True, False]
+    assert stats.learned_N.tolist() == [False, True, False]
     assert stats.age_N.tolist() == [10, 10, 10]
     assert len(stats) == 3
 
@@ -104,7 +107,7 @@ def test_updates_and_ages_are_those_counted_by_hand(tmp_path: Path) -> None:
             age[head] += 1
         assert told[i].updates_N.tolist() == updates
         assert told[i].age_N.tolist() == age
-        assert told[i].drawn_N.nonzero().flatten().tolist() == drawn
+        assert told[i].learned_N.nonzero().flatten().tolist() == drawn
         seen = [bool(a == a) for a in told[i].accuracy_N]
         assert seen == [n > 0 for n in updates]
         if i == 4:
@@ -114,13 +117,61 @@ def test_updates_and_ages_are_those_counted_by_hand(tmp_path: Path) -> None:
     assert 0 <= float(known.min()) < float(known.max()) <= 1
 
 
+def resets_of(run: Trainer, name: str = "") -> list[int]:
+    """Heads that are reset in each iteration of a whole run in which the critic judges."""
+    found: list[int] = []
+    [critic] = [critic for critic in run.state.critics if critic.name == name]
+    reset = critic.reset
+
+    def counted(i: int, heads: Sequence[int], optimizer: Any) -> None:
+        found.append(len(heads))
+        reset(i, heads, optimizer)
+
+    critic.reset = counted  # type: ignore[method-assign]
+    run.train()
+    return found
+
+
+def test_a_critic_of_some_roll_outs_refreshes_by_its_own_iterations(tmp_path: Path) -> None:
+    """Half of 24 heads every fifth time that it judges, whenever in the run that is."""
+    critics = {
+        "one": {"backbone": EXAMPLE, "pool": pool(), "steps": [1]},
+        "two": {
+            "backbone": EXAMPLE,
+            "pool": pool(),
+            "refresh": {"type": "random", "fraction": 0.5, "every": 5},
+            "steps": [2],
+        },
+    }
+    stages = {"type": "bottom-up", "stages": {1: 3, 2: 60}, "replay": 0.5}
+    run = trainer(two_critics(critics=critics, refinement=stages), tmp_path)
+    resets = resets_of(run, "two")
+    assert 15 < len(resets) < 45
+    assert resets == [12 if n % 5 == 4 else 0 for n in range(len(resets))]
+    [_, two] = run.state.critics
+    assert int(two.judged) == len(resets)
+    assert int(two.stats().age_N.max()) <= len(resets) + 1
+
+
+def test_a_head_that_no_loss_asks_is_told_as_such_and_keeps_its_life(tmp_path: Path) -> None:
+    """Two steps train by a regression: heads are drawn there, and neither updated nor reset."""
+    losses: Any = [{"type": "hinge", "steps": [1]}, {"type": "regression", "rollouts": "all"}]
+    recipe = world_recipe(
+        losses=losses,
+        refresh={"type": "random", "updates_per_life": 1},
+        refinement={"type": "bottom-up", "stages": {1: 4, 2: 16}, "replay": 0},
+    )
+    resets = resets_of(trainer(recipe, tmp_path))
+    assert [n > 0 for n in resets] == [True] * 4 + [False] * 16
+
+
 def test_micro_batches_are_told_as_one_batch(tmp_path: Path) -> None:
     stats = []
     for run in (RunConfig(batch=8), RunConfig(batch=2, accumulate=4)):
         made, told = watched(tmp_path, run)
         made.step(0)
         stats.append(told[0])
-    for field in ("age_N", "updates_N", "drawn_N"):
+    for field in ("age_N", "updates_N", "learned_N"):
         assert torch.equal(*(getattr(each, field) for each in stats)), field
     torch.testing.assert_close(*(each.accuracy_N for each in stats), equal_nan=True)
 
@@ -140,7 +191,7 @@ def test_a_resumed_run_tells_what_an_unbroken_one_does(tmp_path: Path) -> None:
     resumed.train(resume=True)
     assert (len(told), len(again)) == (20, 10)
     for one, other in zip(told[10:], again, strict=True):
-        for field in ("age_N", "updates_N", "drawn_N"):
+        for field in ("age_N", "updates_N", "learned_N"):
             assert torch.equal(getattr(one, field), getattr(other, field)), field
         assert torch.equal(one.accuracy_N.nan_to_num(-1), other.accuracy_N.nan_to_num(-1))
 
@@ -215,7 +266,7 @@ def test_every_critic_has_keys_of_its_own_and_the_only_one_the_old_ones(tmp_path
         assert torch.equal(weights_of(built.heads), weights_of(critic.pool.heads))
         weights.append(weights_of(critic.pool.heads))
         drawn.append([critic.draw(i, 4).head_ids for i in range(5)])
-        stats, refresh = critic.stats(0, []), critic.refresh
+        stats, refresh = critic.stats(), critic.refresh
         assert refresh is not None
         for i in range(5):
             panel = critic.pool.draw(4, generator(0, "panel", i, *name))
