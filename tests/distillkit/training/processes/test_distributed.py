@@ -109,9 +109,15 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Worlds:
 
 
 def assert_close(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    """Tensor by tensor, within a hundredth of its norm; a sum in the place of a mean is all of it.
+
+    Single values may be farther, by CPU: where a gradient is near nothing, Adam's step makes a tenth
+    of the rate of how a sum was rounded.
+    """
     assert one.keys() == other.keys()
     for name, tensor in one.items():
-        torch.testing.assert_close(other[name], tensor, rtol=1e-3, atol=2e-5, msg=name)
+        apart = (other[name].double() - tensor.double()).norm()
+        assert float(apart) <= 1e-2 * float(tensor.double().norm()) + 1e-7, name
 
 
 def test_two_processes_equal_one_with_the_same_global_batch(worlds: Worlds) -> None:
