@@ -34,6 +34,11 @@ NO_VALUES = (
     "`float()` or `if tensor` in what runs on the device"
 )
 """The rule that a part breaks whose values can't be read here."""
+ONE_DEVICE = (
+    "Plans run parts on the meta device, and a run on a GPU would stop here too: tensors are made "
+    "on the device of what the part was given (`device=x.device`), or moved to it"
+)
+"""The rule that a part breaks which makes tensors on another device."""
 
 
 @dataclass
@@ -67,7 +72,9 @@ def dry_run(recipe: Recipe) -> DryRun:
     except PartError as error:
         if "meta" not in str(error.__cause__):
             raise
-        raise PartError(f"{error}. {NO_VALUES}") from error.__cause__
+        cause = str(error.__cause__)
+        rule = ONE_DEVICE if "device cpu" in cause or "same device" in cause else NO_VALUES
+        raise PartError(f"{str(error).rstrip('.!')}. {rule}") from error.__cause__
 
 
 def _dry_run(recipe: Recipe) -> DryRun:

@@ -80,4 +80,5 @@ class TeacherSamples:
     def sample(self, ids: Sequence[int], x_T_BCHW: Tensor, cond: Condition) -> Tensor:
         """The teacher's sample for each, sampled here."""
         generators = [generator(self.order.seed, "teacher", i) for i in ids]
-        return self.teacher.sample(x_T_BCHW, cond, generators)
+        # As a cache gives them, whatever the teacher computes in.
+        return self.teacher.sample(x_T_BCHW, cond, generators).to(x_T_BCHW.dtype)

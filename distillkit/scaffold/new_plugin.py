@@ -70,6 +70,7 @@ def _files(name: str, parts: Sequence[NewPart], recipe: str) -> dict[str, str]:
     """The package's files by path."""
     package, fields = _package(name), [part.field for part in parts if part.field]
     words = {"name": name, "package": package, "parts": parts, "has_recipe": bool(fields)}
+    words |= _recipe(parts, recipe) if fields else {"fields": [], "old": []}
     source = f"src/{package}"
     files = {
         "pyproject.toml": _render("pyproject.toml", words),
@@ -81,9 +82,7 @@ def _files(name: str, parts: Sequence[NewPart], recipe: str) -> dict[str, str]:
     }
     files |= {f"{source}/{part.socket}.py": part.source() for part in parts}
     if fields:
-        files[f"{source}/recipes/{name}.yaml"] = _render(
-            "recipe.yaml", words | _recipe(parts, recipe)
-        )
+        files[f"{source}/recipes/{name}.yaml"] = _render("recipe.yaml", words)
     return files
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -149,7 +150,7 @@ class SilentBatch:
 
     def __init__(self, judged: Sequence[HeadLogits]) -> None:
         self._logits = [
-            replace(logits, real_BK=logits.real_BK.mul(0), fake_BK=logits.fake_BK.mul(0))
+            replace(logits, real_BK=_zeros(logits.real_BK), fake_BK=_zeros(logits.fake_BK))
             for logits in judged
         ]
 
@@ -164,21 +165,25 @@ class SilentBatch:
     perturbed_fake_logits = perturbed_real_logits
 
 
-@torch.no_grad()
+def _zeros(logits_BK: Tensor) -> Tensor:
+    return torch.zeros_like(logits_BK).requires_grad_()
+
+
 def silent_loss(losses: Sequence[WeightedLoss], judged: Sequence[HeadLogits]) -> float | None:
     """The critics' loss where every head says 0, such as log 2 of a logistic loss on differences.
 
-    None where nobody judged, and where a term depends on more than logits.
+    None where nobody judged, and where a term depends on more than logits: a loss with networks is
+    not asked, and a copy of the others, so that a question that no run asks changes nothing in one.
     """
-    if not judged:
+    if not judged or any(each.loss.modules() for each in losses):
         return None
     batch, total = cast(TrainBatch, SilentBatch(judged)), 0.0
-    for loss in losses:
+    for each in losses:
         try:
-            term = loss.loss.critic(batch)
-        except AttributeError:
+            term = copy(each.loss).critic(batch)
+            total += each.weight * float(term.detach()) if term is not None else 0.0
+        except Exception:  # whatever a loss does with a batch that never was
             return None
-        total += loss.weight * float(term) if term is not None else 0.0
     return total
 
 

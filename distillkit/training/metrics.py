@@ -28,6 +28,13 @@ MIXED = "mixed t"
 """Stands for the timestep of a view whose pictures have several."""
 
 
+BROKEN = (
+    "The {}'s {} is {}, and the real samples have values that are not finite. Nothing was updated "
+    "with it; the last good checkpoint is kept. Look at the recipe's teacher, or at the cache of its "
+    "samples: a resumed run comes to the same ones again."
+)
+
+
 class Diverged(UserError):
     """Training went wrong; the last good checkpoint is kept."""
 
@@ -101,6 +108,11 @@ class StepMetrics:
                 self._sums[f"along/{pull.loss}"] -= (grad_BCHW * pull.toward_BCHW).sum()
                 self._sums[f"toward/{pull.loss}"] += pull.toward_BCHW.square().sum()
 
+    def add_real(self, batch: LazyTrainBatch) -> None:
+        """Whether the teacher's samples, where a loss asked for them, have values not finite."""
+        broken = (~batch.real_BCHW.isfinite()).any() if batch.samples.real_is_made else 0.0
+        self._sums["broken"] += broken
+
     def add_norm(self, player: str, norm: Tensor) -> None:
         """The norm of a player's whole gradient, the same on every process."""
         self._sums[f"norm/{player}"] = norm / self.processes
@@ -131,6 +143,8 @@ class StepMetrics:
                 ("gradient", self.norm(player)),
             ):
                 if value is not None and not math.isfinite(value):
+                    if self._values.get("broken"):
+                        raise Diverged(BROKEN.format(player, what, value))
                     raise Diverged(
                         f"The {player}'s {what} is {value}. Nothing was updated with it; the last "
                         f"good checkpoint is kept. Try a lower optim.{player}.lr, gradient "

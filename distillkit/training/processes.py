@@ -36,11 +36,16 @@ def make_accelerator(recipe: Recipe, folder: Path) -> Any:
     else accelerate refuses, and a launch whose processes do not find each other.
     """
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
 
     run = recipe.run
     _check_trackers(run.trackers)
     if run.threads:
         torch.set_num_threads(run.threads)
+    # It keeps one precision a Python process, and a notebook trains more than one recipe.
+    kept = AcceleratorState._shared_state.get("_mixed_precision")
+    if kept not in (None, run.precision) and launched_processes() == 1:
+        AcceleratorState._reset_state()
     try:
         # Without CUDA accelerate must be told to use the CPU: else each process of a launch would
         # take itself for the only one, and all would write to the same folder.

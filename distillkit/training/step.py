@@ -109,6 +109,7 @@ def critic_gradients(
     """Add one micro-batch's gradients of the drawn heads and the auxiliary networks."""
     terms = [(loss, loss.critic_term(batch)) for loss in spec.losses]
     metrics.add_critic(state.backward_critics(terms, spec), batch.judged_logits())
+    metrics.add_real(batch)
 
 
 def student_gradients(
@@ -122,3 +123,4 @@ def student_gradients(
         if batch.student_reads > reads:
             metrics.adversarial.add(loss.name)
     metrics.add_student(*state.backward_student(terms, spec, batch))
+    metrics.add_real(batch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -271,8 +272,14 @@ def _scalars(metrics: StepMetrics, unseen: Named) -> dict[str, float]:
 
 @contextmanager
 def _signals() -> Iterator[Callable[[], bool]]:
-    """Inside, SIGTERM and Ctrl-C ask for a stop after the iteration; a second one interrupts."""
+    """Inside, SIGTERM and Ctrl-C ask for a stop after the iteration; a second one interrupts.
+
+    In another thread than the main one Python hears no signals, and nobody asks.
+    """
     asked: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
 
     def ask(number: int, _frame: object) -> None:
         if asked:
