@@ -30,8 +30,8 @@ MIXED = "mixed t"
 
 BROKEN = (
     "The {}'s {} is {}, and the real samples have values that are not finite. Nothing was updated "
-    "with it; the last good checkpoint is kept. Look at the recipe's teacher, or at the cache of its "
-    "samples: a resumed run comes to the same ones again."
+    "with it; the last good checkpoint is kept. Look at the recipe's teacher, or at the cache of "
+    "its samples: a resumed run comes to the same ones again."
 )
 
 

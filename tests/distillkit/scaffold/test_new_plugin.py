@@ -51,6 +51,7 @@ def test_a_new_package_passes_its_own_tests(
     assert passed(folder, monkeypatch) == (3 if recipe_field(socket) else 2)
     shown = (folder / "README.md").read_text().partition("## Change it")[0]
     assert ("recipes/" in shown) == (recipe_field(socket) is not None)
+    assert ("fits the new one: its student, backbone" in shown) == (socket == "teacher")
 
 
 def test_a_package_of_every_socket_passes_its_own_tests(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from distillkit import testing
 from distillkit.configs import SOCKETS, ComponentConfig
@@ -80,3 +81,14 @@ def test_a_value_that_is_read_is_told_with_its_line_and_the_rule() -> None:
         in said
     )
     assert "Plans run parts on the meta device, where tensors have no values: no `.item()`" in said
+
+
+def test_tensors_on_another_device_are_told_where_they_belong() -> None:
+    def forgets(sound: Any, batch: Any) -> Any:
+        value = sound(batch)
+        mask_B = torch.ones(len(batch.fake_BCHW))
+        return value if value is None else value + 0 * (batch.fake_BCHW[:, 0, 0, 0] * mask_B).sum()
+
+    said = said_of(flawed(ExampleLossConfig, student=forgets))
+    assert "a run on a GPU would stop here too: tensors are made on the device of what" in said
+    assert "no `.item()`" not in said

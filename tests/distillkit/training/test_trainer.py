@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -210,10 +211,42 @@ def test_nan_stops_the_run_before_it_reaches_the_weights(tmp_path: Path) -> None
         return sample(x_T, cond, generators) * (float("nan") if len(calls) > 12 else 1)
 
     teacher.sample = poisoned
-    with pytest.raises(Diverged, match=r"critic's loss is nan.*last good checkpoint.*critic.lr"):
+    with pytest.raises(Diverged, match=r"critic's loss is nan, and the real samples.*checkpoint.*"):
         run.train()
     assert run.checkpoints.iterations() == [5, 10]
     assert all(bool(t.isfinite().all()) for t in everything(run).values())
+
+
+def test_a_student_that_breaks_is_told_what_may_help(tmp_path: Path) -> None:
+    """The teacher's samples are sound: rates and losses are what to look at."""
+    run = trainer(world_recipe(), tmp_path)
+    run.step(0)
+    with torch.no_grad():
+        next(run.state.student.network.module.parameters()).fill_(float("nan"))
+    with pytest.raises(Diverged, match=r"critic's loss is nan\. Nothing.*critic.lr"):
+        run.step(1)
+
+
+def test_a_teacher_of_sixteen_bits_is_as_good_online_as_from_a_cache(tmp_path: Path) -> None:
+    recipe = world_recipe(samples=SamplesConfig(count=4, cache=str(tmp_path / "cache")))
+    ends = []
+    for samples in (SamplesConfig(count=4), recipe.samples):
+        run = trainer(recipe.model_copy(update={"samples": samples}), tmp_path / samples.dtype)
+        teacher: Any = run.parts.teacher
+        sample = teacher.sample
+        teacher.sample = lambda *args, sample=sample: sample(*args).half()
+        run.fill_caches()
+        run.step(0)
+        ends.append(everything(run))
+    assert_same(*ends)
+
+
+def test_a_run_in_a_thread_trains_and_hears_no_signals(tmp_path: Path) -> None:
+    run = trainer(world_recipe(), tmp_path)
+    thread = Thread(target=run.train)
+    thread.start()
+    thread.join()
+    assert run.checkpoints.iterations()[-1] == 20
 
 
 def test_student_trains_every_nth_iteration_when_critics_update_more_often(tmp_path: Path) -> None:

@@ -111,8 +111,8 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Worlds:
 def assert_close(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
     """Tensor by tensor, within a hundredth of its norm; a sum in the place of a mean is all of it.
 
-    Single values may be farther, by CPU: where a gradient is near nothing, Adam's step makes some of
-    the rate of how a sum was rounded.
+    Single values may be farther, by CPU: where a gradient is near nothing, Adam's step makes some
+    of the rate of how a sum was rounded.
     """
     assert one.keys() == other.keys()
     for name, tensor in one.items():

@@ -22,9 +22,22 @@ def test_a_tracker_that_is_not_installed_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("fresh_accelerate")
-def test_a_precision_that_accelerate_refuses_is_named(tmp_path: Path) -> None:
-    Accelerator(cpu=True)
-    with pytest.raises(UserError, match=r"run.precision: bf16 can't be used here: Accelerator"):
+def test_recipes_of_several_precisions_train_in_one_process(tmp_path: Path) -> None:
+    """As in a notebook: accelerate itself keeps the first one's."""
+    for precision in ("no", "bf16", "bf16", "no"):
+        recipe = world_recipe(run=RunConfig(precision=precision))
+        assert make_accelerator(recipe, tmp_path).mixed_precision == precision
+
+
+@pytest.mark.usefixtures("fresh_accelerate")
+def test_a_precision_that_accelerate_refuses_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def older_card(**_: object) -> None:
+        raise ValueError("bf16 mixed precision requires a supported device.")
+
+    monkeypatch.setattr("accelerate.Accelerator", older_card)
+    with pytest.raises(UserError, match=r"run.precision: bf16 can't be used here: bf16 mixed"):
         make_accelerator(world_recipe(run=RunConfig(precision="bf16")), tmp_path)
 
 
