@@ -126,6 +126,13 @@ def trained(modules: Iterable[nn.Module]) -> list[nn.Parameter]:
     return [p for m in modules for p in m.parameters() if p.requires_grad]
 
 
+@torch.no_grad()
+def perturb(parameters: Iterable[Tensor], key: str) -> None:
+    """As if they had been trained: what is new may give every picture the same, such as 0."""
+    for place, p in enumerate(parameters):
+        p.add_(0.1 * noise(p.shape, f"trained {key} {place}").to(p))
+
+
 def moved_by_gradient(parameters: Iterable[Tensor]) -> bool:
     """Whether a gradient other than zero has reached one of them."""
     return any(p.grad is not None and bool(p.grad.any()) for p in parameters)

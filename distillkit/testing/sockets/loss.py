@@ -26,6 +26,7 @@ from distillkit.testing.findings import (
     each,
     modules_of,
     moved_by_gradient,
+    perturb,
     same,
     shape_of,
     strangers,
@@ -84,7 +85,7 @@ def _player(part: Any, twin: Any, player: str, batches: Batches, terms: list[str
         reached, spared = weights, [*heads, *own]
     for p in (*reached, *spared):
         p.grad = None
-    batch, before = batches.make(), None
+    batch = batches.make()
     before = _values(batch)
     term = getattr(part, player)(batch)
     if term is None:
@@ -107,24 +108,48 @@ def _player(part: Any, twin: Any, player: str, batches: Batches, terms: list[str
         with calling(f"{player}(): its backward pass"):
             term.backward()
     yield from _gradients(player, batch, reached, spared)
+    if player == "student" and not moved_by_gradient(reached):
+        _learn_later(part, batch, batches)
+    if not moved_by_gradient(reached):
+        yield f"{player}(): its gradient reaches nothing of the {player}'s"
 
 
 def _gradients(
     player: str, batch: LazyTrainBatch, reached: Sequence[Tensor], spared: Sequence[Tensor]
 ) -> Findings:
-    """After a backward pass of the player's term."""
-    direct = player == "student" and moved_by_gradient(reached)
-    if batch.fake_BCHW.grad is not None:
-        batch.rollout_BCHW.backward(batch.fake_BCHW.grad)
-    if direct and batch.fake_BCHW.grad is None:
+    """After a backward pass of the player's term, which is passed on to the student."""
+    direct, at_fake_BCHW = moved_by_gradient(reached), batch.fake_BCHW.grad
+    if player == "student" and direct:
         yield (
-            "student(): its gradient reaches the student past x_0-hat, where it is lost: compute "
-            "from `batch.fake_BCHW` or `batch.student_logits()`"
+            f"student(): {'its' if at_fake_BCHW is None else 'some of its'} gradient reaches the "
+            "student past x_0-hat, where it is lost: compute from `batch.fake_BCHW` or "
+            "`batch.student_logits()`"
         )
-    elif not moved_by_gradient(reached):
-        yield f"{player}(): its gradient reaches nothing of the {player}'s"
+    if at_fake_BCHW is not None:
+        batch.rollout_BCHW.backward(at_fake_BCHW)
     if any(p.grad is not None for p in spared):
         yield f"{player}(): its gradient reaches the other player: use `{player}_logits`"
+
+
+def _learn_later(part: Any, batch: LazyTrainBatch, batches: Batches) -> None:
+    """The student's gradient once the loss's own networks have learned, where it is exactly 0 at
+    first: a fake score that begins as the teacher's has nothing to say before."""
+    own = trained(part.modules())
+    if batch.fake_BCHW.grad is None or not own:
+        return
+    later, start = batches.make(), [p.detach().clone() for p in own]
+    perturb(own, "own networks")
+    try:
+        term = part.student(later)
+        if isinstance(term, Tensor) and term.requires_grad:
+            with calling("student(): its backward pass"):
+                term.backward()
+    finally:
+        with torch.no_grad():
+            for p, before in zip(own, start, strict=True):
+                p.copy_(before)
+    if later.fake_BCHW.grad is not None:
+        later.rollout_BCHW.backward(later.fake_BCHW.grad)
 
 
 def _tensors(cond: Condition | None) -> Iterable[tuple[str, Tensor]]:
@@ -143,6 +168,7 @@ def _values(batch: LazyTrainBatch) -> dict[str, Tensor]:
     for n, (one, other) in enumerate(
         zip(batch.critic_logits(), batch.student_logits(), strict=True)
     ):
+        shown |= {f"critic_logits()[{n}].t_B": one.t_B, f"student_logits()[{n}].t_B": other.t_B}
         shown |= {f"critic_logits()[{n}].real_BK": one.real_BK}
         shown |= {f"critic_logits()[{n}].fake_BK": one.fake_BK}
         shown |= {f"student_logits()[{n}].fake_BK": other.fake_BK}

@@ -20,6 +20,7 @@ from distillkit.testing.findings import (
     close,
     each,
     noise,
+    perturb,
     same,
     seeded,
     shape_of,
@@ -125,16 +126,9 @@ def _heads(part: Any, channels: Sequence[int]) -> Findings:
     yield from found
 
 
-@torch.no_grad()
-def _perturb(head: nn.Module, number: int) -> None:
-    """As if it had been trained: a new head may give every picture the logit 0."""
-    for place, p in enumerate(head.parameters()):
-        p.add_(0.1 * noise(p.shape, f"trained {number} {place}"))
-
-
 def _head(heads: nn.ModuleList, drawn: DrawnHead, channels: int) -> Findings:
     head = heads[drawn.head]
-    _perturb(head, drawn.head)
+    perturb(head.parameters(), str(drawn.head))  # a new one may give every picture the logit 0
     height, width = (max(1, side >> drawn.level) for side in SIDES)
     feature_BChw = noise((BATCH, channels, height, width), "feature").requires_grad_()
     buffers = {name: t.clone() for name, t in head.named_buffers()}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import random
+from functools import partial
 from typing import Any
 
 import pytest
@@ -62,6 +64,44 @@ def past_the_sample(part: Any, teacher: Any, network: Any) -> Any:
     return part
 
 
+def partly_past_the_sample(part: Any, teacher: Any, network: Any) -> Any:
+    """Runs the student itself, beside a term of x_0-hat."""
+    past_the_sample(part, teacher, network)
+    own = part.student
+    object.__setattr__(part, "student", lambda batch: own(batch) + batch.fake_BCHW.square().mean())
+    return part
+
+
+class SecondScore:
+    """Moves the student by what its own network learned, which begins as the teacher's."""
+
+    def __init__(self, loss: Any, teacher: Any, *_: Any, reads: bool = True) -> None:
+        self.loss, self.teacher, self.reads = loss, teacher.denoiser, reads
+        self.score = copy.deepcopy(teacher.denoiser)
+        self.score.module.requires_grad_(True)
+        self.after_critic_step = loss.after_critic_step
+
+    def critic(self, batch: Any) -> Tensor:
+        fake_BCHW = batch.fake_BCHW.detach()
+        learned: Tensor = (self._of(self.score, fake_BCHW, batch) - fake_BCHW).square().mean()
+        return learned
+
+    def student(self, batch: Any) -> Tensor:
+        x_BCHW = batch.fake_BCHW
+        with torch.no_grad():
+            of = [self._of(each, x_BCHW, batch) for each in (self.score, self.teacher)]
+        term: Tensor = ((of[0] - of[1]) * self.reads * x_BCHW).mean()
+        return term
+
+    def modules(self) -> list[nn.Module]:
+        return [self.score.module]
+
+    @staticmethod
+    def _of(score: Any, x_BCHW: Tensor, batch: Any) -> Tensor:
+        output: Tensor = score(x_BCHW, torch.full_like(x_BCHW[:, 0, 0, 0], 500), batch.cond)
+        return output
+
+
 def of_this_process(part: Any, *_: Any) -> Any:
     margin, sound = random.random(), part.critic
     object.__setattr__(part, "critic", lambda batch: sound(batch) and sound(batch) + margin)
@@ -101,6 +141,14 @@ LOSSES: Flaws = {
     "past the sample": (
         rebuilt(ExampleLossConfig, past_the_sample),
         "student(): its gradient reaches the student past x_0-hat, where it is lost",
+    ),
+    "partly past the sample": (
+        rebuilt(ExampleLossConfig, partly_past_the_sample),
+        "student(): some of its gradient reaches the student past x_0-hat, where it is lost",
+    ),
+    "a network that nobody asks": (
+        rebuilt(ExampleLossConfig, partial(SecondScore, reads=False)),
+        "student(): its gradient reaches nothing of the student's",
     ),
     "unlisted parameter": (
         rebuilt(ExampleLossConfig, unlisted),
@@ -152,6 +200,19 @@ LOSSES: Flaws = {
 @table(LOSSES)
 def test_a_flaw_of_a_loss_is_found(config: ComponentConfig, finding: str) -> None:
     assert finding in said_of(config)
+
+
+def test_a_loss_may_have_nothing_to_say_before_its_networks_have_learned() -> None:
+    """As a fake score that begins as the teacher's. The check leaves the networks as they were."""
+    made: list[tuple[SecondScore, Tensor]] = []
+
+    def build(*args: Any) -> SecondScore:
+        loss = SecondScore(*args)
+        made.append((loss, next(loss.score.module.parameters()).detach().clone()))
+        return loss
+
+    testing.check(rebuilt(ExampleLossConfig, build))
+    assert all(torch.equal(next(m.score.module.parameters()), start) for m, start in made[:2])
 
 
 def test_a_loss_is_checked_and_planned_with_the_teacher_that_is_given() -> None:

@@ -45,6 +45,12 @@ def writes_logits(sound: Any, batch: Any) -> Any:
     return sound(batch)
 
 
+def writes_timesteps(sound: Any, batch: Any) -> Any:
+    for logits in batch.student_logits():
+        logits.t_B.zero_()
+    return sound(batch)
+
+
 def writes_condition(sound: Any, batch: Any) -> Any:
     for tensor in batch.cond.tensors.values():
         tensor.zero_()
@@ -123,6 +129,10 @@ TERMS: Flaws = {
         "student() raised RuntimeError: a leaf Variable that requires grad is being used in an in",
     ),
     "writes logits": (critic(writes_logits), "wrote into `critic_logits()[0].real_BK` of the bat"),
+    "writes timesteps": (
+        student(writes_timesteps),
+        "student(): wrote into `critic_logits()[0].t_B` of the batch, which other losses see too",
+    ),
     "writes the condition": (critic(writes_condition), "wrote into `cond.tensors['told']` of the"),
     "item": (critic(reads(lambda t: t.item())), PLAN),
     "tolist": (critic(reads(lambda t: t.tolist())), PLAN),
