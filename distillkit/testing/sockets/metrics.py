@@ -101,7 +101,7 @@ def _values(part: Any, twin: Any, count: int, size: tuple[int, int]) -> Findings
     twin.compute(teacher_B3HW, asked, images_B3HW)
     for other in (part, twin):
         again = other.compute(images_B3HW, asked, teacher_B3HW)
-        if {k: str(v) for k, v in values.items()} != {k: str(v) for k, v in again.items()}:
+        if _told(values) != _told(again):
             yield (
                 "compute(): differs between two calls with the same pictures: it draws at random, "
                 "or keeps something of an earlier call"
@@ -118,23 +118,66 @@ def _few(part: Any, count: int, size: tuple[int, int]) -> Findings:
     yield from _finite(values, part.part.info, f" {where}")
 
 
+class _Sliced:
+    """`contracts.Pictures` and nothing beyond: what a folder of files can be asked for."""
+
+    def __init__(self, images_B3HW: Tensor) -> None:
+        self._images_B3HW = images_B3HW
+
+    def __len__(self) -> int:
+        return len(self._images_B3HW)
+
+    def __getitem__(self, rows: slice) -> Tensor:
+        if not isinstance(rows, slice):
+            raise TypeError("pictures are taken by slices, such as images[0:1]")
+        return self._images_B3HW[rows]
+
+
 def _measured(part: Any, count: int, size: tuple[int, int]) -> Findings:
-    """The optional `measure` finds what `compute` finds, and single values that have its mean."""
+    """The optional `measure` finds what `compute` finds, in a tensor and in pictures on disk."""
     if not hasattr(part.part, "measure"):
         return
-    asked, (images_B3HW, teacher_B3HW) = part.prompts(count, 3), _pictures(count, size)
-    values = part.compute(images_B3HW, asked, teacher_B3HW)
+    asked, pictures = part.prompts(count, 3), _pictures(count, size)
+    values = part.compute(pictures[0], asked, pictures[1])
+    before = [images_B3HW.clone() for images_B3HW in pictures]
     with calling("measure()"):
-        found = part.part.measure(images_B3HW, asked, teacher_B3HW)
+        found = part.part.measure(pictures[0], asked, pictures[1])
+    if not all(map(torch.equal, before, pictures)):
+        yield "measure(): wrote into the pictures, which other metrics judge too"
+        return
+    yield from _measurement(found, values, count)
+    with calling(
+        "measure() of pictures that can only be counted and sliced, as `distillkit eval` gives "
+        "them,"
+    ):
+        sliced = part.part.measure(_Sliced(pictures[0]), asked, _Sliced(pictures[1]))
+    both = all(isinstance(each_found, Measurement) for each_found in (found, sliced))
+    if both and _told(sliced.values) != _told(found.values):
+        yield "measure(): finds other values in pictures that are read by slices than in a tensor"
+
+
+def _measurement(found: Any, values: Mapping[str, float], count: int) -> Findings:
+    """Its values are those of `compute`; single values have a metric's mean."""
     if not isinstance(found, Measurement):
         yield f"measure(): is a {type(found).__name__}, not a Measurement"
         return
-    if {k: str(v) for k, v in found.values.items()} != {k: str(v) for k, v in values.items()}:
+    if _told(found.values) != _told(values):
         yield "measure(): finds other values than compute()"
     for name, single in found.per_picture.items():
+        if name not in found.values:
+            yield (
+                f"measure(): has the pictures' own values of {name!r}, and `values` has no "
+                f"{name!r}: both are named by the metric, whose mean `values` has"
+            )
+            continue
         mean = sum(single) / max(len(single), 1)
         if len(single) != count or not math.isclose(mean, found.values[name], abs_tol=1e-4):
             yield f"measure(): the pictures' own values of {name!r} do not have its mean"
+
+
+def _told(values: Mapping[str, Any]) -> dict[str, str]:
+    """Values that can be compared: NaN equals NaN."""
+    return {name: str(value) for name, value in values.items()}
 
 
 def _finite(values: Mapping[Any, Any], info: Mapping[str, MetricInfo], where: str) -> Findings:

@@ -13,6 +13,7 @@ from distillkit import testing
 from distillkit.configs import ComponentConfig
 from distillkit.examples.metrics import ExampleMetricsConfig
 from distillkit.examples.teacher import ExampleTeacherConfig
+from distillkit.values import Measurement
 from tests.distillkit.testing.flaws import Flaws, flawed, rebuilt, said_of, table
 
 
@@ -50,6 +51,54 @@ def remembering(sound: Any, images: Any, prompts: Any, teacher: Any) -> Any:
 
 
 KEPT: dict[int, tuple[Any, Any]] = {}
+
+
+def measured(change: Any) -> ComponentConfig:
+    """The example with `measure`, which is `change(compute, images, prompts, teacher)`."""
+
+    def whole(part: Any) -> Any:
+        class Measured:
+            info = part.info
+            prompts, compute = part.prompts, part.compute
+
+            def measure(self, images: Any, prompts: Any, teacher: Any) -> Any:
+                return change(part.compute, images, prompts, teacher)
+
+        return Measured()
+
+    return rebuilt(ExampleMetricsConfig, whole)
+
+
+def sliced(sound: Any, images: Any, prompts: Any, teacher: Any) -> Measurement:
+    """As it should be: takes slices, has single values, and writes into a copy."""
+    own, theirs = (pictures[0 : len(pictures)] for pictures in (images, teacher))
+    values = sound(own, prompts, theirs)
+    single = [float(images[n : n + 1].clone().mul_(1).mean()) for n in range(len(images))]
+    return Measurement(values, {"brightness": single})
+
+
+def dims(sound: Any, images: Any, prompts: Any, teacher: Any) -> Measurement:
+    """Darkens the pictures in place, slice by slice, and makes up for it."""
+    found = sliced(sound, images, prompts, teacher)
+    images[0:2].mul_(0.5)
+    return found
+
+
+def by_kind(sound: Any, images: Any, prompts: Any, teacher: Any) -> Measurement:
+    """Sees nothing but tensors."""
+    values = sliced(sound, images, prompts, teacher).values
+    return Measurement(values if hasattr(images, "shape") else dict.fromkeys(values, 0.0), {})
+
+
+def renames(sound: Any, *given: Any) -> Measurement:
+    found = sliced(sound, *given)
+    return replace(found, per_picture={"brightnes": found.per_picture["brightness"]})
+
+
+BY_SLICE = (
+    "measure() of pictures that can only be counted and sliced, as `distillkit eval` gives them, "
+    "raised "
+)
 
 
 class Covariance(ExampleMetricsConfig):
@@ -130,6 +179,30 @@ METRICS: Flaws = {
         "info: 'distance' is a str, not a MetricInfo",
     ),
     "info as a list": (informed(list), "info: is a list, not a mapping of names to MetricInfo"),
+    "measures a tensor": (
+        measured(lambda s, p, *a: sliced(s, p, *a) if p.mean() else None),
+        BY_SLICE + "AttributeError: ",
+    ),
+    "measures one by one": (
+        measured(lambda s, p, *a: [x.mean() for x in p] and sliced(s, p, *a)),
+        f"{BY_SLICE}TypeError: pictures are taken by slices, such as images[0:1] ({__file__}:",
+    ),
+    "measures otherwise by slice": (
+        measured(by_kind),
+        "measure(): finds other values in pictures that are read by slices than in a tensor",
+    ),
+    "measures in place": (
+        measured(dims),
+        "measure(): wrote into the pictures, which other metrics judge too",
+    ),
+    "single values of nothing": (
+        measured(renames),
+        "measure(): has the pictures' own values of 'brightnes', and `values` has no 'brightnes'",
+    ),
+    "no measurement": (
+        measured(lambda s, *a: sliced(s, *a).values),
+        "measure(): is a dict, not a Measurement",
+    ),
     "an exception": (
         computed(lambda s, *a: a[3]),
         f"compute() raised IndexError: tuple index out of range ({__file__}:",
@@ -144,6 +217,10 @@ def test_a_flaw_of_metrics_is_found(config: ComponentConfig, finding: str) -> No
 
 def test_metrics_that_need_more_pictures_say_so_in_a_bound() -> None:
     testing.check(EnoughCovariance())
+
+
+def test_metrics_that_measure_by_slices_are_sound() -> None:
+    testing.check(measured(sliced))
 
 
 def test_pictures_have_the_teachers_size_or_are_64_wide() -> None:
