@@ -29,6 +29,7 @@ from distillkit.testing.findings import (
     weights_of,
 )
 from distillkit.testing.panels import panel_flaws, plain
+from distillkit.training.guard.returns import check_logits
 from distillkit.values import DrawnHead
 
 BATCH, SEED = 3, 7
@@ -139,9 +140,9 @@ def _head(heads: nn.ModuleList, drawn: DrawnHead, channels: int) -> Findings:
     if shape_of(logits_BK)[:1] != (BATCH,) or logits_BK.ndim != 2:
         yield f"heads: gave {shape_of(logits_BK)}, not (B, K) patch logits"
         return
+    if flaw := check_logits(logits_BK, BATCH):
+        yield f"heads: {flaw}"
     yield from _gradients(head, feature_BChw, logits_BK)
-    if not bool(logits_BK.isfinite().all()):
-        yield "heads: gave logits that are not finite"
     if prompt and torch.equal(logits_BK, head(feature_BChw, -prompt[0])):
         yield "heads: one declares `sees_prompt`, and its logits do not depend on the prompt"
     if not torch.equal(logits_BK, head(feature_BChw, *prompt)):

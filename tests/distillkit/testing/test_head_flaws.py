@@ -103,7 +103,18 @@ HEADS: Flaws = {
     "a constant elsewhere": (runs(lambda self, x: self.head(x) + self.scale), ON_META),
     "no patches": (runs(lambda self, x: self.head(x).mean(1)), "gave (3,), not (B, K) patch log"),
     "no weights": (runs(lambda self, x: x.flatten(1)), "no gradient reaches their weights"),
-    "not finite": (runs(lambda self, x: self.head(x) / 0), "gave logits that are not finite"),
+    "not finite": (
+        runs(lambda self, x: self.head(x) / 0),
+        "heads: returned values that are not finite",
+    ),
+    "float64": (
+        runs(lambda self, x: self.head(x).double()),
+        "heads: returned values of float64, not of float32 or 16 bits",
+    ),
+    "nothing judged": (
+        runs(lambda self, x: self.head(x)[:, :0]),
+        "heads: returned no logits: a head gives at least one for each",
+    ),
     "frozen": (
         heads(lambda head, _: head.requires_grad_(False)),
         "heads: a parameter asks for no gradient",
