@@ -27,12 +27,28 @@ def panel_flaws(panel: Any, heads: int, channels: Sequence[int], batch: int) -> 
                     f"draw(): {drawn} is out of range: heads are 0 to {heads - 1}, levels 0 to "
                     f"{len(channels) - 1}"
                 )
-    return list(dict.fromkeys(flaws))
+    return list(dict.fromkeys(flaws or _unequal(panel, batch)))
 
 
 def plain(panel: Panel) -> Any:
     """The panel as values that can be compared."""
     return [(judged.view, judged.t_B.tolist(), judged.heads, judged.rows) for judged in panel.views]
+
+
+def _unequal(panel: Panel, batch: int) -> Findings:
+    """Losses weigh every judged picture alike: a picture that more heads judge than the others
+    would count for more in one batch, and for less in a micro-batch of such pictures."""
+    heads_B = [0] * batch
+    for judged in panel.views:
+        for row in range(batch) if judged.rows is None else judged.rows:
+            heads_B[row] += len(judged.heads)
+    fewest, most = min(heads_B), max(heads_B)
+    if fewest < most:
+        yield (
+            f"draw(): heads that judge a picture are {fewest} for picture {heads_B.index(fewest)}, "
+            f"and {most} for picture {heads_B.index(most)}: equally many judge every picture of "
+            "the batch, so that micro-batches add up to one larger batch"
+        )
 
 
 def _view(judged: JudgedView, batch: int) -> Findings:
@@ -41,6 +57,9 @@ def _view(judged: JudgedView, batch: int) -> Findings:
         yield f"a view is {_what(view)}, not a View"
         return
     if rows is not None:
+        if not isinstance(rows, tuple) or any(type(row) is not int for row in rows):
+            yield f"rows are {_what(rows)}, not a tuple of whole numbers of Python, or None for all"
+            return
         count = len(rows)
         if not rows or list(rows) != sorted({*rows} & {*range(batch)}):
             yield f"rows {rows} are not ascending pictures from 0 to {batch - 1}"

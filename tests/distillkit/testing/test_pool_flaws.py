@@ -33,6 +33,24 @@ def drawn(**changes: Any) -> ComponentConfig:
     return flawed(ExamplePoolConfig, draw=panel(FIRST, **changes))
 
 
+def all_but_the_first(sound: Any, batch: int, generator: Any) -> Panel:
+    """Two heads of another view do not judge the first picture."""
+    rest, view = tuple(range(1, batch)), View("rest", 0.5, True)
+    of_rest = JudgedView(view, torch.ones(batch - 1), (FIRST, DrawnHead(0, 1)), rest)
+    whole: Panel = panel(FIRST)(sound, batch, generator)
+    return Panel((*whole.views, of_rest) if rest else whole.views)
+
+
+def in_turn(sound: Any, batch: int, generator: Any) -> Panel:
+    """Every picture by one head, even ones at another t* than odd ones."""
+    views = [
+        JudgedView(View("v", 1.0, True), torch.full((len(rows),), 10 + 500 * n), (FIRST,), rows)
+        for n, rows in enumerate((tuple(range(0, batch, 2)), tuple(range(1, batch, 2))))
+        if rows
+    ]
+    return Panel(tuple(views))
+
+
 def counting() -> Any:
     """A `draw` that knows how often it was called."""
     calls: list[int] = []
@@ -89,6 +107,17 @@ DRAWS: Flaws = {
         "rows (2, 1) are not ascending pictures from 0 to 2",
     ),
     "rows elsewhere": (drawn(rows=(1, 3), t=torch.ones(2)), "rows (1, 3) are not ascending"),
+    "rows of a tensor": (
+        drawn(rows=torch.tensor([0, 2]), t=torch.ones(2)),
+        "draw(): rows are a tensor (2,), not a tuple of whole numbers of Python, or None for all",
+    ),
+    "rows of a list": (drawn(rows=[0, 2], t=torch.ones(2)), "rows are [0, 2], not a tuple of who"),
+    "rows of numbers": (drawn(rows=(0.0, 1.0), t=torch.ones(2)), "rows are (0.0, 1.0), not a tup"),
+    "some pictures alone": (
+        flawed(ExamplePoolConfig, draw=all_but_the_first),
+        "draw(): heads that judge a picture are 1 for picture 0, and 3 for picture 1: equally many "
+        "judge every picture of the batch, so that micro-batches add up to one larger batch",
+    ),
     "timesteps of rows": (drawn(rows=(1,)), "t_B is (3,), not (1,) on the CPU"),
     "global generator": (
         flawed(ExamplePoolConfig, draw=lambda s, n, g: s(n, torch.default_generator)),
@@ -220,6 +249,10 @@ RESETS: Flaws = {
 @table(DRAWS)
 def test_a_flaw_of_the_draw_is_found(config: ComponentConfig, finding: str) -> None:
     assert finding in said_of(config)
+
+
+def test_views_may_share_the_pictures() -> None:
+    testing.check(flawed(ExamplePoolConfig, draw=in_turn))
 
 
 @table(RESETS)
