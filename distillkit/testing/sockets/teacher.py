@@ -161,7 +161,7 @@ def _pictures(part: Any, x_0_BCHW: Tensor, cond: Condition) -> Findings:
     """Latents as pictures, with gradients; and pictures as latents."""
     with torch.no_grad():
         x_0_BCHW = part.sample(x_0_BCHW, cond, [seeded(b) for b in range(COUNT)])
-    x_0_BCHW = x_0_BCHW.detach().requires_grad_()
+    before, x_0_BCHW = x_0_BCHW.detach().clone(), x_0_BCHW.detach().requires_grad_()
     images_B3HW = part.decode(x_0_BCHW)
     wanted = (COUNT, 3, *part.image_size)
     if shape_of(images_B3HW)[:2] != (COUNT, 3) or images_B3HW.ndim != 4:
@@ -178,12 +178,23 @@ def _pictures(part: Any, x_0_BCHW: Tensor, cond: Condition) -> Findings:
             "pictures would teach nothing: do not detach, and turn no gradients off"
         )
     with torch.no_grad():
-        if not close(images_B3HW[:1].detach(), part.decode(x_0_BCHW[:1])):
-            yield "decode(): a picture depends on what else is in its batch"
-        images_B3HW = images_B3HW.detach().clamp(0, 1)
-        latents_BCHW, alone = part.encode_images(images_B3HW), part.encode_images(images_B3HW[1:2])
-    if shape_of(latents_BCHW) != tuple(x_0_BCHW.shape):
-        yield f"encode_images(): gave {shape_of(latents_BCHW)}, not latents {shape_of(x_0_BCHW)}"
+        first_13HW = part.decode(x_0_BCHW.detach()[:1])
+    if not torch.equal(before, x_0_BCHW.detach()):
+        yield "decode(): wrote into x_0, which others are given too"
+    elif not close(shown_B3HW[:1], first_13HW):
+        yield "decode(): a picture depends on what else is in its batch"
+    yield from _encoded(part, shown_B3HW.clamp(0, 1), shape_of(x_0_BCHW))
+
+
+@torch.no_grad()
+def _encoded(part: Any, images_B3HW: Tensor, wanted: tuple[int, ...]) -> Findings:
+    """Pictures as latents."""
+    before = images_B3HW.clone()
+    latents_BCHW, alone = part.encode_images(images_B3HW), part.encode_images(images_B3HW[1:2])
+    if not torch.equal(before, images_B3HW):
+        yield "encode_images(): wrote into the pictures, which others are given too"
+    elif shape_of(latents_BCHW) != wanted:
+        yield f"encode_images(): gave {shape_of(latents_BCHW)}, not latents {wanted}"
     elif not close(latents_BCHW[1:2], alone):
         yield (
             "encode_images(): a picture's latents depend on what else is in its batch, or on "

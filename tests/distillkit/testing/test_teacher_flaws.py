@@ -55,6 +55,15 @@ def each_once(sound: Any, prompts: Any) -> Any:
     return sound(list(dict.fromkeys(prompts)))
 
 
+def darkens(sound: Any, images_B3HW: Tensor) -> Any:
+    return sound(images_B3HW.mul_(0.5))
+
+
+def scribbling_alone(sound: Any, x_0_BCHW: Tensor) -> Any:
+    """Writes where nobody asks for gradients."""
+    return scribbling(sound, x_0_BCHW) if not torch.is_grad_enabled() else sound(x_0_BCHW)
+
+
 def first_alone(sound: Any, images_B3HW: Tensor) -> Tensor:
     """Every picture has the first one's latents."""
     result: Tensor = sound(images_B3HW[:1]).expand(len(images_B3HW), -1, -1, -1)
@@ -121,6 +130,18 @@ TEACHERS: Flaws = {
     "the first picture's latents": (
         flawed(ExampleTeacherConfig, encode_images=first_alone),
         "encode_images(): a picture's latents depend on what else is in its batch",
+    ),
+    "decodes in place": (
+        flawed(ExampleTeacherConfig, decode=scribbling),
+        "decode(): wrote into x_0, which others are given too",
+    ),
+    "decodes in place without gradients": (
+        flawed(ExampleTeacherConfig, decode=scribbling_alone),
+        "decode(): wrote into x_0, which others are given too",
+    ),
+    "encodes in place": (
+        flawed(ExampleTeacherConfig, encode_images=darkens),
+        "encode_images(): wrote into the pictures, which others are given too",
     ),
     "no modules": (
         flawed(ExampleTeacherConfig, modules=lambda s: None),
