@@ -205,15 +205,17 @@ class Snapshot:
         if not same(self.weights, weights_of(self.modules)):
             yield "weights moved while it was used: frozen should stay frozen"
         for (asks, trains), (asked, trained) in zip(self._modes(), self.modes, strict=True):
-            if trains and not trained:
+            if trains - trained:
                 yield "network was put into train mode"
+            if trained - trains:
+                yield "network was put into eval mode"
             if asks != asked:
                 yield "parameters ask for gradients" if asks else "parameters lost their gradients"
 
-    def _modes(self) -> list[tuple[bool, bool]]:
-        """Of each: whether a parameter asks for gradients, and whether one is in train mode."""
+    def _modes(self) -> list[tuple[bool, set[nn.Module]]]:
+        """Of each: whether a parameter asks for gradients, and all inside that is in train mode."""
         return [
-            (any(p.requires_grad for p in m.parameters()), any(s.training for s in m.modules()))
+            (any(p.requires_grad for p in m.parameters()), {s for s in m.modules() if s.training})
             for m in self.modules
         ]
 

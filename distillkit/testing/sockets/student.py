@@ -24,7 +24,7 @@ from distillkit.testing.findings import (
     strangers,
     weights_of,
 )
-from distillkit.testing.sockets.exporter import files_written
+from distillkit.testing.sockets.exporter import files_written, network_changes
 from distillkit.testing.sockets.teacher import denoiser_findings
 from distillkit.training.models.student import load_weights
 from distillkit.values import Condition
@@ -122,8 +122,7 @@ def _published(part: Any, config: ComponentConfig) -> Findings:
         names = {f.name for f in folder.parent.iterdir()}
         if beside := names - {folder.name, "other"}:
             yield f"publish(): left {min(beside)} beside its folder"
-    if any(before.changes()):
-        yield "publish(): changed the student's network: convert a copy of its weights"
+    yield from network_changes(part, before, "publish()")
 
 
 def _has_shifts(config: ComponentConfig) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,25 @@ def freezes(sound: Any, network: Any, shift: int, path: Path) -> Any:
     return sound(network, shift, path)
 
 
+def stills(sound: Any, network: Any, shift: int, path: Path) -> Any:
+    """Leaves the network without dropout."""
+    network.module.eval()
+    return sound(network, shift, path)
+
+
+def dates(sound: Any, network: Any, shift: int, path: Path) -> list[str]:
+    """To the second."""
+    path.write_text(datetime.now(UTC).isoformat(timespec="seconds"))
+    return []
+
+
+def zips(sound: Any, network: Any, shift: int, path: Path) -> list[str]:
+    """As zipfile does of itself: with the time, in steps of two seconds."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("weights", "1")
+    return []
+
+
 def swaps(sound: Any, network: Any, shift: int, path: Path) -> Any:
     said = sound(network, shift, path)
     network.module = torch.nn.Identity()
@@ -96,10 +117,16 @@ EXPORTERS: Flaws = {
     "a line": (export(lambda s, *a: s(*a)[0]), "export(): should return a list of lines"),
     "no lines": (export(lambda s, *a: s(*a) and None), "export(): should return a list of lines"),
     "litter": (export(litter), "export(): left notes.txt beside what it wrote"),
-    "a date": (export(numbering()), "the same student gives another file the second time"),
+    "a number": (export(numbering()), "the same student gives another file the second time"),
+    "a date": (export(dates), "export(): the same student gives another file the second time"),
+    "a date in an archive": (export(zips), "the same student gives another file the second time"),
     "half": (export(halves), "export(): changed the student's network: convert a copy of its wei"),
     "rounded": (export(rounds), "export(): changed the student's network"),
     "frozen": (export(freezes), "export(): changed the student's network"),
+    "in eval mode": (
+        export(stills),
+        "changed the student's network: convert a copy of its weights, and leave its modes as the",
+    ),
     "swapped": (export(swaps), "export(): changed the student's network"),
     "a pickle": (export(pickles), "export(): student.safetensors is a pickle: write safetensors"),
     "a folder of pickles": (
