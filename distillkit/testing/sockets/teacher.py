@@ -29,6 +29,7 @@ from distillkit.testing.findings import (
     tensors_of,
     unlisted,
 )
+from distillkit.training.guard.returns import check_samples
 from distillkit.values import Condition
 
 COUNT = len(PROMPTS)
@@ -195,6 +196,8 @@ def _encoded(part: Any, images_B3HW: Tensor, wanted: tuple[int, ...]) -> Finding
         yield "encode_images(): wrote into the pictures, which others are given too"
     elif shape_of(latents_BCHW) != wanted:
         yield f"encode_images(): gave {shape_of(latents_BCHW)}, not latents {wanted}"
+    elif flaw := check_samples(latents_BCHW, wanted):
+        yield f"encode_images(): {flaw}"
     elif not close(latents_BCHW[1:2], alone):
         yield (
             "encode_images(): a picture's latents depend on what else is in its batch, or on "

@@ -182,6 +182,10 @@ TEACHERS: Flaws = {
         flawed(ExampleTeacherConfig, sample=lambda sound, *a: sound(*a)[:, :2]),
         "sample(): gave (3, 2, 8, 8) for x_T (3, 4, 8, 8)",
     ),
+    "latents of float64": (
+        flawed(ExampleTeacherConfig, encode_images=lambda s, x: s(x.double())),
+        "encode_images(): returned latents of float64, not of float32 or 16 bits",
+    ),
     "no samples": (
         flawed(ExampleTeacherConfig, sample=lambda *a: None),
         "sample(): gave NoneType for x_T (3, 4, 8, 8)",
