@@ -43,6 +43,7 @@ PLAYERS = ("critic", "student")
 def loss_findings(config: ComponentConfig, taught_by: Teacher) -> Findings:
     """Where its gradients go: the critics' to heads and own networks, the student's to it alone."""
     teachers, batches = Snapshot(taught_by.modules()), Batches(taught_by)
+    students = Snapshot([batches.network.module])
     part, twin = (built(config, taught_by, batches.network, process=p) for p in (1, 2))
     yield from _networks(part, twin, batches)
     terms: list[str] = []
@@ -53,6 +54,7 @@ def loss_findings(config: ComponentConfig, taught_by: Teacher) -> Findings:
         *(_stateless(part, twin, player, batches) for player in PLAYERS),
         _after_step(part, batches.drawn_heads),
         (f"it changed the teacher: its {change}" for change in teachers.changes()),
+        (f"it changed the student: its {change}" for change in students.changes()),
     )
     if not terms:
         yield "it returns None for both players"

@@ -108,6 +108,11 @@ def of_this_process(part: Any, *_: Any) -> Any:
     return part
 
 
+def stills(part: Any, teacher: Any, student: Any) -> Any:
+    student.module.eval()
+    return part
+
+
 def thaws(part: Any, teacher: Any, student: Any) -> Any:
     teacher.denoiser.module.requires_grad_(True)
     return part
@@ -177,6 +182,10 @@ LOSSES: Flaws = {
     "thaws the teacher": (
         rebuilt(ExampleLossConfig, thaws),
         "it changed the teacher: its parameters ask for gradients",
+    ),
+    "stills the student": (
+        rebuilt(ExampleLossConfig, stills),
+        "it changed the student: its network was put into eval mode",
     ),
     "replaces weights": (
         flawed(
