@@ -28,6 +28,8 @@ def check_panel(panel: Any, pool: Pool, backbone: Backbone, batch: int) -> str |
     if not panel.head_ids:
         return "returned a panel without heads, so that no critic trains"
     for judged in panel.views:
+        if judged.rows is not None and not isinstance(judged.rows, tuple):
+            return f"returned rows {_what(judged.rows)}, not a tuple of whole numbers or None"
         rows = len(judged.rows) if judged.rows is not None else batch
         if judged.rows is not None and not _ascending(judged.rows, batch):
             return f"returned rows {judged.rows[:8]}, not ascending pictures from 0 to {batch - 1}"

@@ -79,6 +79,10 @@ def with_view(**fields: Any) -> Change:
             "returned rows (), not ascending pictures from 0 to 3",
         ),
         (
+            with_views(rows=torch.tensor([0, 1]), t_B=torch.zeros(2)),
+            "returned rows a tensor (2,), not a tuple of whole numbers or None",
+        ),
+        (
             with_views(rows=(1, 2), t_B=torch.zeros(4)),
             "returned t_B a tensor (4,), not one timestep for each of 2 pictures",
         ),
