@@ -6,7 +6,7 @@ A source is any sequence of strings; order, sharding and resuming belong to `sam
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -20,6 +20,8 @@ from distillkit.remarks import Remark, without_pictures
 if TYPE_CHECKING:
     from distillkit.contracts import PromptSource
 
+TABLES = (".csv", ".tsv")
+"""Ends of names of files that are no prompts a line."""
 Prompt = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
@@ -47,6 +49,14 @@ class TextPrompts(FilteredPrompts):
     def preflight(self, recipe: Any) -> Iterable[Remark]:
         yield from super().preflight(recipe)
         yield from missing_path(self.path)
+        if Path(self.path).suffix.lower() in TABLES:
+            yield Remark(
+                f"{self.path} is a table, whose head and quotes would become prompts: write the "
+                "prompts into a .txt file, one a line, or read a column of the table's folder by "
+                "`{type: dataset, source: FOLDER, column: NAME}`",
+                "path",
+            )
+        yield from _no_prompts(self.path)
 
     def build(self) -> PromptSource:
         return self.filter((line for _, line in _lines(self.path)), self.path)
@@ -64,6 +74,7 @@ class JsonlPrompts(FilteredPrompts):
     def preflight(self, recipe: Any) -> Iterable[Remark]:
         yield from super().preflight(recipe)
         yield from missing_path(self.path)
+        yield from _no_prompts(self.path)
 
     def build(self) -> PromptSource:
         prompts = (self._prompt(number, line) for number, line in _lines(self.path))
@@ -81,7 +92,7 @@ class JsonlPrompts(FilteredPrompts):
             fields = ", ".join(row) or "none"
             raise UserError(
                 f"{where}: no field '{self.field}'; fields: {fields}. Name the one that holds the "
-                "prompt by `field`"
+                "prompt: `field` of a recipe's prompts, --field of `distillkit eval`"
             )
         prompt = row[self.field]
         if not isinstance(prompt, str) or not prompt.strip():
@@ -89,14 +100,28 @@ class JsonlPrompts(FilteredPrompts):
         return prompt.strip()
 
 
-def _lines(path: str) -> list[tuple[int, str]]:
+def _no_prompts(path: str) -> Iterable[Remark]:
+    """For `preflight`: a file that is there, without prompts or unreadable. It is read as far as
+    its first prompt; a pipe, which can be read once, is not."""
+    place = Path(path)
+    if not place.exists() or place.is_fifo():
+        return
+    try:
+        if next(_lines(path), None) is None:
+            yield Remark(f"{path} holds no prompts: write one a line into it", "path")
+    except UserError as error:
+        yield Remark(str(error), "path")
+
+
+def _lines(path: str) -> Iterator[tuple[int, str]]:
     """Lines that are not blank, with their numbers from 1."""
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        with Path(path).open(encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield number, line.strip()
     except UnicodeDecodeError:
         raise UserError(f"{path}: not a text file in UTF-8") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path}: can't read the prompts: {reason}") from None
-    lines = enumerate(text.split("\n"), start=1)
-    return [(number, line.strip()) for number, line in lines if line.strip()]
