@@ -14,14 +14,18 @@ from distillkit.evaluation.sampling import decode, generate, open_model
 from distillkit.samples.order import SampleOrder
 from distillkit.samples.pairs import TeacherSamples
 from distillkit.training.models.student import MAX_STEPS
+from distillkit.transfer.transfer import check_strength
 
 
 def read_strengths(text: str) -> list[float]:
     """`0.4,0.6` as numbers. Raises `UserError`."""
     try:
-        return [float(part) for part in text.split(",")]
+        strengths = [float(part) for part in text.split(",")]
     except ValueError:
         raise UserError(f"--sweep {text}: numbers with commas between, as 0.4,0.6,0.8") from None
+    for strength in strengths:
+        check_strength(strength, "--sweep")
+    return strengths
 
 
 def sweep_strengths(

@@ -8,10 +8,10 @@ is made: no model is ever in memory as a whole.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -66,6 +66,7 @@ def transfer(
     student's timestep shift, which also goes into the metadata; for `shift` see `learnt_shift`.
     Raises `UserError`.
     """
+    check_strength(strength, "--strength")
     with (
         opened(student, "--student", layouts) as learnt,
         opened(base, "--base", layouts) as start,
@@ -86,6 +87,12 @@ def transfer(
                     tensor = tensor.float().add(change, alpha=strength).to(tensor.dtype)
                 target.write(_bytes(tensor))
     return shift
+
+
+def check_strength(strength: float, option: str) -> None:
+    """`UserError` for NaN and infinity, which would make every weight NaN."""
+    if not math.isfinite(strength):
+        raise UserError(f"{option} {strength}: a finite number, such as 0.8")
 
 
 def learnt_shift(student: Path, given: int | None, layouts: Sequence[Layout]) -> int | None:
@@ -177,7 +184,7 @@ def _write_header(target: BinaryIO, custom: Source, metadata: Mapping[str, str])
     place = 0
     for key in keys:
         dtype, shape = forms[key]
-        size = prod(shape) * BITS[dtype] // 8
+        size = math.prod(shape) * BITS[dtype] // 8
         header[key] = {"dtype": dtype, "shape": shape, "data_offsets": [place, place + size]}
         place += size
     text = json.dumps(header, separators=(",", ":")).encode()

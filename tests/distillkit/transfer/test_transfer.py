@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import weakref
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from distillkit.exchange import shift_of_file
 from distillkit.recipe.load import dump_recipe
 from distillkit.runs.folder import RunFolder
 from distillkit.transfer import transfer as module
+from distillkit.transfer.sweep import read_strengths
 from distillkit.transfer.transfer import transfer
 from tests.distillkit.world import world_recipe
 
@@ -200,6 +202,18 @@ def test_pickles_are_refused(files: dict[str, Path]) -> None:
     files["base"] = files["base"].rename(files["base"].with_suffix(".bin"))
     with pytest.raises(UserError, match=r"--base: .*b\.bin is no .safetensors file; pickled files"):
         transfer(**files, strength=1.0, layouts=[NetLayout()])
+
+
+@pytest.mark.parametrize("strength", [math.nan, math.inf, -math.inf])
+def test_a_strength_that_is_no_finite_number_is_refused(
+    files: dict[str, Path], strength: float
+) -> None:
+    """Every weight would be NaN."""
+    with pytest.raises(UserError, match=f"^--strength {strength}: a finite number, such as 0.8$"):
+        transfer(**files, strength=strength, layouts=[NetLayout()])
+    assert not files["out"].exists()
+    with pytest.raises(UserError, match=f"^--sweep {strength}: a finite number"):
+        read_strengths(f"0.4,{strength}")
 
 
 def test_a_full_disk_leaves_nothing(
