@@ -20,6 +20,7 @@ from distillkit.evaluation import table
 from distillkit.evaluation.rows import COLUMNS, LABELS
 from distillkit.report.paired import Difference, difference
 from distillkit.report.report import as_json, picture, render
+from distillkit.runs.folder import RunFolder
 
 SAME = "not distinguishable"
 UNKNOWN = "no interval"
@@ -137,19 +138,29 @@ class Line:
 def read_judged(folder: Path) -> Judged:
     """What a folder says. Raises `UserError` without metrics."""
     metrics = as_json(folder / "metrics.json")
-    if not table.rows_in(metrics):
-        raise UserError(
-            f"{folder} has no metrics.json with rows: name runs that are finished, or folders that "
-            "`distillkit eval` wrote"
-        )
     places = (folder / "recipe.yaml", folder.parent / "recipe.yaml")
     text = next((p.read_text(encoding="utf-8") for p in places if p.is_file()), "{}")
     try:
         recipe = yaml.safe_load(text)
     except yaml.YAMLError:
         recipe = None
-    singles = as_json(folder / "per_picture.json")
-    return Judged(folder, metrics, singles, recipe if isinstance(recipe, dict) else {})
+    recipe = recipe if isinstance(recipe, dict) else {}
+    if not table.rows_in(metrics):
+        raise UserError(_without_rows(folder, recipe))
+    return Judged(folder, metrics, as_json(folder / "per_picture.json"), recipe)
+
+
+def _without_rows(folder: Path, recipe: Mapping[str, Any]) -> str:
+    """What to do about a folder that has no metrics."""
+    if not RunFolder(folder).student.is_dir() or recipe.get("metrics"):
+        return (
+            f"{folder} has no metrics.json with rows: name runs that are finished, or folders that "
+            "`distillkit eval` wrote"
+        )
+    return (
+        f"{folder} is finished, and its recipe has no metrics: measure it by `distillkit eval "
+        f"{folder} --prompts FILE --metrics NAME`, and name {folder / 'eval'} here"
+    )
 
 
 def group(runs: Sequence[Judged], together: bool = False) -> list[Group]:

@@ -133,6 +133,23 @@ def test_what_they_refuse(
     assert said in told(2, *(word.format(run=run) for word in words), capsys=capsys)
 
 
+def test_a_finished_run_without_metrics_is_told_how_to_make_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = RunFolder(made(tmp_path / "run", 0, [1, 0], 1.0, 1.0, 1e-5))
+    run.metrics.unlink()
+    words = ("compare", run.path, run.path)
+    assert "has no metrics.json with rows: name runs that are" in told(2, *words, capsys=capsys)
+    run.student.mkdir()
+    assert told(2, *words, capsys=capsys) == (
+        f"{run.path} is finished, and its recipe has no metrics: measure it by `distillkit eval "
+        f"{run.path} --prompts FILE --metrics NAME`, and name {run.path}/eval here\n"
+    )
+    # One that was stopped in its evaluation will have some.
+    run.recipe.write_text("metrics: [{type: example}]")
+    assert "has no metrics.json with rows: name runs that are" in told(2, *words, capsys=capsys)
+
+
 def test_a_report_at_any_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = RunFolder(tmp_path / "run")
     run.create("teacher: x\n", {}, 1)
