@@ -177,6 +177,7 @@ def sample(
     if is_model(source, weights, shift):
         (teacher, student), batch = open_model(str(source), weights, shift, family), 1
     else:
+        check_family(source, family)
         recipe, parts, student = load_student(Path(source), snapshot, tell)
         teacher, batch = parts.teacher, recipe.run.batch
         student.network.module.to(_device())
@@ -199,6 +200,12 @@ def is_model(source: str | Path, weights: str | None, shift: int | None) -> bool
     layouts = installed_layouts(installed().registry).values()
     is_run = RunFolder(Path(source)).recipe.is_file()
     return not is_run and shift_of(Path(source), layouts) is not None
+
+
+def check_family(source: str | Path, family: str | None) -> None:
+    """`UserError` where a run is given a family, which its recipe has."""
+    if family is not None and RunFolder(Path(source)).recipe.is_file():
+        raise UserError(f"--family {family}: {source} is a run, whose recipe says it: leave it out")
 
 
 def open_model(

@@ -13,6 +13,7 @@ from distillkit.errors import UserError
 from distillkit.evaluation.rows import Row, row_identity
 from distillkit.evaluation.sampling import (
     Tell,
+    check_family,
     is_model,
     load_student,
     open_model,
@@ -91,6 +92,7 @@ def open_source(
         made.to(device)
         rows = [Row(f"student_{k}", "model", k) for k in steps]
         return Source(source, made, student, rows, {}, None, 1)
+    check_family(source, family)
     folder = RunFolder(Path(source))
     recipe, parts, student = load_student(folder.path, tell=tell)
     parts.teacher.to(device)

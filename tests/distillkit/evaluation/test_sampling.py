@@ -135,6 +135,7 @@ def test_several_pictures_make_a_grid(run: Path, tmp_path: Path) -> None:
         ({"snapshot": "1-stpe"}, r"no snapshot '1-stpe'; did you mean '1-step'\? snapshots: start"),
         ({"out": Path("a.jpg")}, r"--out a.jpg: the picture is a PNG"),
         ({"noise": Path("a.pt")}, r"--noise a.pt: let the name end in .safetensors"),
+        ({"family": "sdxl"}, r"--family sdxl: .*/run is a run, whose recipe says it: leave it out"),
         ({"run": "nowhere"}, r"nowhere is not a run folder: it has no recipe.yaml"),
     ],
 )
