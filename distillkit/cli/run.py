@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +18,9 @@ if TYPE_CHECKING:
     from distillkit.cli.terminal.progress import ProgressCallback
     from distillkit.recipe.load import LoadedRecipe
     from distillkit.runs.folder import RunFolder
+
+
+NOT_BEGUN = "Stopped before the run began: start it again."
 
 
 def run(
@@ -43,13 +50,41 @@ def run(
     for package, parts in brought_by(loaded.recipe).items():
         terminal.on_message(f"Parts   {package}: {', '.join(parts)}")
     try:
-        with terminal.bar:
+        with terminal.bar, interrupted_by_sigterm(not terminal.quiet):
             finished = api.train(loaded, folder, resume, terminal)
     except api.Stopped as stopped:
         terminal.on_message(f"\nStopped; saved after iteration {stopped.iteration}. Continue with")
         terminal.on_message(f"  {api.resume_command(run_folder)}")
         raise typer.Exit(130) from None
+    except KeyboardInterrupt:
+        begun = run_folder.recipe.is_file()
+        said = "Stopped; what was saved stays. Continue with" if begun else NOT_BEGUN
+        terminal.on_message(f"\n{said}")
+        if begun:
+            terminal.on_message(f"  {api.resume_command(run_folder)}")
+        raise typer.Exit(130) from None
     summary(finished, terminal)
+
+
+@contextmanager
+def interrupted_by_sigterm(wanted: bool) -> Iterator[None]:
+    """Inside, SIGTERM interrupts as Ctrl-C does, where it would end the process without a word.
+
+    The training loop has its own answer to both, which saves first. Processes beside the main one
+    wait for others in calls that Python can't interrupt, and want none.
+    """
+    if not wanted or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def new_run(loaded: LoadedRecipe) -> Path:

@@ -77,6 +77,40 @@ def test_a_run_that_is_stopped_says_how_to_continue_and_resumes(
     assert "Resuming from iteration 3.\n" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_stopped_in_its_evaluation_says_how_to_continue(
+    recipe: str, capsys: Any, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    told, before = ProgressCallback.on_progress, signal.getsignal(signal.SIGTERM)
+
+    def stop(self: Any, what: str, *args: Any) -> None:
+        told(self, what, *args)
+        if what == "evaluation":
+            os.kill(os.getpid(), number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ProgressCallback, "on_progress", stop)
+        assert command("run", recipe, "--out", "here") == 130
+    assert signal.getsignal(signal.SIGTERM) == before
+    *_, said, hint = capsys.readouterr().out.splitlines()
+    assert said == "Stopped; what was saved stays. Continue with"
+    assert hint == "  distillkit run here/recipe.yaml --out here --resume"
+    assert command(*shlex.split(hint)[1:]) == 0
+    assert Path("here/metrics.json").is_file()
+
+
+def test_a_run_that_is_stopped_before_it_begins_is_started_again(
+    recipe: str, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any, **__: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("distillkit.api.prepare", stop)
+    assert command("run", recipe, "--out", "here") == 130
+    said = "Stopped before the run began: start it again."
+    assert capsys.readouterr().out.splitlines()[-1] == said
+
+
 def test_without_a_folder_a_run_goes_under_runs_and_this_recipes_newest_is_resumed(
     recipe: str, capsys: Any
 ) -> None:
