@@ -21,6 +21,7 @@ from distillkit.atomic import write_text
 from distillkit.contracts import Metrics, Pictures
 from distillkit.evaluation.metrics_set import MetricsSet, measure, some
 from distillkit.evaluation.rows import Row
+from distillkit.samples.fingerprint import KEY, differing, plain
 from distillkit.values import Measurement
 
 FEWEST = 16
@@ -43,7 +44,7 @@ class Figures:
 
     def known(self, row: str, identity: Mapping[str, Any]) -> bool:
         """Whether all of the row's figures are there."""
-        return all(self._file(part, row, identity).is_file() for part in self.metrics.each())
+        return all(_read(self._file(part, row, identity), identity) for part in self.metrics.each())
 
     def row(self, row: str, identity: Mapping[str, Any], images: Get, teacher: Get) -> Measurement:
         """The row's metrics. Pictures are asked for only where a part has not measured them."""
@@ -71,10 +72,8 @@ class Figures:
     ) -> dict[str, Any]:
         """The file's content; measured and written where there is none."""
         file = self._file(part, row, identity)
-        try:
-            return dict(json.loads(file.read_text(encoding="utf-8")))
-        except (OSError, ValueError):
-            pass
+        if kept := _read(file, identity):
+            return kept
         self.tell(row, part.configs[0].name())
         against, own = teacher(), images()
         if row.endswith("-halves"):
@@ -82,20 +81,20 @@ class Figures:
             found = Measurement({name: halves.get(name, math.nan) for name in HALVES})
         else:
             found = part.measure(own, self.prompts, against)
-        plain = {
+        values_of = {
             "values": finite(found.values),
             "per_picture": {
                 name: [float(f"{value:.6g}") for value in values]
                 for name, values in found.per_picture.items()
             },
         }
-        write_text(file, json.dumps(plain) + "\n")
-        return plain
+        write_text(file, json.dumps(values_of | {KEY: identity.get(KEY)}) + "\n")
+        return values_of
 
     def _file(self, part: MetricsSet, row: str, identity: Mapping[str, Any]) -> Path:
         config = part.configs[0]
         depends = {
-            "row": identity,
+            "row": plain(identity),
             "part": config.model_dump(mode="json", exclude=set(config.same_result)),
             "by": part.guards[0].label,
             "files": [_stamp(path) for path in config.inputs()],
@@ -178,6 +177,16 @@ def floor_spread(
 def finite(values: Mapping[str, float]) -> dict[str, float | None]:
     """JSON has no NaN and no infinity: None in their place."""
     return {name: float(value) if math.isfinite(value) else None for name, value in values.items()}
+
+
+def _read(file: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """What was measured of a row; nothing where it was of a teacher that computed with another
+    noise schedule or tokenizer, which the file's name does not tell."""
+    try:
+        there = dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
+    return {} if differing(there.get(KEY), identity.get(KEY)) else there
 
 
 def _stamp(path: str) -> list[Any]:

@@ -82,8 +82,8 @@ class Judge:
             for row, samples in zip(rows, sets, strict=True):
                 if removed := self.pictures(row).claim(self.source.identity(row, samples)):
                     self.tell(
-                        f"{row.key}: {removed} pictures of other weights, prompts or seeds are "
-                        "replaced"
+                        f"{row.key}: {removed} pictures of other weights, configs, prompts or "
+                        "seeds are replaced"
                     )
         self.processes.wait_for_everyone()
         missing = {row.key: set(self.pictures(row).missing()) for row in rows}

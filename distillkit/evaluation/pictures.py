@@ -2,9 +2,9 @@
 
     ROW/00000012.png, ROW/index.json
 
-`index.json` states what the pictures depend on; those of other weights, prompts or seeds are
-removed before new ones are drawn. A file is there whole or not at all, so a command that was killed
-goes on where it was.
+`index.json` states what the pictures depend on; those of other weights, configs, prompts or
+seeds are removed before new ones are drawn. A file is there whole or not at all, so a command that
+was killed goes on where it was.
 
 Legend: B pictures, H, W pixels.
 """
@@ -24,6 +24,7 @@ from torch import Tensor
 from distillkit.atomic import write_text
 from distillkit.errors import UserError
 from distillkit.evaluation.grids import save_image, to_image
+from distillkit.samples.fingerprint import agree
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +60,8 @@ class PictureFolder:
         """Let the folder be of pictures that depend on `identity`; returns how many others lay
         there and were removed."""
         index, removed = self.folder / "index.json", 0
-        if self.stated() == (wanted := json.loads(json.dumps(identity))):
+        wanted = json.loads(json.dumps(identity))
+        if agree(self.stated(), wanted):
             return 0
         if index.is_file():  # else the folder is not one of ours, or a new one
             index.unlink()

@@ -34,6 +34,7 @@ from distillkit.samples.cache import (
     prompts_digest,
     weights_digest,
 )
+from distillkit.samples.fingerprint import KEY, agree
 from distillkit.samples.order import SampleOrder
 from distillkit.samples.pairs import TeacherSamples
 from distillkit.training.build import Parts
@@ -123,6 +124,7 @@ def row_identity(
         "teacher": fields | {"weights": weights_digest(teacher)},
         "prompts": prompts_digest(samples.order.prompts),
         "seed": samples.order.seed,
+        KEY: samples.fingerprint,
     }
     if row.snapshot is None:
         return which
@@ -178,7 +180,7 @@ class Evaluator:
         """`grids/compare.png`, and the grids of rows that did not have to be drawn."""
         for row in (row for row in rows if row.key not in self.drawn):
             shown = self._shown(row)
-            stale = shown.stated() != self.identity(row, samples) or shown.missing()
+            stale = not agree(shown.stated(), self.identity(row, samples)) or shown.missing()
             if stale or not (self.run.grids / f"{row.key}.png").is_file():
                 few = replace(self, count=min(GRID, self.count), count_progress=ProgressCount())
                 self._show(row, samples, few._images(row, samples))

@@ -23,6 +23,7 @@ from distillkit.recipe.load import load_recipe
 from distillkit.recipe.schema import ModelRecipe
 from distillkit.runs.folder import RunFolder
 from distillkit.samples.cache import prompts_digest, weights_digest
+from distillkit.samples.fingerprint import KEY
 from distillkit.samples.pairs import TeacherSamples
 from distillkit.training.build import build_part
 from distillkit.training.models.student import MAX_STEPS, Student
@@ -55,6 +56,7 @@ class Source:
             "prompts": prompts_digest(samples.order.prompts),
             "seed": samples.order.seed,
             "steps": row.steps,
+            KEY: samples.fingerprint,
         }
 
     def load(self, row: Row) -> None:

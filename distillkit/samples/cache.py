@@ -24,6 +24,8 @@ from distillkit.errors import UserError
 from distillkit.exchange import PREFIX, packaged_path
 from distillkit.recipe.schema import Recipe, SamplesConfig
 from distillkit.recipe.sections import teacher_fields
+from distillkit.samples import fingerprint
+from distillkit.samples.fingerprint import KEY
 from distillkit.samples.pairs import TeacherSamples
 from distillkit.samples.pictures import PictureLatents
 from distillkit.values import Condition
@@ -35,7 +37,8 @@ MOST_PROMPTS = 100_000
 class SampleCache:
     """Samples 0 to `count`, in shards of `batch`.
 
-    `field` of the recipe names its folder, and `fewer` says how its `count` is lowered. Raises
+    `field` of the recipe names its folder, and `fewer` says how its `count` is lowered.
+    `computes_with` is the teacher's fingerprint, which is compared where the index has one. Raises
     `UserError` where other samples are there, or some of which nothing tells whose they are.
     """
 
@@ -48,6 +51,7 @@ class SampleCache:
         *,
         field: str = "samples.cache",
         fewer: str = "lower samples.count",
+        computes_with: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder, self.count, self.batch = folder, count, batch
         self.field, self.fewer = field, fewer
@@ -55,13 +59,27 @@ class SampleCache:
         self.dtype: Any = getattr(torch, self.identity["dtype"])
         self.has_conditions = bool(self.identity["conditions"])
         self._open: dict[int, Any] = {}
+        self.stated = self.identity | ({} if computes_with is None else {KEY: computes_with})
         index = folder / "index.json"
-        begun = index.exists() or any(folder.glob("samples-*.safetensors"))
-        if begun and (differing := _differing(_read(index), self.identity)):
+        if index.exists() or any(folder.glob("samples-*.safetensors")):
+            self._compare(index)
+
+    def _compare(self, index: Path) -> None:
+        """Raise `UserError` where an index is of other samples."""
+        there, place = _read(index), f"name another folder in {self.field}, or remove this one."
+        if differing := _differing(there, self.identity):
             raise UserError(
-                f"{folder} holds samples of another {', '.join(differing)} (see {index}); name "
-                f"another folder in {field}, or remove this one."
+                f"{self.folder} holds samples of another {', '.join(differing)} (see {index}); "
+                f"{place}"
             )
+        if changed := fingerprint.differing(there.get(KEY), self.stated.get(KEY)):
+            raise UserError(
+                f"{self.folder} holds samples that the teacher drew with another "
+                f"{', '.join(changed)} (see {index}): its weights are the same, and its "
+                f"scheduler's config or tokenizer is not; {place}"
+            )
+        if KEY not in there:  # of the shards that are there nobody knows it
+            self.stated = self.identity
 
     @cached_property
     def shards(self) -> list[range]:
@@ -89,7 +107,7 @@ class SampleCache:
     ) -> Iterator[range]:
         """Sample the shards one by one; yields each when it is on disk."""
         if shards:
-            write_text(self.folder / "index.json", json.dumps(self.identity, indent=1) + "\n")
+            write_text(self.folder / "index.json", json.dumps(self.stated, indent=1) + "\n")
         for shard in shards:
             ids = list(shard)
             cond = samples.conditions(ids)
@@ -151,7 +169,7 @@ def _differing(there: Any, identity: Mapping[str, Any]) -> list[str]:
     """What is not the same in a cache's index, by name."""
     if not isinstance(there, dict):
         return list(identity)
-    names = dict.fromkeys([*identity, *there])
+    names = dict.fromkeys([*identity, *fingerprint.plain(there)])
     return [name for name in names if there.get(name) != identity.get(name)]
 
 
@@ -161,7 +179,8 @@ def training_cache(recipe: Recipe, samples: TeacherSamples) -> SampleCache | Non
     if config.cache is None or config.count is None:
         return None
     folder = packaged_path(config.cache, "samples.cache")
-    cache = SampleCache(folder, identity(recipe, samples), config.count, config.batch)
+    which, known = identity(recipe, samples), _computes_with(recipe, samples)
+    cache = SampleCache(folder, which, config.count, config.batch, computes_with=known)
     return capped(recipe, cache, samples)
 
 
@@ -178,8 +197,14 @@ def pictures_cache(recipe: Recipe, pictures: PictureLatents) -> SampleCache | No
         "conditions": False,
     }
     folder = packaged_path(config.real_cache, "samples.real_cache")
-    named = {"field": "samples.real_cache", "fewer": "give fewer pictures"}
-    cache = SampleCache(folder, which, len(pictures.source), config.batch, **named)
+    cache = SampleCache(
+        folder,
+        which,
+        len(pictures.source),
+        config.batch,
+        field="samples.real_cache",
+        fewer="give fewer pictures",
+    )
     return capped(recipe, cache, pictures)
 
 
@@ -198,7 +223,8 @@ def evaluation_cache(recipe: Recipe, samples: TeacherSamples, count: int) -> Sam
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     folder = packaged_path(config.cache, "samples.cache") / f"figures-{digest}"
     fewer = "lower metrics.num_images" if recipe.metrics else ""
-    return SampleCache(folder, which, count, config.batch, fewer=fewer)
+    known = _computes_with(recipe, samples)
+    return SampleCache(folder, which, count, config.batch, fewer=fewer, computes_with=known)
 
 
 def identity(recipe: Recipe, samples: TeacherSamples) -> dict[str, Any]:
@@ -211,6 +237,14 @@ def identity(recipe: Recipe, samples: TeacherSamples) -> dict[str, Any]:
         "dtype": recipe.samples.dtype,
         "conditions": recipe.samples.cache_prompt_embeds,
     }
+
+
+def _computes_with(recipe: Recipe, samples: TeacherSamples) -> dict[str, Any]:
+    """The teacher's fingerprint; without prompts where a cache holds their conditions, with which
+    training encodes none."""
+    if recipe.samples.cache_prompt_embeds:
+        return fingerprint.fingerprint(samples.teacher)
+    return samples.fingerprint
 
 
 def weights_digest(teacher: Teacher) -> str:

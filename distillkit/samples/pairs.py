@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 from distillkit.contracts import Teacher
 from distillkit.randomness import generator, noise
 from distillkit.samples.buffer import SampleBuffer
+from distillkit.samples.fingerprint import fingerprint
 from distillkit.samples.order import SampleOrder
 from distillkit.values import Condition, sent
 
@@ -75,6 +77,11 @@ class TeacherSamples:
             return self.sample(wanted, self.x_T(wanted), self.conditions(wanted))
 
         return sent(self.buffer.at(positions, make), self.device)
+
+    @cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """What the teacher computes with beside its weights, and makes of these prompts."""
+        return fingerprint(self.teacher, self.order.prompts)
 
     @torch.no_grad()
     def sample(self, ids: Sequence[int], x_T_BCHW: Tensor, cond: Condition) -> Tensor:

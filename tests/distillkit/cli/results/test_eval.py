@@ -123,7 +123,7 @@ def test_pictures_of_other_weights_or_seeds_are_replaced(
     weights = dict(build_models(testing.recipe()).network.module.named_parameters())
     save_tensors(run.snapshot("mixed"), {n: p.detach() / 7 for n, p in weights.items()})
     out = finished(run, "--prompts", prompts, capsys=capsys)
-    assert "student_1: 3 pictures of other weights, prompts or seeds are replaced" in out
+    assert "student_1: 3 pictures of other weights, configs, prompts or seeds are replaced" in out
     assert "start:" not in out
     assert (run.path / "eval/pictures/start/00000000.png").stat().st_mtime_ns == start
     out = finished(run, "--prompts", prompts, "--seed", 5, capsys=capsys)
