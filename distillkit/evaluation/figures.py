@@ -81,15 +81,15 @@ class Figures:
             found = Measurement({name: halves.get(name, math.nan) for name in HALVES})
         else:
             found = part.measure(own, self.prompts, against)
-        values_of = {
+        numbers = {
             "values": finite(found.values),
             "per_picture": {
                 name: [float(f"{value:.6g}") for value in values]
                 for name, values in found.per_picture.items()
             },
         }
-        write_text(file, json.dumps(values_of | {KEY: identity.get(KEY)}) + "\n")
-        return values_of
+        write_text(file, json.dumps(numbers | {KEY: identity.get(KEY)}) + "\n")
+        return numbers
 
     def _file(self, part: MetricsSet, row: str, identity: Mapping[str, Any]) -> Path:
         config = part.configs[0]

@@ -267,6 +267,7 @@ def test_prompts_stand_in_the_field_that_is_named(
         (["--metrics", "example"], "--metrics example: compares with the teacher's pictures; add"),
         (["--set", "example.subject=x"], "--set example.subject=x: write METRIC.FIELD=VALUE;"),
         (["--count", "0"], "--count 0: at least 1"),
+        (["--family", "sdxl"], "is a run, whose recipe says it: leave it out"),
         (["--prompts", "x.csv"], "--prompts x.csv: the name of a file of prompts ends in .txt,"),
         (["--prompts", "a.txt", "--field", "x"], "--field x: a.txt has no fields, but one prompt"),
         (["--benchmark", "geneval"], "--benchmark geneval: give its prompts by --prompts"),
