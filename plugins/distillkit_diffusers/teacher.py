@@ -38,15 +38,17 @@ class SDXLTeacher(PipelineNetworks):
         options: TeacherOptions | None = None,
         source: str | None = None,
         variant: str | None = None,
+        model: str | None = None,
     ) -> None:
         """`pipe`: a StableDiffusionXLPipeline, whose scheduler keeps the model's own config.
 
         `source`: where the pipeline's own UNet is, if a LoRA or another UNet replaced it here;
-        `variant`: of the weight files there.
+        `variant`: of the weight files there. `model`: what the pipeline was loaded from, as the
+        recipe names it.
         """
         self.pipe = pipe
         self.options = options = options or TeacherOptions()
-        self.source, self.variant = source, variant
+        self.source, self.variant, self.model = source, variant, model
         self.offload = options.offload
         if pipe.vae.dtype == torch.float16 and pipe.vae.config.force_upcast:
             pipe.vae.to(torch.float32)  # SDXL's own VAE overflows in float16
@@ -159,7 +161,8 @@ def load_teacher(
         vae=vae,
         config=config,
     )
-    return SDXLTeacher(pipe, options, str(path) if unet or lora else None, variant)
+    source = str(path) if unet or lora else None
+    return SDXLTeacher(pipe, options, source, variant, str(model))
 
 
 def require_sdxl(teacher: object, who: str) -> SDXLTeacher:

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from distillkit_diffusers.io.hub import is_checkpoint
+from distillkit_diffusers.io.prediction import Prediction
+
 BASE = "sd_xl_base_1.0.safetensors"
 """The checkpoint that brings what an exported file lacks; users set their own."""
 SD3_BASE = "sd3.5_medium.safetensors"
@@ -23,12 +26,21 @@ FOLDERS = {"checkpoint": "checkpoints", "unet": "diffusion_models", "lora": "lor
 Kind = Literal["checkpoint", "unet", "lora"]
 
 
-def workflow(kind: Kind, name: str, shift: int, height: int, width: int) -> dict[str, Any]:
+def workflow(
+    kind: Kind,
+    name: str,
+    shift: int,
+    height: int,
+    width: int,
+    prediction: Prediction | None = None,
+    base: str | None = None,
+) -> dict[str, Any]:
     """Draws with the file `name` in 4 steps, without guidance; `height`, `width` in pixels.
 
-    A shift of 1000 is none, and needs no node.
+    A shift of 1000 is none, and needs no node; nor does a prediction of epsilon. `base`: the
+    checkpoint that brings what the file lacks, in place of SDXL's.
     """
-    checkpoint = name if kind == "checkpoint" else BASE
+    checkpoint = name if kind == "checkpoint" else base or BASE
     nodes = {"1": _node("CheckpointLoaderSimple", ckpt_name=checkpoint)}
     model = ["1", 0]
     if kind == "unet":
@@ -37,11 +49,20 @@ def workflow(kind: Kind, name: str, shift: int, height: int, width: int) -> dict
     if kind == "lora":
         nodes["2"] = _node("LoraLoaderModelOnly", model=model, lora_name=name, strength_model=1.0)
         model = ["2", 0]
+    if prediction is not None and not prediction.is_usual:
+        nodes["10"] = _node("ModelSamplingDiscrete", model=model, **prediction.comfyui)
+        model = ["10", 0]
     if shift != 1000:
         nodes["3"] = _node(SHIFT_NODE, model=model, shifted_timestep=shift)
         model = ["3", 0]
     latent = _node("EmptyLatentImage", width=width, height=height, batch_size=1)
     return nodes | _drawing(model, ["1", 1], latent, "lcm")
+
+
+def checkpoint_name(model: str) -> str:
+    """What ComfyUI may have a model's checkpoint by: the last name of a path or a hub id."""
+    name = model.rpartition("/")[2]
+    return name if is_checkpoint(name) else f"{name}.safetensors"
 
 
 def sd3_workflow(

@@ -15,7 +15,7 @@ from distillkit.atomic import appearing, write_tensors
 from distillkit.configs import LEVELS
 from distillkit.errors import UserError
 from distillkit.exchange import SHIFT_KEY
-from distillkit_diffusers.export.comfyui import Kind, sd3_workflow, workflow
+from distillkit_diffusers.export.comfyui import Kind, checkpoint_name, sd3_workflow, workflow
 from distillkit_diffusers.export.lora_extraction import extract_lora, kohya_metadata, outside_blocks
 from distillkit_diffusers.export.original_transformer import original_transformer
 from distillkit_diffusers.export.pages import flow_page, sdxl_page, transformer_page
@@ -23,6 +23,8 @@ from distillkit_diffusers.flow.loading import load_transformer
 from distillkit_diffusers.flow.student import FlowStudent
 from distillkit_diffusers.io.hub import Asset
 from distillkit_diffusers.io.loading import load_unet
+from distillkit_diffusers.io.model_configs import local_path
+from distillkit_diffusers.io.prediction import Prediction
 from distillkit_diffusers.io.single_file import original_tensors
 from distillkit_diffusers.sd3.family import SD3
 from distillkit_diffusers.student import UNetStudent
@@ -82,6 +84,7 @@ class SingleFileExporter:
         student = require_unet_student(network, "single-file")
         pipe, dtype = student.teacher.pipe, DTYPES[self.dtype]
         tensors = original_tensors(pipe, student.unet(dtype), dtype)
+        tensors |= Prediction.of(pipe.scheduler.config).tensors()
         _save(path, tensors, timestep_shift, "checkpoint", student)
         notes = [f"a checkpoint in SDXL's original layout, {self.dtype}, shift {timestep_shift}"]
         widths = {e.config.hidden_size for e in (pipe.text_encoder, pipe.text_encoder_2)}
@@ -139,7 +142,7 @@ class LoRAExporter:
         else:
             student = require_unet_student(network, "lora")
             metadata = kohya_metadata(lora) if names == "kohya" else {}
-            _save(path, lora.tensors, timestep_shift, "lora", student, metadata)
+            _save(path, lora.tensors, timestep_shift, "lora", student, metadata, self.base)
         notes = [
             f"a LoRA of rank {self.rank}, {self.dtype}, shift {timestep_shift}",
             f"it keeps {lora.share:.2%} of the difference to its base (squared Frobenius norm)",
@@ -188,15 +191,27 @@ def _save(
     kind: Kind,
     student: UNetStudent,
     metadata: Mapping[str, str] | None = None,
+    base: str | None = None,
 ) -> None:
     """The file, and beside it a page on how diffusers and ComfyUI run it, and a workflow for
-    ComfyUI; all or none."""
+    ComfyUI; all or none. `base`: of a LoRA, what it is added to where that is not the teacher's
+    model."""
     pipe = student.teacher.pipe
+    prediction = Prediction.of(pipe.scheduler.config)
+    # SDXL base can stand for a relative of the same prediction, and for no other.
+    model = None if prediction.is_usual else _whole_model(base) or student.teacher.model
+    checkpoint = None if model is None else checkpoint_name(model)
     height, width = (side * pipe.vae_scale_factor for side in student.teacher.latent_shape[1:])
-    graph = workflow(kind, path.name, shift, height, width)
-    page = sdxl_page(kind, path.name, path.with_suffix(".json").name, shift)
+    graph = workflow(kind, path.name, shift, height, width, prediction, checkpoint)
+    page = sdxl_page(kind, path.name, path.with_suffix(".json").name, shift, prediction, model)
     stated = {"format": "pt", SHIFT_KEY: str(shift)} | dict(metadata or {})
-    _write(path, tensors, stated, page, graph)
+    _write(path, tensors, stated | prediction.metadata(), page, graph)
+
+
+def _whole_model(base: str | None) -> str | None:
+    """The base, where it is a pipeline here and not a UNet alone."""
+    there = base is not None and (local_path(base) / "model_index.json").is_file()
+    return base if there else None
 
 
 def _save_flow_lora(

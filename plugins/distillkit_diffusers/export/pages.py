@@ -8,19 +8,22 @@ from typing import TYPE_CHECKING
 from distillkit.configs import LEVELS
 from distillkit_diffusers.export.comfyui import FOLDERS, Kind
 from distillkit_diffusers.flow.publish import BETWEEN, in_call, not_loaded, stock_sigmas
-from distillkit_diffusers.io.hub import Asset
+from distillkit_diffusers.io.hub import Asset, is_checkpoint
 from distillkit_diffusers.io.model_configs import local_path
+from distillkit_diffusers.io.prediction import Prediction
 from distillkit_diffusers.io.publish import front_matter
 
 if TYPE_CHECKING:
     from distillkit_diffusers.flow.teacher import FlowTeacher
 
+HUB = "https://huggingface.co"
+"""diffusers reads one file of a hub's repository by its address."""
 UNTRIED = "It has the published names of nodes and inputs; it was not tried inside ComfyUI."
 
 SDXL = """\
 # {name}
 
-Timestep shift {shift}, no guidance. Weights and shift belong together. Noise levels, and the
+Timestep shift {shift}, no guidance. {predicts}Weights and shift belong together. Noise levels, and the
 timesteps at which the UNet is run, by the number of steps:
 
 | steps | noise | UNet at |
@@ -34,7 +37,7 @@ import torch
 from diffusers import LCMScheduler, StableDiffusionXLPipeline
 
 {load}
-pipe.scheduler = LCMScheduler.from_config(pipe.scheduler.config)
+pipe.scheduler = LCMScheduler.from_config({config})
 image = pipe("a lighthouse at dawn", timesteps=[{one_step}], guidance_scale=0).images[0]
 ```
 
@@ -49,20 +52,32 @@ SHIFTED = (
     "shifted_timestep {shift}"
 )
 PLAIN = "Its plain noise levels are right, and no other node is needed"
-BASE = 'base = "stabilityai/stable-diffusion-xl-base-1.0"  # or the model that it derives from\n'
+PREDICTS = (
+    "The UNet predicts `{kind}`{betas}; with a scheduler or a node of\nanother prediction it draws "
+    "wrong pictures. "
+)
+ZERO_SNR = ", on betas rescaled to zero terminal SNR"
+PREDICTED = (
+    "The model goes through the node ModelSamplingDiscrete with\nsampling {sampling}, zsnr {zsnr}"
+)
+CONFIG = """
+    pipe.scheduler.config, prediction_type="{prediction_type}",
+    rescale_betas_zero_snr={rescale_betas_zero_snr},
+"""
+SDXL_BASE = "stabilityai/stable-diffusion-xl-base-1.0"
 LOAD: dict[Kind, str] = {
     "checkpoint": (
         'pipe = StableDiffusionXLPipeline.from_single_file("{name}", dtype=torch.float16)'
     ),
-    "unet": BASE
-    + """\
+    "unet": """\
+{base}
 from safetensors.torch import load_file
 
-pipe = StableDiffusionXLPipeline.from_pretrained(base, dtype=torch.float16)
+pipe = StableDiffusionXLPipeline.{reader}(base, dtype=torch.float16)
 pipe.unet.load_state_dict(load_file("{name}"))""",
-    "lora": BASE
-    + """\
-pipe = StableDiffusionXLPipeline.from_pretrained(base, dtype=torch.float16)
+    "lora": """\
+{base}
+pipe = StableDiffusionXLPipeline.{reader}(base, dtype=torch.float16)
 pipe.load_lora_weights(".", weight_name="{name}")""",
 }
 
@@ -84,7 +99,7 @@ image = pipe(prompt="a lighthouse at dawn", {settings}sigmas=sigmas[4], guidance
 ```
 """
 BASE_ON_HUB = 'base = "{base}"  # or the model that it derives from'
-BASE_HERE = 'base = "{base}"  # the folder of the model that it was made for'
+BASE_HERE = 'base = "{base}"  # the {what} of the model that it was made for'
 FLOW_LORA = """\
 pipe = {pipeline}.from_pretrained(base, dtype=torch.bfloat16{without})
 pipe.load_lora_weights(".", weight_name="{name}")"""
@@ -110,18 +125,33 @@ pictures differ.
 """
 
 
-def sdxl_page(kind: Kind, name: str, workflow: str, shift: int) -> str:
-    """Of a file of the SDXL family. `workflow`: the name of ComfyUI's beside it."""
+def sdxl_page(
+    kind: Kind,
+    name: str,
+    workflow: str,
+    shift: int,
+    prediction: Prediction | None = None,
+    base: str | None = None,
+) -> str:
+    """Of a file of the SDXL family. `workflow`: the name of ComfyUI's beside it. `base`: the model
+    that it was made for, where that is not SDXL base or a relative which draws as that does."""
     one_step = LEVELS[0] * shift // 1000
+    prediction = prediction or Prediction()
+    reader = "from_single_file" if is_checkpoint(base) else "from_pretrained"
+    config = "pipe.scheduler.config"
+    if not prediction.is_usual:
+        config = CONFIG.format(**prediction.options)
     page = SDXL.format(
         name=name,
         shift=shift,
         grids="\n".join(_grid(steps, shift) for steps in range(1, len(LEVELS) + 1)),
-        load=LOAD[kind].format(name=name),
+        predicts=_predicts(prediction),
+        load=LOAD[kind].format(name=name, base=base_line(base, SDXL_BASE), reader=reader),
+        config=config,
         one_step=one_step,
         folder=FOLDERS[kind],
         workflow=workflow,
-        node=PLAIN if shift == 1000 else SHIFTED.format(shift=shift),
+        node=_nodes(shift, prediction),
         untried=UNTRIED,
     )
     return front_matter(num_inference_steps=1, timesteps=[one_step]) + page
@@ -201,10 +231,31 @@ def base_line(model: str | None, known: str) -> str:
     its last name alone is told."""
     if model is None:
         return BASE_ON_HUB.format(base=known)
-    here = local_path(model)
-    if here.exists() or not Asset("base", model, "pipeline").on_hub:
-        return BASE_HERE.format(base=here.resolve().name)
+    here, single = local_path(model), is_checkpoint(model)
+    asset = Asset("base", model, "file" if single else "pipeline")
+    if here.exists() or not asset.on_hub:
+        what = "file" if single else "folder"
+        return BASE_HERE.format(base=here.resolve().name, what=what)
+    if single:
+        return BASE_ON_HUB.format(base=f"{HUB}/{asset.repo}/blob/main/{asset.files[0]}")
     return BASE_ON_HUB.format(base=model)
+
+
+def _predicts(prediction: Prediction) -> str:
+    """A sentence on what is not SDXL's own, or nothing."""
+    if prediction.is_usual:
+        return ""
+    return PREDICTS.format(kind=prediction.kind, betas=ZERO_SNR * prediction.zero_snr)
+
+
+def _nodes(shift: int, prediction: Prediction) -> str:
+    """Which nodes ComfyUI's model goes through."""
+    shifted = SHIFTED.format(shift=shift)
+    if prediction.is_usual:
+        return PLAIN if shift == 1000 else shifted
+    inputs = prediction.comfyui
+    said = PREDICTED.format(sampling=inputs["sampling"], zsnr=str(inputs["zsnr"]).lower())
+    return said if shift == 1000 else f"{said}. {shifted}"
 
 
 def _grid(steps: int, shift: int) -> str:

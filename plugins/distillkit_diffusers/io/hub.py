@@ -77,6 +77,11 @@ class Asset:
         return named and (len(parts) > 2 if self.kind == "file" else len(parts) == 2)
 
 
+def is_checkpoint(model: str | None) -> bool:
+    """Whether a model is named as one file, by its path or on the hub."""
+    return model is not None and model.endswith((".safetensors", ".ckpt"))
+
+
 def teacher_assets(
     model: str,
     variant: str | None = None,
@@ -87,8 +92,8 @@ def teacher_assets(
     config: str | None = None,
 ) -> list[Asset]:
     """What a teacher is loaded from; arguments as in `SDXLTeacherConfig`."""
-    single = model.endswith((".safetensors", ".ckpt"))
-    assets = [Asset("teacher.model", model, "file" if single else "pipeline", variant)]
+    kind: Literal["file", "pipeline"] = "file" if is_checkpoint(model) else "pipeline"
+    assets = [Asset("teacher.model", model, kind, variant)]
     assets += [Asset("teacher.config", config, "pipeline")] if config else []
     assets += [Asset("teacher.vae", vae, "vae")] if vae else []
     assets += [Asset("teacher.unet", unet, "file")] if unet else []
