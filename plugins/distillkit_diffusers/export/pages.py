@@ -23,7 +23,7 @@ UNTRIED = "It has the published names of nodes and inputs; it was not tried insi
 SDXL = """\
 # {name}
 
-Timestep shift {shift}, no guidance. {predicts}Weights and shift belong together. Noise levels, and the
+{told} Weights and shift belong together. Noise levels, and the
 timesteps at which the UNet is run, by the number of steps:
 
 | steps | noise | UNet at |
@@ -52,9 +52,10 @@ SHIFTED = (
     "shifted_timestep {shift}"
 )
 PLAIN = "Its plain noise levels are right, and no other node is needed"
+TOLD = "Timestep shift {shift}, no guidance."
 PREDICTS = (
-    "The UNet predicts `{kind}`{betas}; with a scheduler or a node of\nanother prediction it draws "
-    "wrong pictures. "
+    " The UNet predicts `{kind}`{betas};\nwith a scheduler of another prediction it draws wrong "
+    "pictures."
 )
 ZERO_SNR = ", on betas rescaled to zero terminal SNR"
 PREDICTED = (
@@ -143,9 +144,8 @@ def sdxl_page(
         config = CONFIG.format(**prediction.options)
     page = SDXL.format(
         name=name,
-        shift=shift,
+        told=TOLD.format(shift=shift) + _predicts(prediction),
         grids="\n".join(_grid(steps, shift) for steps in range(1, len(LEVELS) + 1)),
-        predicts=_predicts(prediction),
         load=LOAD[kind].format(name=name, base=base_line(base, SDXL_BASE), reader=reader),
         config=config,
         one_step=one_step,
