@@ -20,6 +20,7 @@ from distillkit_diffusers.choices import (
 )
 from distillkit_diffusers.common.student_config import NetworkStudentConfig
 from distillkit_diffusers.common.teacher_config import PipelineTeacherConfig
+from distillkit_diffusers.io.folders import flaws_of, missing_variant
 from distillkit_diffusers.io.hub import Asset, teacher_assets
 from distillkit_diffusers.io.model_configs import (
     assumed_sizes,
@@ -28,7 +29,6 @@ from distillkit_diffusers.io.model_configs import (
     local_path,
     missing_files,
     missing_peft,
-    missing_variant,
     read_unet_config,
     unet_config_of,
 )
@@ -100,8 +100,12 @@ class SDXLTeacherConfig(PipelineTeacherConfig):
                 self.model, unet=self.unet, lora=self.lora, vae=self.vae, config=self.config
             )
         )
-        if flaw := missing_variant(local_path(self.model), self.variant):
+        folder = local_path(self.model)
+        yield from (Remark(flaw, "model") for flaw in flaws_of(folder))
+        if flaw := missing_variant(folder, self.variant):
             yield Remark(flaw, "variant")
+        if self.config and not folder.is_dir():
+            yield from (Remark(flaw, "config") for flaw in flaws_of(local_path(self.config)))
         yield from assumed_sizes(self.model, self.config)
         yield from missing_peft("lora") if self.lora else ()
         yield from presets.unused_options(self)

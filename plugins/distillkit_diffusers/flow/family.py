@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from distillkit_diffusers.io.folders import without_vocabulary
 from distillkit_diffusers.io.hub import Asset
 from distillkit_diffusers.io.model_configs import local_path, read_json
 
@@ -103,8 +104,8 @@ class Family:
 
     def flaw_of(self, path: Path, left_out: Collection[str] = ()) -> str | None:
         """What is wrong with a model on this machine, if anything: a file, a folder of another
-        family, one without the folder of a part, one whose scheduler is none of a flow like this
-        family's. `left_out`: parts that are not loaded."""
+        family, one without the folder of a part or a tokenizer's vocabulary, one whose scheduler is
+        none of a flow like this family's. `left_out`: parts that are not loaded."""
         if path.is_file():
             return (
                 f"{path} is one file, and has not all text encoders of the family; name a "
@@ -125,7 +126,8 @@ class Family:
                 f"{path} has no {missing[0]}, which its model_index.json names; download the whole "
                 f"model, or copy {missing[0]}/ from the model that it was made from"
             )
-        return None
+        tokenizers = [n for n in parts if n.startswith("tokenizer") and n not in left_out]
+        return next(without_vocabulary(path, tokenizers), None)
 
     def absent(self, folder: Path) -> list[str]:
         """Parts that a folder of the family says it does not have."""

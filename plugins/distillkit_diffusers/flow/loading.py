@@ -16,6 +16,7 @@ from torch import Tensor
 from distillkit.errors import UserError
 from distillkit_diffusers.common.lora import fuse_into_network, fuse_into_pipeline
 from distillkit_diffusers.common.quantized import plain_sizes
+from distillkit_diffusers.io.folders import short_vocabulary
 from distillkit_diffusers.io.hub import Asset, first_line, locate
 from distillkit_diffusers.io.loading import no_progress_bars
 from distillkit_diffusers.io.model_configs import read_json
@@ -65,11 +66,14 @@ def _load_folder(
     # diffusers wants to be told which parts there are not, even where the folder says so.
     without = dict.fromkeys((*left_out, *family.absent(folder)))
     try:
-        return getattr(diffusers, family.pipeline).from_pretrained(
+        pipe = getattr(diffusers, family.pipeline).from_pretrained(
             folder, dtype=dtype, variant=variant, local_files_only=True, **without
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"teacher.model: {folder} is incomplete: {first_line(error)}") from error
+    if flaw := short_vocabulary(pipe.components, folder):
+        raise UserError(f"teacher.model: {flaw}")
+    return pipe
 
 
 def load_transformer(family: Family, asset: Asset, dtype: torch.dtype = torch.float32) -> Any:

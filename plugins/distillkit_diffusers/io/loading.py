@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +14,14 @@ from distillkit.errors import UserError
 from distillkit.exchange import shift_of_file
 from distillkit_diffusers.common.lora import fuse_into_network, fuse_into_pipeline
 from distillkit_diffusers.common.quantized import plain_copy
+from distillkit_diffusers.io.folders import (
+    flaws_of,
+    missing_variant,
+    short_vocabulary,
+    why_not_loaded,
+    without_betas,
+)
 from distillkit_diffusers.io.hub import Asset, first_line, locate, teacher_assets
-from distillkit_diffusers.io.model_configs import missing_variant
 from distillkit_diffusers.io.single_file import load_single_file
 from distillkit_diffusers.io.tensor_names import what_is
 from distillkit_diffusers.io.weights import keys_of, replace_weights
@@ -47,9 +52,12 @@ def load_pipeline(
     path = paths["teacher.model"]
     with no_progress_bars():
         if path.is_file():
-            pipe = load_single_file(path, paths.get("teacher.config"), dtype)
+            configs = paths.get("teacher.config")
+            pipe = load_single_file(path, configs, dtype)
+            _check_parts(pipe, configs or path, "teacher.config" if configs else "teacher.model")
         else:
             pipe = _load_folder(assets[0], path, dtype)
+            _check_parts(pipe, path, "teacher.model")
         if vae:
             pipe.register_modules(vae=_load_vae(paths["teacher.vae"], dtype))
         if unet:
@@ -127,19 +135,10 @@ def _load_adapter(path: Path, unet: Any) -> None:
 def _load_folder(asset: Asset, folder: Path, dtype: torch.dtype) -> Any:
     from diffusers import StableDiffusionXLPipeline
 
-    index = folder / "model_index.json"
-    if not index.is_file():
-        raise UserError(
-            f"{asset.field}: {folder} is not a diffusers pipeline folder: it has no "
-            "model_index.json. For a single-file checkpoint give the path of the file itself"
-        )
-    class_name = json.loads(index.read_text(encoding="utf-8")).get("_class_name")
-    if class_name != "StableDiffusionXLPipeline":
-        raise UserError(
-            f"{asset.field}: {folder} is a {class_name}, and a StableDiffusionXLPipeline is needed"
-        )
-    if flaw := missing_variant(folder, asset.variant):
-        raise UserError(f"{asset.field.partition('.')[0]}.variant: {flaw}")
+    for flaw in flaws_of(folder):
+        raise UserError(f"{asset.field}: {flaw}")
+    if said := missing_variant(folder, asset.variant):
+        raise UserError(f"{asset.field.partition('.')[0]}.variant: {said}")
     try:
         return StableDiffusionXLPipeline.from_pretrained(
             folder,
@@ -150,10 +149,16 @@ def _load_folder(asset: Asset, folder: Path, dtype: torch.dtype) -> Any:
             trust_remote_code=_code_is_ours(folder),
         )
     except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"{asset.field}: {folder} is incomplete: {first_line(error)}. It needs "
-            f"{', '.join(asset.files)}"
-        ) from error
+        why = why_not_loaded(folder, asset.files, first_line(error))
+        raise UserError(f"{asset.field}: {why}") from error
+
+
+def _check_parts(pipe: Any, folder: Path, field: str) -> None:
+    """Raises `UserError` for a scheduler or tokenizers that no teacher can use."""
+    if flaw := short_vocabulary(pipe.components, folder):
+        raise UserError(f"{field}: {flaw}")
+    if not hasattr(pipe.scheduler, "alphas_cumprod"):
+        raise UserError(f"{field}: {folder}'s {without_betas(type(pipe.scheduler).__name__)}")
 
 
 def _code_is_ours(folder: Path) -> bool:

@@ -103,13 +103,6 @@ def assumed_sizes(model: str, config: str | None) -> Iterator[Remark]:
         yield Remark(said, "model", is_error=False)
 
 
-def missing_variant(folder: Path, variant: str | None) -> str | None:
-    """What is wrong with asking for a variant of the folder's weight files, if anything."""
-    if variant is None or not folder.is_dir() or any(folder.rglob(f"*.{variant}.*")):
-        return None
-    return f"{folder} has no files of the variant '{variant}'; leave `variant` out"
-
-
 def missing_peft(field: str) -> Iterator[Remark]:
     """The package that LoRAs are fused by."""
     if find_spec("peft") is None:

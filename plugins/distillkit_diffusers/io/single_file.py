@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from distillkit.errors import UserError
+from distillkit_diffusers.io.folders import flaws_of
 from distillkit_diffusers.io.hub import first_line
 from distillkit_diffusers.io.sdxl_files import SDXL_FILES, tokenizers
 from distillkit_diffusers.io.tensor_names import (
@@ -71,7 +72,7 @@ def load_single_file(path: Path, config: Path | None, dtype: Any) -> Any:
     """A StableDiffusionXLPipeline from a checkpoint in one file.
 
     `config`: a pipeline folder with its configs and tokenizers; None takes SDXL's. Raises
-    `UserError` for anything but a whole SDXL checkpoint.
+    `UserError` for anything but a whole SDXL checkpoint, and for a config that is none.
     """
     from diffusers import StableDiffusionXLPipeline
 
@@ -83,9 +84,11 @@ def load_single_file(path: Path, config: Path | None, dtype: Any) -> Any:
             f"teacher.model: {path} is {what_is(keys)}: a whole SDXL checkpoint is needed, and it "
             f"lacks {', '.join(missing)}. A UNet alone goes into teacher.unet"
         )
+    for flaw in flaws_of(config) if config else ():
+        raise UserError(f"teacher.config: {flaw}")
     shipped = tokenizers() if config is None else {}
     try:
-        return StableDiffusionXLPipeline.from_single_file(
+        pipe = StableDiffusionXLPipeline.from_single_file(
             str(path),
             config=str(config or SDXL_FILES),
             local_files_only=True,
@@ -100,3 +103,4 @@ def load_single_file(path: Path, config: Path | None, dtype: Any) -> Any:
             f"for its weights: `distillkit sample FOLDER ... --weights {path}`; in a recipe "
             "`teacher.config` names that folder"
         ) from error
+    return pipe
