@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import torch
 from distillkit.errors import UserError
 from distillkit_diffusers.io.folders import flaws_of
 from distillkit_diffusers.io.hub import first_line
+from distillkit_diffusers.io.prediction import Prediction
 from distillkit_diffusers.io.sdxl_files import SDXL_FILES, tokenizers
 from distillkit_diffusers.io.tensor_names import (
     UNET,
@@ -19,7 +21,7 @@ from distillkit_diffusers.io.tensor_names import (
     vae_names,
     what_is,
 )
-from distillkit_diffusers.io.weights import keys_of
+from distillkit_diffusers.io.weights import keys_of, metadata_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,8 +73,9 @@ def _open_clip(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 def load_single_file(path: Path, config: Path | None, dtype: Any) -> Any:
     """A StableDiffusionXLPipeline from a checkpoint in one file.
 
-    `config`: a pipeline folder with its configs and tokenizers; None takes SDXL's. Raises
-    `UserError` for anything but a whole SDXL checkpoint, and for a config that is none.
+    `config`: a pipeline folder with its configs and tokenizers; None takes SDXL's. What the file
+    itself says of its prediction goes before the config. Raises `UserError` for anything but a
+    whole SDXL checkpoint, and for a config that is none.
     """
     from diffusers import StableDiffusionXLPipeline
 
@@ -103,4 +106,15 @@ def load_single_file(path: Path, config: Path | None, dtype: Any) -> Any:
             f"for its weights: `distillkit sample FOLDER ... --weights {path}`; in a recipe "
             "`teacher.config` names that folder"
         ) from error
+    if stated := Prediction.stated(keys, metadata_of(path)):
+        _predict(pipe, stated)
     return pipe
+
+
+def _predict(pipe: Any, stated: Prediction) -> None:
+    """Give the pipeline a scheduler of what the file states; its betas are its config's own."""
+    from diffusers import EulerDiscreteScheduler
+
+    config = pipe.scheduler.config
+    stated = replace(stated, zero_snr=stated.zero_snr or Prediction.of(config).zero_snr)
+    pipe.register_modules(scheduler=EulerDiscreteScheduler.from_config(config, **stated.options))

@@ -90,6 +90,19 @@ def keys_of(path: Path, field: str) -> Set[str]:
         raise _unreadable(path, field, error) from error
 
 
+def metadata_of(path: Path) -> dict[str, str]:
+    """What a file of weights says of itself; nothing where its form has no place for that."""
+    from safetensors import SafetensorError, safe_open
+
+    if path.suffix != ".safetensors":
+        return {}
+    try:
+        with safe_open(path, "pt") as file:
+            return dict(file.metadata() or {})
+    except (OSError, SafetensorError):
+        return {}  # whoever reads the tensors reports it
+
+
 def convert(module: Any, dtype: Any) -> Any:
     """The module in another number format, without the warnings of diffusers' own `to`."""
     return torch.nn.Module.to(module, dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from distillkit_diffusers.io.sdxl_files import SDXL_FILES, tokenizers
 from distillkit_diffusers.io.single_file import original_tensors
 from distillkit_diffusers.io.tensor_names import UNET, unet_names
 from distillkit_diffusers.teacher import load_teacher
+from distillkit_diffusers.teacher_options import TeacherOptions
 from tests.distillkit_diffusers.tiny import noise
 
 PROMPTS = ["a red ring"]
@@ -38,6 +40,56 @@ def test_a_teacher_from_one_file(checkpoint: Path, tiny_sdxl: Path, teacher: Any
     samples = [
         each.sample(x_T, each.encode(PROMPTS), [torch.Generator()])  # type: ignore[attr-defined]
         for each in (teacher, other)
+    ]
+    torch.testing.assert_close(samples[1], samples[0], rtol=1e-4, atol=1e-5)
+
+
+V_SCHEDULE = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}
+
+
+@pytest.mark.parametrize(
+    ("keys", "metadata", "kind", "zero_snr"),
+    [
+        (("v_pred", "ztsnr"), {}, "v_prediction", True),
+        (("v_pred",), {}, "v_prediction", False),
+        ((), {"modelspec.prediction_type": "v"}, "v_prediction", False),
+        ((), {"modelspec.prediction_type": "sample"}, "sample", False),
+        ((), {"modelspec.prediction_type": "epsilon"}, "epsilon", False),
+        ((), {}, "epsilon", False),
+    ],
+)
+def test_a_file_says_what_its_unet_predicts(
+    checkpoint: Path,
+    tiny_sdxl: Path,
+    tmp_path: Path,
+    keys: tuple[str, ...],
+    metadata: dict[str, str],
+    kind: str,
+    zero_snr: bool,
+) -> None:
+    """As ComfyUI and Forge read it. A recipe's `prediction` goes before it; the betas stay."""
+    path = tmp_path / "mine.safetensors"
+    save_file(load_file(checkpoint) | {key: torch.empty(0) for key in keys}, path, metadata)
+    teacher: Any = load_teacher(path, config=str(tiny_sdxl))
+    assert teacher.denoiser.prediction == kind
+    assert (float(teacher.schedule.alpha_bar_T[-1]) < 1e-6) == zero_snr
+    said = TeacherOptions(prediction="epsilon")
+    other: Any = load_teacher(path, said, config=str(tiny_sdxl))
+    assert other.denoiser.prediction == "epsilon"
+    assert torch.equal(other.schedule.alpha_bar_T, teacher.schedule.alpha_bar_T)
+
+
+def test_a_v_checkpoint_samples_as_the_folder_that_it_was_made_from(
+    checkpoint: Path, tiny_sdxl: Path, tmp_path: Path
+) -> None:
+    folder, path = tmp_path / "v", tmp_path / "v.safetensors"
+    shutil.copytree(tiny_sdxl, folder)
+    config = folder / "scheduler/scheduler_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | V_SCHEDULE))
+    save_file(load_file(checkpoint) | {k: torch.empty(0) for k in ("v_pred", "ztsnr")}, path)
+    samples = [
+        each.sample(noise(1), each.encode(PROMPTS), [torch.Generator()])
+        for each in (load_teacher(folder), load_teacher(path, config=str(tiny_sdxl)))
     ]
     torch.testing.assert_close(samples[1], samples[0], rtol=1e-4, atol=1e-5)
 
