@@ -18,3 +18,9 @@ LORA_TARGETS = (
     *("proj_in", "proj_out", "ff.net.0.proj", "ff.net.2"),
 )
 """Ends of the names of a UNet's layers that get a LoRA."""
+UNET_LAYERS = (
+    *("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2"),
+    *("conv1", "conv2", "conv_shortcut", "conv", "conv_in", "conv_out"),
+    *("time_emb_proj", "linear_1", "linear_2"),
+)
+"""Ends of the names of a UNet's matrices and convolutions: all that can get one."""

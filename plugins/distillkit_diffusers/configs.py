@@ -228,6 +228,7 @@ class UNetStudentConfig(NetworkStudentConfig):
 
     def preflight(self, recipe: Any) -> Iterable[Remark]:
         yield from presets.unpublished_grid(self)
+        yield from presets.unknown_targets(self) if self.train == "lora" else ()
         yield from super().preflight(recipe)
         yield from presets.moved_start(self) if not recipe.warmup.student else ()
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from distillkit.configs import LEVELS
 from distillkit.remarks import Remark, without_effect
+from distillkit_diffusers.choices import UNET_LAYERS
 
 BASE = {"model": "stabilityai/stable-diffusion-xl-base-1.0", "variant": "fp16"}
 """They go together: a recipe that names another model has its own variant."""
@@ -144,6 +145,18 @@ def unused_options(teacher: Any) -> Iterator[Remark]:
         yield from without_effect(teacher, "beside `timesteps`, which overrides it", "steps")
     if teacher.lora is None:
         yield from without_effect(teacher, "without `lora`", "lora_strength")
+
+
+def unknown_targets(student: Any) -> Iterator[Remark]:
+    """LoRA targets of which none can be the end of a layer's name, whatever the UNet's size. The
+    names' last parts are compared, since a target may begin anywhere."""
+    known = {layer.rpartition(".")[2] for layer in UNET_LAYERS}
+    if known.isdisjoint(target.rpartition(".")[2] for target in student.targets):
+        said = (
+            f"no layer of a UNet has a name that ends in {' or '.join(student.targets)}; names end "
+            f"in {', '.join(UNET_LAYERS)}"
+        )
+        yield Remark(said, "targets")
 
 
 def unpublished_grid(student: Any) -> Iterator[Remark]:

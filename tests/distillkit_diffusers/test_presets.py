@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from distillkit.errors import UserError
+from distillkit.recipe.load import load_recipe
+from distillkit.recipe.preflight import preflight
+from distillkit_diffusers.choices import UNET_LAYERS
 from distillkit_diffusers.configs import SDXLTeacherConfig, UNetStudentConfig
 from distillkit_diffusers.io.sdxl_files import SDXL_FILES
-from distillkit_diffusers.presets import ONE_STEP_TIMESTEPS, PRESETS
+from distillkit_diffusers.presets import ONE_STEP_TIMESTEPS, PRESETS, unknown_targets
 from distillkit_diffusers.solvers import make_solver
-from tests.distillkit_diffusers.tiny import noise
+from tests.distillkit_diffusers.tiny import RECIPE, noise
 
 EIGHT = [999, 874, 749, 624, 499, 374, 249, 124]
 FOUR = [999, 749, 499, 249]
@@ -132,3 +136,25 @@ def test_the_timesteps_of_one_step_starts_are_those_that_their_teachers_run_at()
             assert fields["timesteps"] == (own,)
         if "timestep_shift" in fields:
             assert 999 * fields["timestep_shift"] // 1000 == own
+
+
+@pytest.mark.parametrize("targets", ["nope", "to_q2, attn1.nope"])
+def test_targets_that_no_layer_has_are_told_before_the_teacher_is_loaded(
+    tiny_sdxl: Path, tmp_path: Path, targets: str
+) -> None:
+    (tmp_path / "my.yaml").write_text(RECIPE.format(model=tiny_sdxl))
+    sets = ("student.train=lora", f"student.targets=[{targets}]")
+    ends = targets.replace(", ", " or ")
+    said = f"student.targets: no layer of a UNet has a name that ends in {ends}; names end in to_q,"
+    with pytest.raises(UserError, match=said):
+        preflight(load_recipe(tmp_path / "my.yaml", sets))
+
+
+def test_the_layers_that_targets_may_name_are_the_unets(teacher: Any) -> None:
+    modules = teacher.pipe.unet.named_modules()
+    layers = [f".{n}" for n, m in modules if isinstance(m, torch.nn.Linear | torch.nn.Conv2d)]
+    assert all(name.endswith(tuple(f".{end}" for end in UNET_LAYERS)) for name in layers)
+    for end in UNET_LAYERS:
+        assert any(name.endswith(f".{end}") for name in layers), end
+        config = UNetStudentConfig(train="lora", targets=("nope", end))
+        assert not list(unknown_targets(config))
