@@ -61,7 +61,8 @@ class SDXLTeacherConfig(PipelineTeacherConfig):
     vae: str | None = None
     """AutoencoderKL folder or hub id that replaces the model's."""
     prediction: PredictionType | None = None
-    """What the UNet predicts. None takes the prediction type of the model's scheduler config."""
+    """What the UNet predicts. None takes the prediction type of the model's scheduler config; of a
+    checkpoint in one file, what it states itself (`v_pred`, `modelspec.prediction_type`)."""
     solver: SolverName = "ddim"
     """ddim, dpm++ (2M) and euler are deterministic; the others draw fresh noise between steps."""
     steps: int = Field(8, ge=1, le=1000)

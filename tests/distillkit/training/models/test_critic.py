@@ -21,7 +21,6 @@ from distillkit.recipe.schema import AdamWConfig, OptimConfig, Recipe, RunConfig
 from distillkit.runs.folder import read_log
 from distillkit.training.metrics import StepMetrics
 from distillkit.training.models.critic import Critic
-from distillkit.training.trainer import Trainer
 from distillkit.values import HeadLogits, HeadStats
 from tests.distillkit.world import (
     assert_same,
@@ -115,54 +114,6 @@ def test_updates_and_ages_are_those_counted_by_hand(tmp_path: Path) -> None:
     assert max(updates) > 2
     known = told[9].accuracy_N[~told[9].accuracy_N.isnan()]
     assert 0 <= float(known.min()) < float(known.max()) <= 1
-
-
-def resets_of(run: Trainer, name: str = "") -> list[int]:
-    """Heads that are reset in each iteration of a whole run in which the critic judges."""
-    found: list[int] = []
-    [critic] = [critic for critic in run.state.critics if critic.name == name]
-    reset = critic.reset
-
-    def counted(i: int, heads: Sequence[int], optimizer: Any) -> None:
-        found.append(len(heads))
-        reset(i, heads, optimizer)
-
-    critic.reset = counted  # type: ignore[method-assign]
-    run.train()
-    return found
-
-
-def test_a_critic_of_some_roll_outs_refreshes_by_its_own_iterations(tmp_path: Path) -> None:
-    """Half of 24 heads every fifth time that it judges, whenever in the run that is."""
-    critics = {
-        "one": {"backbone": EXAMPLE, "pool": pool(), "steps": [1]},
-        "two": {
-            "backbone": EXAMPLE,
-            "pool": pool(),
-            "refresh": {"type": "random", "fraction": 0.5, "every": 5},
-            "steps": [2],
-        },
-    }
-    stages = {"type": "bottom-up", "stages": {1: 3, 2: 60}, "replay": 0.5}
-    run = trainer(two_critics(critics=critics, refinement=stages), tmp_path)
-    resets = resets_of(run, "two")
-    assert 15 < len(resets) < 45
-    assert resets == [12 if n % 5 == 4 else 0 for n in range(len(resets))]
-    [_, two] = run.state.critics
-    assert int(two.judged) == len(resets)
-    assert int(two.stats().age_N.max()) <= len(resets) + 1
-
-
-def test_a_head_that_no_loss_asks_is_told_as_such_and_keeps_its_life(tmp_path: Path) -> None:
-    """Two steps train by a regression: heads are drawn there, and neither updated nor reset."""
-    losses: Any = [{"type": "hinge", "steps": [1]}, {"type": "regression", "rollouts": "all"}]
-    recipe = world_recipe(
-        losses=losses,
-        refresh={"type": "random", "updates_per_life": 1},
-        refinement={"type": "bottom-up", "stages": {1: 4, 2: 16}, "replay": 0},
-    )
-    resets = resets_of(trainer(recipe, tmp_path))
-    assert [n > 0 for n in resets] == [True] * 4 + [False] * 16
 
 
 def test_micro_batches_are_told_as_one_batch(tmp_path: Path) -> None:
