@@ -88,9 +88,12 @@ def test_a_run_that_is_stopped_in_its_evaluation_says_how_to_continue(
         if what == "evaluation":
             os.kill(os.getpid(), number)
 
+    # A shell that starts tests in the background lets them ignore Ctrl-C.
+    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)
     with monkeypatch.context() as patch:
         patch.setattr(ProgressCallback, "on_progress", stop)
         assert command("run", recipe, "--out", "here") == 130
+    signal.signal(signal.SIGINT, ignored)
     assert signal.getsignal(signal.SIGTERM) == before
     *_, said, hint = capsys.readouterr().out.splitlines()
     assert said == "Stopped; what was saved stays. Continue with"
