@@ -125,7 +125,7 @@ def describe_lives(made: Plan) -> Sequence[str]:
         lives = f"{count_lives(critic, state.slices.total)}"
         if critic.steps:
             judged = count_judged(critic, schedule)
-            lives += f"; it judges in about {judged:,} of the run's {len(schedule):,} iterations"
+            lives += f"; this critic judges in about {judged:,} of the run's {len(schedule):,} iterations"
         lines.append(f"Heads{f' of {critic.name}' if critic.name else ''}: {lives}")
     return lines
 

@@ -79,7 +79,7 @@ def test_lives_of_a_critic_of_some_roll_outs_are_counted_in_its_own_iterations(
     assert [count_judged(critic, dry.schedule) for critic in dry.state.critics] == [4, 16]
     (tmp_path / "my.yaml").write_text(dump_recipe(recipe))
     assert command("plan", str(tmp_path / "my.yaml")) == 0
-    assert "it judges in about 16 of the run's 20 iterations" in capsys.readouterr().out
+    assert "this critic judges in about 16 of the run's 20 iterations" in capsys.readouterr().out
     said = head_life(recipe.critics["two"])
     assert (
         said == "a head lives 20 of this critic's iterations and is trained 5.0 times, on average"
