@@ -124,8 +124,8 @@ def describe_lives(made: Plan) -> Sequence[str]:
     for critic in state.critics:
         lives = f"{count_lives(critic, state.slices.total)}"
         if critic.steps:
-            judged = count_judged(critic, schedule)
-            lives += f"; this critic judges in about {judged:,} of the run's {len(schedule):,} iterations"
+            judged, whole = count_judged(critic, schedule), len(schedule)
+            lives += f"; this critic judges in about {judged:,} of the run's {whole:,} iterations"
         lines.append(f"Heads{f' of {critic.name}' if critic.name else ''}: {lives}")
     return lines
 
