@@ -175,6 +175,8 @@ def sample(
     if count < 1:
         raise UserError(f"--count {count}: at least 1 picture")
     if is_model(source, weights, shift):
+        if snapshot is not None:
+            raise UserError(f"--snapshot {snapshot}: {source} is no run, and has no snapshots")
         (teacher, student), batch = open_model(str(source), weights, shift, family), 1
     else:
         check_family(source, family)

@@ -123,6 +123,11 @@ def test_a_shift_must_be_known_and_right(tiny_sdxl: Path, nitro: Path) -> None:
     assert open_model(str(tiny_sdxl), str(marked), None)[1].timestep_shift == 500
 
 
+def test_a_model_has_no_snapshots(tiny_sdxl: Path) -> None:
+    with pytest.raises(UserError, match="--snapshot 1-step: .*is no run, and has no snapshots"):
+        sample(tiny_sdxl, PROMPT, snapshot="1-step", shift=500)
+
+
 def test_files_of_both_layouts_mix(
     teacher: Any, tiny_sdxl: Path, nitro: Path, tmp_path: Path
 ) -> None:
