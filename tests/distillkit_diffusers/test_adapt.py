@@ -124,7 +124,7 @@ def test_a_shift_must_be_known_and_right(tiny_sdxl: Path, nitro: Path) -> None:
 
 
 def test_a_model_has_no_snapshots(tiny_sdxl: Path) -> None:
-    with pytest.raises(UserError, match="--snapshot 1-step: .*is no run, and has no snapshots"):
+    with pytest.raises(UserError, match=r"--snapshot 1-step: .*is no run, and has no snapshots"):
         sample(tiny_sdxl, PROMPT, snapshot="1-step", shift=500)
 
 
