@@ -156,6 +156,7 @@ class DistributionMatchingConfig(LossConfig):
         if self.rank is None and getattr(recipe.teacher, "bits", None) is not None:
             said = "a copy of a teacher with `bits` can't train: set a rank, or leave `bits` out"
             yield Remark(said, "rank")
+        # Families that count guidance otherwise say it as others do by `guidance_scale`.
         plain = getattr(recipe.teacher, "guidance", 0)
         guided = getattr(recipe.teacher, "guidance_scale", plain)
         if guided > 1 >= self.guidance:
